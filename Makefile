@@ -1,0 +1,41 @@
+# `make demo` and `make test` each make a virtual environment where none is, and install what is locked.
+PYTHON ?= python3
+VENV ?= .venv
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+LOCK := $(wildcard locks/$(VERSION).txt)
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint ablation lock clean
+
+$(BIN)/.installed: setup.cfg pyproject.toml $(LOCK)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet $(if $(LOCK),--constraint $(LOCK),) --editable '.[data,dev]'
+	touch $@
+
+demo: $(BIN)/.installed
+	$(BIN)/python launch.py --config configs/hcml_sprites.py --workdir runs/sprites
+	$(BIN)/python launch.py --config configs/supervised_sprites.py --workdir runs/supervised
+	$(BIN)/python -m hcml_jax.evaluation.compare runs/sprites runs/supervised
+
+test: $(BIN)/.installed
+	$(BIN)/python -m pytest
+
+lint: $(BIN)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+ablation: $(BIN)/.installed
+	$(BIN)/python benchmarks/ablation.py --workdir runs/ablation
+
+# Writes the lock of this Python's version from what the newest allowed releases install.
+lock:
+	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet --upgrade pip
+	.venv-lock/bin/python -m pip install --quiet '.[data,dev]'
+	mkdir -p locks
+	.venv-lock/bin/python -m pip freeze --exclude hcml_jax > locks/$(VERSION).txt
+	rm -rf .venv-lock
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache

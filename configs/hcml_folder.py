@@ -1,0 +1,31 @@
+"""HCML on any folder of videos, small enough for a laptop.
+
+With a table (DIR/table.csv: path, label, split) all stages run; without one, or without labels, the
+self-supervised stages alone. Frames are compared at 56 pixels: sharp texture makes small motion hard to learn.
+
+Command:  python launch.py --config configs/hcml_folder.py --workdir runs/folder --config.data.root=DIR
+Cost:     see docs/results.md
+Result:   see docs/results.md
+"""
+
+from ml_collections import ConfigDict
+
+from configs import hcml_sprites
+
+
+def get_config() -> ConfigDict:
+    """The experiment."""
+    config = hcml_sprites.get_config().to_dict()
+    config["method"] |= {"photometric_size": 56, "flip": True}
+    config["data"] = {
+        "root": "",
+        "frames": 16,
+        "stride": 2,
+        "jitter": True,
+        "short_clips": "loop",
+        "short_side": (80, 96),
+        "crop": 72,
+        "skip_bad": True,
+    }
+    config["training"] |= {"batch_size": 8, "validation_split": ""}
+    return ConfigDict(config).lock()

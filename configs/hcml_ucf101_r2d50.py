@@ -1,0 +1,23 @@
+"""HCML with R2D-50 on UCF-101 from scratch: the paper's recipe (C.2; Table 2: top-1 79.8 from one clip, split 1).
+
+The table has columns path, label, split ("train", "test"). The paper gives no schedule for UCF-101 from scratch:
+this is Kinetics' with one batch-norm group of 8 clips on each of 8 GPUs.
+
+Command:  python launch.py --config configs/hcml_ucf101_r2d50.py --workdir runs/ucf101 \\
+              --config.data.root=/data/ucf101
+Cost:     not yet run
+Result:   not yet run
+"""
+
+from ml_collections import ConfigDict
+
+from configs import hcml_kinetics_r2d50
+
+
+def get_config() -> ConfigDict:
+    """The experiment."""
+    config = hcml_kinetics_r2d50.get_config().to_dict()
+    config["data"] |= {"root": "data/ucf101", "skip_bad": False}
+    config["training"] |= {"batch_size": 64, "validation_split": "test"}
+    config["evaluation"] = {"split": "test"}
+    return ConfigDict(config).lock()

@@ -1,0 +1,26 @@
+"""The baseline of the demo: the network of hcml_sprites.py, motion blocks included, on the same few labels alone.
+
+HCML Table 2, second row. `--config.method.motion_blocks=()` gives the first row, the bare R2D.
+
+Command:  python launch.py --config configs/supervised_sprites.py --workdir runs/supervised
+Cost:     see docs/results.md
+Result:   see docs/results.md
+"""
+
+from ml_collections import ConfigDict
+
+from configs import hcml_sprites
+
+
+def get_config() -> ConfigDict:
+    """The experiment."""
+    config = hcml_sprites.get_config().to_dict()
+    hcml = config["method"]
+    config["method"] = {
+        "name": "supervised",
+        "backbone": hcml["backbone"],
+        "motion_blocks": ("res2", "res3", "res4"),
+        "flip": hcml["flip"],
+        "stages": {"supervised": hcml["stages"]["joint"]},
+    }
+    return ConfigDict(config).lock()

@@ -1,0 +1,180 @@
+"""Typed configuration of the data: which clips, how they are sampled, cropped and shared out."""
+
+from dataclasses import dataclass
+
+from hcml_jax.config import ConfigError
+
+ELEMENTARY = (
+    "translate_left",
+    "translate_right",
+    "translate_up",
+    "translate_down",
+    "rotate_clockwise",
+    "rotate_counterclockwise",
+    "zoom_in",
+    "zoom_out",
+)
+COMPOSED = ("right_then_left", "left_then_right", "speed_up", "slow_down")
+RELATIONAL = ("approach", "separate", "follow", "collide_and_bounce")
+
+FAMILIES: dict[str, str] = {
+    **dict.fromkeys(ELEMENTARY, "elementary"),
+    **dict.fromkeys(COMPOSED, "composed"),
+    **dict.fromkeys(RELATIONAL, "relational"),
+}
+"""Family of each Motion Sprites class."""
+
+LARGEST_BULGE = 1.25
+"""A sprite's outline reaches at most this many times its radius."""
+
+
+def _require(condition: bool, field: str, found, wanted: str) -> None:
+    if not condition:
+        raise ConfigError(f"{field}: found {found!r}, {wanted}")
+
+
+def _require_range(field: str, value, low: float = 0.0) -> None:
+    ok = len(value) == 2 and low <= value[0] <= value[1]
+    _require(ok, field, value, f"must be two numbers (least, most) from {low:g} up")
+
+
+@dataclass(frozen=True)
+class SpritesConfig:
+    """Motion Sprites: what is rendered. Lengths are in pixels, times in frames, angles in radians.
+
+    Attributes:
+      size: height and width of a frame; even, because H.264 stores colour at half resolution.
+      frames: frames of a clip.
+      classes: class names out of `FAMILIES`; their order is the order of the labels.
+      train_per_class: clips of each class in split "train".
+      test_per_class: clips of each class in split "test".
+      seed: of everything that is drawn.
+      radius: (least, most) radius of a sprite that is alone.
+      pair_radius: (least, most) radius of each of two sprites.
+      wavelength: (shortest, longest) wave in a texture.
+      contrast: standard deviation of a texture about its colour, in units of the value range.
+      speed: (least, most) mean speed of a translation, a frame.
+      rotation: (least, most) angle turned, a frame.
+      zoom: (least, most) factor of growth, a frame.
+      closing_speed: (least, most) change of the distance between two sprites, a frame.
+      background_speed: greatest speed of the background in x and in y, a frame.
+      crf: constant rate factor of the H.264 encoder; 0 is lossless, 51 worst.
+
+    Raises:
+      ConfigError: a field is out of its range, or the sprites would not fit the frame.
+    """
+
+    size: int = 48
+    frames: int = 8
+    classes: tuple[str, ...] = tuple(FAMILIES)
+    train_per_class: int = 150
+    test_per_class: int = 25
+    seed: int = 0
+    radius: tuple[float, float] = (8.0, 12.0)
+    pair_radius: tuple[float, float] = (4.5, 6.5)
+    wavelength: tuple[float, float] = (6.0, 16.0)
+    contrast: float = 0.15
+    speed: tuple[float, float] = (1.0, 2.5)
+    rotation: tuple[float, float] = (0.12, 0.3)
+    zoom: tuple[float, float] = (1.05, 1.1)
+    closing_speed: tuple[float, float] = (1.4, 2.0)
+    background_speed: float = 0.5
+    crf: int = 12
+
+    def __post_init__(self):
+        _require(self.size >= 16 and self.size % 2 == 0, "size", self.size, "must be even, >= 16")
+        _require(self.frames >= 2, "frames", self.frames, "must be at least 2")
+        _require(self.train_per_class >= 1, "train_per_class", self.train_per_class, "must be >= 1")
+        _require(self.test_per_class >= 0, "test_per_class", self.test_per_class, "must be >= 0")
+        _require(self.seed >= 0, "seed", self.seed, "must be >= 0")
+        _require(0 <= self.crf <= 51, "crf", self.crf, "must be in 0..51")
+        _require(self.contrast > 0, "contrast", self.contrast, "must be positive")
+        _require(
+            self.background_speed >= 0, "background_speed", self.background_speed, "must be >= 0"
+        )
+        self._check_classes()
+        self._check_ranges()
+        self._check_fit()
+
+    def _check_classes(self):
+        wanted = f"must be different names out of {', '.join(FAMILIES)}"
+        known = all(name in FAMILIES for name in self.classes)
+        distinct = len(set(self.classes)) == len(self.classes) >= 1
+        _require(known and distinct, "classes", self.classes, wanted)
+
+    def _check_ranges(self):
+        for field in ("speed", "rotation", "closing_speed"):
+            _require_range(field, getattr(self, field))
+        for field in ("radius", "pair_radius", "zoom"):
+            _require_range(field, getattr(self, field), low=1.0)
+        _require_range("wavelength", self.wavelength, low=2.0)
+
+    def _check_fit(self):
+        """A sprite that wraps round must not meet itself; two sprites must both be in view."""
+        growth = self.zoom[1] ** ((self.frames - 1) / 2)
+        across = 2 * self.radius[1] * LARGEST_BULGE * growth
+        wanted = f"times growth must stay under size {self.size}; lessen radius, zoom or frames"
+        _require(across <= self.size, "radius", f"up to {across:.1f} px across", wanted)
+        apart = 2 * self.pair_radius[1] + self.closing_speed[1] * (self.frames - 0.5)
+        wanted = f"must stay under size {self.size}; lessen pair_radius, closing_speed or frames"
+        _require(apart <= self.size, "closing_speed", f"up to {apart:.1f} px apart", wanted)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which clips, and how they are sampled from their videos.
+
+    Attributes:
+      root: folder of videos; with `sprites`, the folder they are written to if it does not exist.
+      table: annotation table (`data_pipelines.table`), relative to `root`; empty: every video in
+        the folder is an unlabelled training clip (with `sprites`: the table written with them).
+      sprites: render Motion Sprites; None: `root` holds the user's videos.
+      frames: frames of a clip.
+      stride: from one frame of a clip to the next, in frames of the video.
+      jitter: training clips start anywhere, at a random size and place; otherwise in the middle.
+      short_clips: what to do about videos shorter than a clip: "error", or "loop" (begin again).
+      short_side: (least, most) shorter side of a frame after resizing; evaluation uses the least.
+      crop: side of the square cut out of it, in pixels.
+      labels_per_class: in training, only so many clips of each class keep their label; 0: all.
+      skip_bad: leave out videos that cannot be used, instead of stopping.
+      workers: threads that decode; 0: one for each core.
+      cache_mb: decoded videos held in memory, at most so many MB; 0: none.
+
+    Raises:
+      ConfigError: a field is out of its range.
+    """
+
+    root: str
+    table: str = ""
+    sprites: SpritesConfig | None = None
+    frames: int = 16
+    stride: int = 2
+    jitter: bool = True
+    short_clips: str = "error"
+    short_side: tuple[int, int] = (256, 320)
+    crop: int = 224
+    labels_per_class: int = 0
+    skip_bad: bool = False
+    workers: int = 0
+    cache_mb: int = 256
+
+    def __post_init__(self):
+        _require(bool(self.root), "root", self.root, "must name a folder")
+        for field, least in (("frames", 2), ("stride", 1), ("crop", 1)):
+            value = getattr(self, field)
+            _require(value >= least, field, value, f"must be at least {least}")
+        for field in ("labels_per_class", "workers", "cache_mb"):
+            _require(getattr(self, field) >= 0, field, getattr(self, field), "must be >= 0")
+        modes = ("error", "loop")
+        _require(self.short_clips in modes, "short_clips", self.short_clips, f"must be in {modes}")
+        _require_range("short_side", self.short_side, low=1)
+        wanted = f"must not exceed the least short_side, {self.short_side[0]}"
+        _require(self.crop <= self.short_side[0], "crop", self.crop, wanted)
+        if self.sprites is not None and self.short_clips == "error":
+            span, wanted = self.span, f"must span at most sprites.frames, {self.sprites.frames}"
+            _require(span <= self.sprites.frames, "frames and stride", f"span {span}", wanted)
+
+    @property
+    def span(self) -> int:
+        """Frames of the video from the first to the last frame of a clip, both included."""
+        return (self.frames - 1) * self.stride + 1

@@ -1,0 +1,247 @@
+"""Opens a source of clips and hands out its batches."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from data_pipelines.clips import ClipReader, find_fault
+from data_pipelines.config import DataConfig
+from data_pipelines.errors import DataError, VideoError
+from data_pipelines.loader import Example, batches
+from data_pipelines.progress import Report, to_stderr
+from data_pipelines.sampling import epoch_order, view_generator
+from data_pipelines.scan import scan_videos
+from data_pipelines.skipped import SkipLog
+from data_pipelines.table import (
+    Row,
+    class_families,
+    class_names,
+    labelled_rows,
+    list_faults,
+    read_table,
+)
+from data_pipelines.video import VideoInfo
+from hcml_jax.config import ConfigError, nearest
+
+Batches = Iterator[dict[str, np.ndarray]]
+
+_ENDLESS = 2**62  # examples
+
+
+def open_data(
+    config: DataConfig, workdir: str | Path | None = None, progress: Report = to_stderr
+) -> "Data":
+    """Opens the clips that `config` names; renders Motion Sprites first if it says so.
+
+    Looks at every video once. With `workdir`, what was found is remembered in `videos.json` there,
+    and videos left out are listed in `skipped.jsonl`.
+
+    Args:
+      config: which clips, and how to sample them.
+      workdir: folder of the run, made if need be; None: nothing is written.
+      progress: called with a line on how far it is, every few seconds.
+
+    Raises:
+      DataError: the folder, the table (`read_table`) or videos are unusable; lists the videos.
+    """
+    table = config.table
+    if config.sprites is not None:
+        from data_pipelines.write_sprites import TABLE, write_sprites  # needs jax
+
+        write_sprites(config.sprites, config.root, progress)
+        table = table or TABLE
+    rows = read_table(config.root, table)
+    folder = Path(workdir) if workdir is not None else None
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    memory = folder / "videos.json" if folder else None
+    infos = scan_videos([row.path for row in rows], _workers(config), memory, progress)
+    skipped = SkipLog(folder / "skipped.jsonl" if folder else None)
+    return Data(config, rows, _usable(config, rows, infos, skipped), infos, skipped)
+
+
+def _workers(config: DataConfig) -> int:
+    return config.workers or os.cpu_count() or 1
+
+
+def _usable(config: DataConfig, rows: Sequence[Row], infos: Mapping, skipped: SkipLog) -> list[Row]:
+    """The rows a clip can be taken of; raises DataError for the others, or records them."""
+    faults = {row.index: find_fault(row, infos[row.path], config) for row in rows}
+    bad = [row for row in rows if faults[row.index]]
+    usable = [row for row in rows if not faults[row.index]]
+    if bad and not (config.skip_bad and usable):
+        raise DataError(
+            f"{len(bad)} of {len(rows)} clips cannot be used (skip_bad=True leaves them out, "
+            f"short_clips='loop' begins short ones again):"
+            f"{list_faults([faults[row.index] for row in bad])}"
+        )
+    for row in bad:
+        skipped.add(row.path, faults[row.index])
+    return usable
+
+
+class Data:
+    """Clips in splits. Made by `open_data`.
+
+    Attributes:
+      config: what it was opened with.
+      classes: class names; a label is an index into them. As in the table, whatever is left out.
+      families: class name -> family name, for classes that have one.
+      splits: names of the splits, in order of their first rows.
+    """
+
+    def __init__(
+        self,
+        config: DataConfig,
+        rows: Sequence[Row],
+        usable: Sequence[Row],
+        infos: Mapping[Path, VideoInfo],
+        skipped: SkipLog,
+    ):
+        self.config = config
+        self.classes = class_names(rows, config.sprites.classes if config.sprites else ())
+        self.families = class_families(rows)
+        self.splits = tuple(dict.fromkeys(row.split for row in usable))
+        self._rows = {split: [r for r in usable if r.split == split] for split in self.splits}
+        self._labels = {name: i for i, name in enumerate(self.classes)}
+        self._labelled = labelled_rows(usable, config.labels_per_class)
+        self._reader = ClipReader(config, infos)
+        self._skipped = skipped
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """Videos left out so far: path -> reason."""
+        return self._skipped.entries
+
+    def rows(self, split: str) -> list[Row]:
+        """The rows of a split, in table order.
+
+        Raises:
+          DataError: there is no such split.
+        """
+        if split not in self._rows:
+            raise DataError(
+                f"{self.config.root}: no clips of split {split!r}. {nearest(split, self.splits)}"
+            )
+        return self._rows[split]
+
+    def num_clips(self, split: str, labelled_only: bool = False) -> int:
+        """Number of clips; with `labelled_only`, of those whose label training may use."""
+        rows = self.rows(split)
+        if split == "train" and labelled_only:
+            return sum(row.index in self._labelled for row in rows)
+        return sum(bool(row.label) for row in rows) if labelled_only else len(rows)
+
+    def has_flow(self, split: str) -> bool:
+        """Whether every clip of the split has ground-truth flow."""
+        return all(row.flow is not None for row in self.rows(split))
+
+    def train_batches(
+        self,
+        batch_size: int,
+        *,
+        seed: int,
+        first_step: int = 0,
+        labelled_only: bool = False,
+        shard_index: int = 0,
+        num_shards: int = 1,
+    ) -> Batches:
+        """Yields training batches for ever, from step `first_step` on.
+
+        The batch of a step is a function of `seed` and the step alone: starting at a later step, or
+        reading in shards, gives the same examples. Every epoch shows each clip once, in an order of
+        its own. A video that turns out to be broken is replaced by the next one of the epoch's
+        order, and recorded in `skipped`.
+
+        Args:
+          batch_size: examples of the global batch.
+          seed: of order, frames, sizes and crops; >= 0.
+          first_step: number of the first batch.
+          labelled_only: show only clips whose label training may use.
+          shard_index, num_shards: which of how many equal parts of each batch to yield.
+
+        Yields:
+          dict of `clip` uint8 `[b, T, crop, crop, 3]`, `label` int32 `[b]` (-1: unlabelled) and
+          `index` int32 `[b]` (row of the table), with b = batch_size / num_shards.
+
+        Raises:
+          ConfigError: the batch does not divide into shards.
+          DataError: there is nothing to train on.
+        """
+        local = _shard_size(batch_size, shard_index, num_shards)
+        rows = self.rows("train")
+        if labelled_only:
+            rows = [row for row in rows if row.index in self._labelled]
+        if not rows:
+            raise DataError(f"{self.config.root}: split 'train' has no labelled clips")
+
+        def read(number: int) -> Example:
+            step, place = divmod(number, local)
+            return self._train_example(rows, seed, step * batch_size + shard_index * local + place)
+
+        numbers = first_step * local, _ENDLESS // local * local
+        return self._batches(read, numbers, local, ("clip", "label", "index"))
+
+    def eval_batches(self, split: str, batch_size: int, *, with_flow: bool = False) -> Batches:
+        """Yields each clip of a split once, in table order, from the middle, with its true label.
+
+        Args:
+          split: name of the split.
+          batch_size: examples of a batch; the last one is filled up with repeats of the last clip.
+          with_flow: hand out ground-truth flow if the split has it; needs stride 1.
+
+        Yields:
+          As `train_batches`, and `valid` bool `[B]`: False for repeats, and for videos that turn
+          out to be broken, which are black. With flow, `flow` float32 `[B, T-1, crop, crop, 2]`,
+          (u right, v down) in pixels of the clip.
+
+        Raises:
+          DataError: there is no such split, or a file of flow does not fit its video.
+          ConfigError: flow is asked for with a stride other than 1.
+        """
+        rows = self.rows(split)
+        with_flow = with_flow and self.has_flow(split)
+        if with_flow and self.config.stride != 1:
+            raise ConfigError(f"stride: found {self.config.stride}, but flow needs stride 1")
+
+        def read(number: int) -> Example:
+            example = self._eval_example(rows[min(number, len(rows) - 1)], with_flow)
+            return example if number < len(rows) else example._replace(valid=np.bool_(False))
+
+        keys = ("clip", "label", "index", "valid") + (("flow",) if with_flow else ())
+        return self._batches(read, (0, -(-len(rows) // batch_size) * batch_size), batch_size, keys)
+
+    def _batches(self, read, numbers: tuple[int, int], batch_size: int, keys) -> Batches:
+        crop, workers = self.config.crop, _workers(self.config)
+        return batches(read, numbers, batch_size, crop=crop, workers=workers, keys=keys)
+
+    def _train_example(self, rows: Sequence[Row], seed: int, number: int) -> Example:
+        epoch, position = divmod(number, len(rows))
+        order = epoch_order(len(rows), seed, epoch)
+        for shift in range(len(rows)):
+            row = rows[order[(position + shift) % len(rows)]]
+            label = self._labels[row.label] if row.index in self._labelled else -1
+            generator = view_generator(seed, epoch, row.index) if self.config.jitter else None
+            try:
+                return self._reader.example(row, label, generator)
+            except VideoError as error:
+                self._skipped.add(row.path, str(error))
+        raise DataError(f"{self.config.root}: not one video of split 'train' can be read")
+
+    def _eval_example(self, row: Row, with_flow: bool) -> Example:
+        label = self._labels.get(row.label, -1)
+        try:
+            return self._reader.example(row, label, with_flow=with_flow)
+        except VideoError as error:
+            self._skipped.add(row.path, str(error))
+            return self._reader.blank(row, label, with_flow)
+
+
+def _shard_size(batch_size: int, shard_index: int, num_shards: int) -> int:
+    if batch_size < 1 or batch_size % num_shards:
+        raise ConfigError(f"batch_size: found {batch_size}, must divide by {num_shards} shards")
+    if not 0 <= shard_index < num_shards:
+        raise ConfigError(f"shard_index: found {shard_index}, must be in 0..{num_shards - 1}")
+    return batch_size // num_shards

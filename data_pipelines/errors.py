@@ -1,0 +1,13 @@
+"""What is wrong with the user's data. All are ValueErrors; their messages name the file."""
+
+
+class DataError(ValueError):
+    """A folder, table or video is missing or unusable."""
+
+
+class TableError(DataError):
+    """The annotation table, or the folder of videos, does not say which clips there are."""
+
+
+class VideoError(DataError):
+    """A video file cannot be read."""

@@ -1,0 +1,82 @@
+"""Looks at every video once before training, side by side, and remembers what it found."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from data_pipelines.errors import VideoError
+from data_pipelines.progress import Progress, Report, to_stderr
+from data_pipelines.video import VideoInfo, probe
+
+
+def scan_videos(
+    paths: Iterable[Path], workers: int, memory: Path | None = None, progress: Report = to_stderr
+) -> dict[Path, VideoInfo | VideoError]:
+    """Probes each video, or recalls it if neither its size nor its time of change differ.
+
+    Args:
+      paths: video files.
+      workers: threads.
+      memory: JSON file that remembers the good videos; None: nothing is remembered.
+      progress: called with a line on how far it is, every few seconds.
+
+    Returns:
+      What `probe` found, or the VideoError that it raised, for each path.
+    """
+    paths = sorted(set(paths))
+    known = _recall(memory)
+    stamps = {path: _stamp(path) for path in paths}
+    recalled = {path: known.get(str(path.absolute()), {}) for path in paths}
+    new = [path for path in paths if recalled[path].get("stamp", ()) != stamps[path]]
+    found = {path: _info(recalled[path]["info"]) for path in set(paths) - set(new)}
+    counter = Progress("Looking at videos", len(new), "files", progress)
+    with ThreadPoolExecutor(workers) as pool:
+        for path, result in zip(new, pool.map(_probe, new), strict=True):
+            found[path] = result
+            counter.add()
+    if new and memory is not None:
+        _remember(memory, known, stamps, found)
+    return found
+
+
+def _probe(path: Path) -> VideoInfo | VideoError:
+    try:
+        return probe(path)
+    except VideoError as error:
+        return error
+
+
+def _stamp(path: Path) -> list[int] | None:
+    """Size and time of change of a file; None where it is gone."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _info(values: list) -> VideoInfo:
+    """A VideoInfo read back from JSON."""
+    *numbers, keyframes = values
+    return VideoInfo(*numbers, tuple((frame, time) for frame, time in keyframes))
+
+
+def _recall(memory: Path | None) -> dict:
+    try:
+        return json.loads(memory.read_text()) if memory else {}
+    except (OSError, ValueError):  # none yet, or not ours: look again
+        return {}
+
+
+def _remember(memory: Path, known: dict, stamps: dict, found: dict) -> None:
+    good = {path: info for path, info in found.items() if isinstance(info, VideoInfo)}
+    entries = {
+        str(path.absolute()): {"stamp": stamps[path], "info": info} for path, info in good.items()
+    }
+    handle, name = tempfile.mkstemp(dir=memory.parent, prefix=memory.name)
+    with os.fdopen(handle, "w") as file:
+        json.dump({**known, **entries}, file)
+    os.replace(name, memory)  # whole or not at all, also with several processes

@@ -1,0 +1,191 @@
+"""The annotation table: which clips there are, their labels and splits.
+
+A CSV file with a header line. Columns: `path` (relative to the root folder, or absolute), `label` (empty:
+unlabelled), `split` ("train", "test", ...) and, if wanted, `start` and `end` (seconds; empty: of the whole video),
+`family` (of the label) and `flow` (an .npz file with an array `flow`, `[T-1, H, W, 2]`, of the whole video).
+"""
+
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from data_pipelines.errors import TableError
+from hcml_jax.config import nearest
+
+REQUIRED = ("path", "label", "split")
+OPTIONAL = ("start", "end", "family", "flow")
+VIDEO_ENDINGS = frozenset(".avi .gif .m4v .mkv .mov .mp4 .mpeg .mpg .ogv .webm .wmv".split())
+LISTED = 10  # at most so many faults are spelt out in one message
+
+
+class Row(NamedTuple):
+    """One clip of the table.
+
+    Attributes:
+      index: number of the row, from 0.
+      path: video file.
+      label: class name; empty where unlabelled.
+      split: name of its split.
+      start, end: part of the video, in seconds; infinite `end`: to the end of the video.
+      family: family of the class; may be empty.
+      flow: file of ground-truth flow, or None.
+    """
+
+    index: int
+    path: Path
+    label: str
+    split: str
+    start: float = 0.0
+    end: float = math.inf
+    family: str = ""
+    flow: Path | None = None
+
+
+def read_table(root: str | Path, table: str | Path = "") -> list[Row]:
+    """Reads the table; without one, every video file under `root` is an unlabelled clip of split "train".
+
+    Args:
+      root: folder that relative paths start from.
+      table: CSV file, relative to `root` or to the working directory, or absolute.
+
+    Raises:
+      TableError: the folder or the table is missing or empty, a column is missing or unknown, a file is gone, a
+        time is wrong, or a label occurs outside split "train" only. Names the row.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise TableError(f"{root}: no such folder of videos")
+    if not table:
+        return _rows_of_folder(root)
+    path = next((p for p in (root / table, Path(table)) if p.is_file()), None)
+    if path is None:
+        raise TableError(f"{root / table}: no such table; it is a CSV file with {_columns()}")
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        _check_columns(path, reader.fieldnames or [])
+        rows = [_parse_row(path, root, i, fields) for i, fields in enumerate(reader)]
+    if not rows:
+        raise TableError(f"{path}: has a header but no rows")
+    _check_files(path, rows)
+    _check_labels(path, rows)
+    return rows
+
+
+def list_faults(faults: Sequence[str]) -> str:
+    """The first faults, one a line, and how many more there are."""
+    more = [f"... and {len(faults) - LISTED} more"] if len(faults) > LISTED else []
+    return "".join(f"\n  {fault}" for fault in [*faults[:LISTED], *more])
+
+
+def class_names(rows: Sequence[Row], order: Sequence[str] = ()) -> tuple[str, ...]:
+    """Labels that occur in split "train": first those in `order`, then the others by name."""
+    names = {row.label for row in rows if row.split == "train" and row.label}
+    return (*(name for name in order if name in names), *sorted(names - set(order)))
+
+
+def class_families(rows: Sequence[Row]) -> dict[str, str]:
+    """Family of each class that has one.
+
+    Raises:
+      TableError: a class has two families.
+    """
+    families: dict[str, str] = {}
+    for row in rows:
+        if row.label and row.family and families.setdefault(row.label, row.family) != row.family:
+            pair = f"{families[row.label]!r} and {row.family!r}"
+            raise TableError(f"row {_line(row)}: label {row.label!r} has two families, {pair}")
+    return families
+
+
+def labelled_rows(rows: Sequence[Row], per_class: int) -> frozenset[int]:
+    """Indices of the training rows whose label may be used in training.
+
+    Args:
+      rows: the table.
+      per_class: so many rows of each class, drawn once and for all; 0: all that have a label.
+    """
+    of_class: dict[str, list[int]] = {}
+    for row in rows:
+        if row.split == "train" and row.label:
+            of_class.setdefault(row.label, []).append(row.index)
+    if not per_class:
+        return frozenset().union(*of_class.values())
+    order = np.random.default_rng(0)
+    chosen = (order.permutation(of_class[label])[:per_class] for label in sorted(of_class))
+    return frozenset(int(index) for indices in chosen for index in indices)
+
+
+def _columns() -> str:
+    return f"columns {', '.join(REQUIRED)} and perhaps {', '.join(OPTIONAL)}"
+
+
+def _line(row: Row) -> int:
+    return row.index + 1
+
+
+def _rows_of_folder(root: Path) -> list[Row]:
+    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in VIDEO_ENDINGS and p.is_file())
+    if not files:
+        endings = ", ".join(sorted(VIDEO_ENDINGS))
+        raise TableError(f"{root}: has no video files (they end in {endings})")
+    return [Row(i, path, "", "train") for i, path in enumerate(files)]
+
+
+def _check_columns(path: Path, names: Sequence[str]) -> None:
+    known = (*REQUIRED, *OPTIONAL)
+    for name in names:
+        if name not in known:
+            raise TableError(f"{path}: unknown column {name!r}. {nearest(name, known)}")
+    missing = [name for name in REQUIRED if name not in names]
+    if missing:
+        raise TableError(f"{path}: column {missing[0]!r} is missing; a table has {_columns()}")
+
+
+def _parse_row(path: Path, root: Path, index: int, fields: dict) -> Row:
+    where = f"{path}, row {index + 1}"
+    if None in fields or None in fields.values():
+        raise TableError(f"{where}: has more or fewer cells than the header")
+    fields = {name: text.strip() for name, text in fields.items()}
+    for name in ("path", "split"):
+        if not fields[name]:
+            raise TableError(f"{where}: {name!r} is empty")
+    start = _seconds(where, "start", fields.get("start"), 0.0)
+    end = _seconds(where, "end", fields.get("end"), math.inf)
+    if start >= end:
+        raise TableError(f"{where}: start {start:g} s is not before end {end:g} s")
+    flow = root / fields["flow"] if fields.get("flow") else None
+    video, family = root / fields["path"], fields.get("family", "")
+    return Row(index, video, fields["label"], fields["split"], start, end, family, flow)
+
+
+def _seconds(where: str, name: str, text: str | None, default: float) -> float:
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise TableError(f"{where}: {name} must be a time in seconds from 0 up, found {text!r}")
+    return value
+
+
+def _check_files(path: Path, rows: Sequence[Row]) -> None:
+    files = ((row, file) for row in rows for file in (row.path, row.flow) if file is not None)
+    gone = [f"row {_line(row)}: {file}" for row, file in files if not file.is_file()]
+    if gone:
+        raise TableError(f"{path}: {len(gone)} files are gone:{list_faults(gone)}")
+
+
+def _check_labels(path: Path, rows: Sequence[Row]) -> None:
+    known = class_names(rows)
+    for row in rows:
+        if row.label and row.label not in known and row.split != "train":
+            raise TableError(
+                f"{path}, row {_line(row)}: label {row.label!r} of split {row.split!r} never occurs in "
+                f"split 'train'. {nearest(row.label, known)}"
+            )

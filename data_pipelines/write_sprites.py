@@ -1,0 +1,216 @@
+"""Writes Motion Sprites as a folder of H.264 files with an annotation table and ground-truth flow.
+
+    python -m data_pipelines.write_sprites FOLDER [--size=48] [--train_per_class=150] ...
+
+The folder then holds `train/NAME.mp4` and `test/NAME.mp4`, beside each its flow `NAME.npz`, `table.csv` and, as the mark
+of a complete folder, `sprites.json` with the config. Frames are `yuv420p`, which every reader knows; textures are made for it.
+"""
+
+import argparse
+import csv
+import dataclasses
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from data_pipelines.config import FAMILIES, SpritesConfig
+from data_pipelines.errors import DataError
+from data_pipelines.progress import Progress, Report, to_stderr
+from data_pipelines.sprites import render
+
+VERSION = 1  # of the renderer: raise it when the same config gives other clips
+TABLE = "table.csv"
+_MARK = "sprites.json"
+_BATCH = 64
+_FRAME_RATE = 8
+
+
+class _Clip(NamedTuple):
+    """One clip to write: its number in the whole set, class and split."""
+
+    number: int
+    label: int
+    split: str
+    name: str
+
+
+def write_sprites(config: SpritesConfig, folder: str | Path, progress: Report = to_stderr) -> Path:
+    """Renders, encodes and writes the whole set; returns the folder.
+
+    The work is done in a temporary folder beside `folder`, which takes its name when everything is written. A
+    complete folder of the same config is used as it is.
+
+    Args:
+      config: what to render.
+      folder: where; must not exist, be empty, or hold the same set.
+      progress: called with a line on how far it is, every few seconds.
+
+    Raises:
+      DataError: `folder` holds something else.
+    """
+    folder = Path(folder)
+    if _is_complete(folder, config):
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        _write_all(config, partial, progress)
+        partial.chmod(0o755)  # mkdtemp keeps others out
+        _move(partial, folder, config)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def _description(config: SpritesConfig) -> dict:
+    """What `sprites.json` holds, as it reads back from JSON."""
+    values = {"version": VERSION, **dataclasses.asdict(config)}
+    return json.loads(json.dumps(values))
+
+
+def _is_complete(folder: Path, config: SpritesConfig) -> bool:
+    """Whether `folder` holds this set; False where there is nothing. Raises DataError for another."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    try:
+        found = json.loads((folder / _MARK).read_text())
+    except (OSError, ValueError):
+        raise DataError(
+            f"{folder} holds something other than Motion Sprites (no readable {_MARK}); "
+            "name a folder that does not exist yet"
+        ) from None
+    wanted = _description(config)
+    differing = [key for key in wanted if found.get(key) != wanted[key]]
+    if differing:
+        changes = ", ".join(f"{key} {found.get(key)!r} not {wanted[key]!r}" for key in differing)
+        raise DataError(
+            f"{folder} holds Motion Sprites of another config: {changes}; "
+            "name another folder, or delete this one"
+        )
+    return True
+
+
+def _move(partial: Path, folder: Path, config: SpritesConfig) -> None:
+    try:
+        os.rename(partial, folder)
+    except OSError:
+        if not _is_complete(folder, config):  # else another process was faster
+            raise
+
+
+def _plan(config: SpritesConfig) -> list[_Clip]:
+    sizes = {"train": config.train_per_class, "test": config.test_per_class}
+    clips = []
+    for split, size in sizes.items():
+        for label, class_name in enumerate(config.classes):
+            for i in range(size):
+                clips.append(_Clip(len(clips), label, split, f"{split}/{class_name}_{i:04d}"))
+    return clips
+
+
+def _write_all(config: SpritesConfig, folder: Path, progress: Report) -> None:
+    clips = _plan(config)
+    for split in {clip.split for clip in clips}:
+        (folder / split).mkdir()
+    counter = Progress("Motion Sprites", len(clips), "clips", progress)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        pending = []
+        for batch, frames, flows in _render_batches(config, clips):
+            _finish(pending, counter)
+            jobs = zip(batch, frames, flows, strict=True)
+            pending = [pool.submit(_write_clip, folder, config, *job) for job in jobs]
+        _finish(pending, counter)
+    _write_table(config, folder / TABLE, clips)
+    (folder / _MARK).write_text(json.dumps(_description(config), indent=2) + "\n")
+
+
+def _finish(pending: list, counter: Progress) -> None:
+    """Waits for the encoders, so that at most one batch is held in memory; raises what they raised."""
+    wait(pending)
+    for job in pending:
+        job.result()
+    counter.add(len(pending))
+
+
+def _render_batches(
+    config: SpritesConfig, clips: list[_Clip]
+) -> Iterator[tuple[list[_Clip], np.ndarray, np.ndarray]]:
+    """Yields clips with their frames `[B, T, H, W, 3]` and flows `[B, T-1, H, W, 2]`."""
+
+    @jax.jit
+    def render_batch(numbers, labels):
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(config.seed), numbers)
+        frames, flows, _ = jax.vmap(render, in_axes=(0, 0, None))(keys, labels, config)
+        return frames, flows
+
+    for start in range(0, len(clips), _BATCH):
+        batch = clips[start : start + _BATCH]
+        padded = (batch * _BATCH)[:_BATCH]  # one shape, one compilation
+        numbers = jnp.array([clip.number for clip in padded])
+        labels = jnp.array([clip.label for clip in padded])
+        frames, flows = jax.device_get(render_batch(numbers, labels))
+        yield batch, frames[: len(batch)], flows[: len(batch)]
+
+
+def _write_clip(
+    folder: Path, config: SpritesConfig, clip: _Clip, frames: np.ndarray, flow: np.ndarray
+) -> None:
+    path = folder / clip.name
+    encode(frames, path.with_suffix(".mp4"), crf=config.crf)
+    np.savez_compressed(path.with_suffix(".npz"), flow=flow.astype(np.float16))
+
+
+def encode(frames: np.ndarray, path: str | Path, *, crf: int, rate: int = _FRAME_RATE) -> None:
+    """Writes `frames`, uint8 `[T, H, W, 3]` of even height and width, as an H.264 file.
+
+    Args:
+      frames: RGB.
+      path: file to write; its ending names the container.
+      crf: constant rate factor, 0 (lossless) to 51.
+      rate: frames per second.
+    """
+    with av.open(str(path), "w") as container:
+        options = {"crf": str(crf), "preset": "veryfast"}
+        stream = container.add_stream("libx264", rate=rate, options=options)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        stream.thread_count = 1  # one file a thread
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def _write_table(config: SpritesConfig, path: Path, clips: list[_Clip]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label", "split", "family", "flow"])
+        for clip in clips:
+            label = config.classes[clip.label]
+            files = f"{clip.name}.mp4", f"{clip.name}.npz"
+            writer.writerow([files[0], label, clip.split, FAMILIES[label], files[1]])
+
+
+def main() -> None:
+    """Reads the command line and writes the set."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", help="folder to write; must not exist yet")
+    for field in dataclasses.fields(SpritesConfig):
+        if field.type is int:
+            parser.add_argument(f"--{field.name}", type=int, default=field.default)
+    arguments = vars(parser.parse_args())
+    folder = write_sprites(folder=arguments.pop("folder"), config=SpritesConfig(**arguments))
+    print(folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""Pixel conversions and flips of batches of clips."""
+
+import jax
+import jax.numpy as jnp
+
+# The mean and standard deviation that video codebases use for every channel of Kinetics.
+MEAN, STD = 0.45, 0.225
+
+
+def to_float(clip: jax.Array) -> jax.Array:
+    """uint8 `[0, 255]` to float32 `[0, 1]`; floats pass through as float32."""
+    if clip.dtype == jnp.uint8:
+        return clip.astype(jnp.float32) / 255.0
+    return clip.astype(jnp.float32)
+
+
+def normalise(clip: jax.Array) -> jax.Array:
+    """Float `[0, 1]` to about zero mean and unit variance."""
+    return (clip - MEAN) / STD
+
+
+def random_flip(key: jax.Array, clip: jax.Array) -> jax.Array:
+    """Mirrors each clip of `[B, T, H, W, C]` left to right with probability one half, all its frames alike."""
+    flipped = jax.random.bernoulli(key, shape=(clip.shape[0], 1, 1, 1, 1))
+    return jnp.where(flipped, clip[:, :, :, ::-1], clip)

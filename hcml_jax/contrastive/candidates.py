@@ -1,0 +1,104 @@
+"""Which features are compared: HCML's predictions, positives and negatives (supplement B)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hcml_jax.ops.check import check_equal, checked
+
+
+def sample_positions(key, batch: int, height: int, width: int, count: int) -> jax.Array:
+    """Draws positions of a grid for each video, without replacement.
+
+    Args:
+      key: a jax random key.
+      batch: B, videos.
+      height: of the grid.
+      width: of the grid.
+      count: N, positions to draw for each video, at most height * width.
+
+    Returns:
+      int32 [B, N], y * width + x.
+
+    Raises:
+      ValueError: `count` is not in 1..height * width.
+    """
+    cells = height * width
+    if not 1 <= count <= cells:
+        raise ValueError(f"count: expected 1 to {cells} ({height} x {width}), found {count}")
+    keys = jax.random.split(key, batch)
+    return jax.vmap(lambda k: jax.random.permutation(k, cells)[:count])(keys).astype(jnp.int32)
+
+
+def gather_positions(features, positions) -> jax.Array:
+    """Takes the features at each video's positions, at all times.
+
+    Args:
+      features: [B, T, H, W, C], floating.
+      positions: integers [B, N], y * W + x, as `sample_positions` draws them.
+
+    Returns:
+      [B, T, N, C], the dtype of `features`.
+
+    Raises:
+      ValueError: the shapes do not fit each other.
+    """
+    features = checked("features", features, "B T H W C")
+    positions = checked("positions", positions, "B N", jnp.integer)
+    check_equal("positions: videos in features", positions.shape[0], features.shape[0])
+    B, T, H, W, C = features.shape
+    index = positions[:, None, :, None]
+    return jnp.take_along_axis(features.reshape(B, T, H * W, C), index, axis=2)
+
+
+def pair_predictions(predictions, targets) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Pairs each prediction with the target it predicts, among all targets.
+
+    predictions[k - 1, b, t, n] predicts targets[b, t + k, n]; where t + k lies beyond the clip
+    there is nothing to compare with, and the prediction is left out.
+
+    Args:
+      predictions: [K, B, T, N, C], floating, for the steps ahead 1..K; K at most T - 1.
+      targets: [B, T, N, C], floating.
+
+    Returns:
+      queries: [M, C], M = B * N * ((T-1) + (T-2) + ... + (T-K)), in the order of videos.
+      keys: [B*T*N, C], all targets.
+      positives: int32 [M], rows of `keys`.
+
+    Raises:
+      ValueError: the shapes do not fit each other, or K is not in 1..T-1.
+    """
+    predictions = checked("predictions", predictions, "K B T N C")
+    targets = checked("targets", targets, "B T N C")
+    check_equal("predictions: [B, T, N, C] of targets", predictions.shape[1:], targets.shape)
+    B, T, N, C = targets.shape
+    steps = range(1, len(predictions) + 1)
+    if not 1 <= len(steps) < T:
+        raise ValueError(
+            f"predictions: expected 1 to {T - 1} steps for {T} frames, found {len(steps)}"
+        )
+    rows = np.arange(B * T * N, dtype=np.int32).reshape(B, T, N)
+    # Joined along time, so that queries keep the order, and the sharding, of the videos.
+    queries = jnp.concatenate([predictions[k - 1, :, : T - k] for k in steps], axis=1)
+    positives = np.concatenate([rows[:, k:] for k in steps], axis=1)
+    return queries.reshape(-1, C), targets.reshape(-1, C), jnp.asarray(positives.reshape(-1))
+
+
+def negative_counts(batch: int, positions: int, time: int) -> dict[str, int]:
+    """How many negatives of each type every prediction has (HCML, supplement B).
+
+    Args:
+      batch: B, videos, over all devices.
+      positions: N, sampled positions of each video.
+      time: T, frames of the targets.
+
+    Returns:
+      "spatial": same video, another position, any time; "temporal": same video and position,
+      another time; "easy": another video. With the positive they make B N T.
+    """
+    return {
+        "spatial": (positions - 1) * time,
+        "temporal": time - 1,
+        "easy": (batch - 1) * positions * time,
+    }

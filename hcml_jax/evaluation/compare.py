@@ -1,0 +1,63 @@
+"""Runs side by side: `python -m hcml_jax.evaluation.compare runs/sprites runs/supervised`."""
+
+import json
+import pathlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def read_results(workdir: str | pathlib.Path) -> dict[str, Any]:
+    """The `results.json` of a run.
+
+    Raises:
+      FileNotFoundError: if the run has not been evaluated.
+    """
+    path = pathlib.Path(workdir) / "results.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is not there: evaluate the run first")
+    return json.loads(path.read_text())
+
+
+def table(runs: Mapping[str, Mapping[str, Any]]) -> str:
+    """A text table: one row a figure, one column a run; figures are dotted names in `results.json`."""
+    flat = {name: _flatten(results) for name, results in runs.items()}
+    figures = [figure for figure in dict.fromkeys(f for run in flat.values() for f in run)]
+    width = max(map(len, figures), default=0)
+    columns = [max(len(name), 8) for name in runs]
+    lines = [_row("", runs, width, columns)]
+    for figure in figures:
+        cells = [_cell(run.get(figure)) for run in flat.values()]
+        lines.append(_row(figure, cells, width, columns))
+    return "\n".join(lines)
+
+
+def _row(head: str, cells, width: int, columns: Sequence[int]) -> str:
+    padded = (f"{cell:>{size}}" for cell, size in zip(cells, columns, strict=True))
+    return f"{head:<{width}}  " + "  ".join(padded)
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in tree.items():
+        path = f"{prefix}{name}"
+        flat |= _flatten(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
+    return flat
+
+
+def main(folders: Sequence[str]) -> None:
+    """Prints the table of the given workdirs."""
+    if not folders:
+        sys.exit("name one workdir or more")
+    try:
+        print(table({folder: read_results(folder) for folder in folders}))
+    except FileNotFoundError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,40 @@
+"""How much optical flow a level holds: the error of its own head, and of a linear read-out of its features."""
+
+import numpy as np
+
+
+def endpoint_errors(flow: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Mean end-point error of each clip in pixels; `[B, T, H, W, 2]` twice to `[B]`."""
+    return np.linalg.norm(flow - truth, axis=-1).mean((1, 2, 3))
+
+
+class LinearReadout:
+    """Ridge regression from motion features to the flow at their place, in cells of their grid.
+
+    It shows what flow the features of a level hold, also of levels that no flow head teaches (cf. HCML Figure 4).
+    """
+
+    def __init__(self, ridge: float = 1e-3):
+        self._ridge = ridge
+        self._gram = self._cross = 0.0
+        self._weights = None
+
+    def add(self, motion: np.ndarray, flow: np.ndarray) -> None:
+        """Adds clips to learn from: motion `[B, T, H, W, C]`, flow on the same grid `[B, T, H, W, 2]`."""
+        x, y = _with_bias(motion), flow.reshape(-1, 2)
+        self._gram = self._gram + x.T @ x
+        self._cross = self._cross + x.T @ y
+        self._weights = None
+
+    def __call__(self, motion: np.ndarray) -> np.ndarray:
+        """Flow `[B, T, H, W, 2]` of motion features `[B, T, H, W, C]`."""
+        if self._weights is None:
+            size = len(self._gram)
+            ridge = self._ridge * np.trace(self._gram) / size * np.eye(size)
+            self._weights = np.linalg.solve(self._gram + ridge, self._cross)
+        return (_with_bias(motion) @ self._weights).reshape(*motion.shape[:-1], 2)
+
+
+def _with_bias(motion: np.ndarray) -> np.ndarray:
+    flat = motion.reshape(-1, motion.shape[-1]).astype(np.float64)
+    return np.concatenate([flat, np.ones((len(flat), 1))], axis=1)

@@ -1,0 +1,107 @@
+"""A trained network for notebooks and programs: `load(workdir)`; and its export without the side branch."""
+
+import json
+import pathlib
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+from hcml_jax.config import ConfigError
+from hcml_jax.methods import build_method
+from hcml_jax.methods.base import Method, Variables
+from hcml_jax.training import workdir as workdirs
+from hcml_jax.training.metrics import replace_text
+from hcml_jax.training.restore import abstract_variables, positions, restore, without
+
+SIDE_BRANCH = "heads"
+
+
+class Model:
+    """A trained network with jitted functions of clips `[B, T, H, W, 3]`, uint8 or float `[0, 1]`.
+
+    Attributes:
+      method, variables: what it is made of.
+      classes: class names in the order of the scores; empty where the run had no labels.
+      clip_shape: `(T, H, W, 3)`, the clips it was trained on.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        variables: Variables,
+        classes: Sequence[str],
+        clip_shape: tuple[int, int, int, int],
+    ):
+        self.method, self.variables = method, variables
+        self.classes, self.clip_shape = tuple(classes), tuple(clip_shape)
+        self._features = jax.jit(method.features)
+        self._probabilities = jax.jit(lambda v, clips: jax.nn.softmax(method.logits(v, clips)))
+        self._flow = jax.jit(method.flow) if hasattr(method, "flow") else None
+
+    def features(self, clips: jax.Array) -> dict[str, jax.Array]:
+        """Pooled features: "level0", ..., "backbone" -> `[B, C]`."""
+        return self._features(self.variables, _checked(clips))
+
+    def predict(self, clips: jax.Array) -> jax.Array:
+        """Class probabilities `[B, classes]`.
+
+        Raises:
+          ConfigError: if the network has no classifier.
+        """
+        if not self.classes:
+            raise ConfigError("this run had no labels: there is no classifier to predict with")
+        return self._probabilities(self.variables, _checked(clips))
+
+    def flow(self, clips: jax.Array) -> dict[str, jax.Array]:
+        """Optical flow of the levels learnt by reconstruction: name -> `[B, T' - 1, H, W, 2]`, pixels.
+
+        Raises:
+          ConfigError: if the network was exported, or learnt no flow.
+        """
+        if self._flow is None or SIDE_BRANCH not in self.variables["params"]:
+            raise ConfigError("this network has no flow head: load the run's workdir, not its export")
+        return self._flow(self.variables, _checked(clips))
+
+
+def load(workdir: str | pathlib.Path) -> Model:
+    """Loads a run's workdir at its last checkpoint, or the folder that `--mode=export` wrote.
+
+    Raises:
+      ConfigError: if the folder holds neither.
+      CheckpointError: if the run has no checkpoint yet, or one of another model.
+    """
+    folder = pathlib.Path(workdir)
+    described = workdirs.read(folder)
+    method = build_method(described["config"]["method"], len(described["classes"]))
+    abstract = abstract_variables(method, described["clip_shape"])
+    if (folder / "variables").exists():
+        variables = ocp.load(
+            (folder / "variables").absolute(), without(abstract, SIDE_BRANCH)
+        )
+    else:
+        variables = restore(folder, positions(method, folder)["last"], abstract)
+    return Model(method, variables, described["classes"], described["clip_shape"])
+
+
+def export(workdir: pathlib.Path) -> pathlib.Path:
+    """Writes `<workdir>/export`: the network without its side branch, for `load`.
+
+    Raises:
+      ConfigError: if there is an export already.
+    """
+    folder = workdir / "export"
+    if folder.exists():
+        raise ConfigError(f"{folder} is there already: move it away to export again")
+    model = load(workdir)
+    folder.mkdir()
+    ocp.save((folder / "variables").absolute(), without(model.variables, SIDE_BRANCH))
+    replace_text(folder / "run.json", json.dumps(workdirs.read(workdir), indent=1) + "\n")
+    return folder
+
+
+def _checked(clips) -> np.ndarray | jax.Array:
+    if clips.ndim != 5 or clips.shape[-1] != 3:
+        raise ValueError(f"clips must be [B, T, H, W, 3], not {list(clips.shape)}")
+    return clips

@@ -1,0 +1,136 @@
+"""The contract between a paper's method and the training loop: stages, losses, features."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from hcml_jax.config import ConfigError
+
+Variables = Mapping[str, Any]  # {"params": ..., "batch_stats": ...}
+Batch = Mapping[str, jax.Array]  # see docs/architecture.md
+Path = tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """How long a stage lasts and how it is optimised.
+
+    Attributes:
+      epochs, steps: its length; exactly one of the two is given.
+      warmup: of linear warm-up, in the unit of the length; then the rate falls to zero along a cosine.
+      optimizer: "sgd" (with momentum) or "adam" (decoupled weight decay).
+      learning_rate: peak rate for `per_clips` clips a step, scaled linearly with the batch; `per_clips` 0: as it is.
+      weight_decay: on kernels only, not on biases nor batch normalisation.
+      clip_norm: global norm to which gradients are clipped; 0: not clipped.
+      patience: the stage ends early once its validation loss has not improved by `min_improvement` (relative) for
+        so many validations in a row; 0: never.
+    """
+
+    epochs: float = 0.0
+    steps: int = 0
+    warmup: float = 0.0
+    optimizer: str = "sgd"
+    learning_rate: float = 0.0025
+    per_clips: int = 8
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    clip_norm: float = 0.0
+    patience: int = 0
+    min_improvement: float = 0.01
+
+    def __post_init__(self):
+        if (self.epochs > 0) == (self.steps > 0):
+            raise ConfigError(
+                f"a schedule lasts `epochs` or `steps`, one of the two above 0; found epochs="
+                f"{self.epochs}, steps={self.steps}"
+            )
+        if self.optimizer not in ("sgd", "adam"):
+            raise ConfigError(f"optimizer must be 'sgd' or 'adam', not {self.optimizer!r}")
+        if self.learning_rate <= 0:
+            raise ConfigError(f"learning_rate must be above 0, not {self.learning_rate}")
+        if not 0 <= self.warmup < (self.epochs or self.steps):
+            raise ConfigError(f"warmup must be shorter than the stage, not {self.warmup}")
+
+    def num_steps(self, clips: int, batch_size: int) -> int:
+        """The stage's steps over a training set of `clips` clips; at least one."""
+        return self.steps or max(1, round(self.epochs * clips / batch_size))
+
+    def warmup_steps(self, clips: int, batch_size: int) -> int:
+        """Its steps of warm-up."""
+        return round(self.warmup if self.steps else self.warmup * clips / batch_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One phase of training.
+
+    Attributes:
+      name: unique within the method.
+      schedule: its length and optimisation.
+      trainable: path of a parameter (or of a module) -> whether it trains. The one source of the optimizer's mask, of
+        which parameters are differentiated, and of which batch-norm statistics move.
+      losses: name of a term -> its weight; other terms are not computed.
+      batch_norm_group: clips over which batch statistics are taken; 0: the global batch.
+      labelled_only: whether it trains on labelled clips only.
+    """
+
+    name: str
+    schedule: Schedule
+    trainable: Callable[[Path], bool]
+    losses: Mapping[str, float]
+    batch_norm_group: int = 0
+    labelled_only: bool = False
+
+
+class Outputs(NamedTuple):
+    """What a loss gives beside its value: scalars to report, and the new state of mutable collections."""
+
+    metrics: dict[str, jax.Array]
+    state: Variables
+
+
+class Method(Protocol):
+    """A paper's method: a frozen dataclass that owns no arrays."""
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The phases of training, in order."""
+
+    def init(self, key: jax.Array, batch: Batch) -> Variables:
+        """Fresh variables."""
+
+    def loss(
+        self, variables: Variables, batch: Batch, key: jax.Array, stage: Stage
+    ) -> tuple[jax.Array, Outputs]:
+        """The stage's loss on a global batch: pure and jittable."""
+
+    def features(self, variables: Variables, clips: jax.Array) -> dict[str, jax.Array]:
+        """What evaluations read of clips `[B, T, H, W, 3]`: name -> `[B, C]`, "backbone" among them."""
+
+    def motion(self, variables: Variables, clips: jax.Array) -> dict[str, jax.Array]:
+        """The levels' motion features, not pooled: level name -> `[B, T', H', W', C]`; may be empty."""
+
+
+def under(path: Path, *prefixes: str) -> bool:
+    """Whether `path` lies at or below one of the slash-separated `prefixes`."""
+    return any(path[: len(parts)] == parts for parts in (tuple(p.split("/")) for p in prefixes))
+
+
+def everything(path: Path) -> bool:
+    """The predicate of stages that train the whole network."""
+    del path
+    return True
+
+
+def motion_maps(outputs: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """Of a network's outputs, the motion features of its levels, float32."""
+    levels = (name for name in outputs if name.startswith("level"))
+    return {name: outputs[name].astype(jnp.float32) for name in levels}
+
+
+def pool(maps: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """Means over time and space: `[B, T, H, W, C]` to `[B, C]`."""
+    return {name: features.mean((1, 2, 3)) for name, features in maps.items()}

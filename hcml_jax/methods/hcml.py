@@ -1,0 +1,209 @@
+"""Hierarchical contrastive motion learning (Yang et al., HCML): a motion hierarchy learnt level by level.
+
+Level 0 learns motion by reconstructing frames; each higher level by predicting the future motion features of the
+level below, contrastively, with the lower levels frozen; then everything is trained jointly for recognition.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from hcml_jax import augment
+from hcml_jax.config import ConfigError
+from hcml_jax.contrastive import contrast_report, info_nce, pair_predictions, spread_report
+from hcml_jax.methods.base import (
+    Batch,
+    Outputs,
+    Stage,
+    Variables,
+    everything,
+    motion_maps,
+    pool,
+    under,
+)
+from hcml_jax.methods.classification import classification_loss
+from hcml_jax.methods.hcml_config import HCMLConfig
+from hcml_jax.methods.hcml_network import HCMLNetwork
+from hcml_jax.models import TrainMode
+from hcml_jax.models.build import MOTION_STAGES
+from hcml_jax.ops import (
+    backward_warp,
+    photometric_loss,
+    resize_area,
+    resize_flow,
+    smoothness_loss,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class HCML:
+    """The method; `num_classes` 0 leaves out the joint stage."""
+
+    config: HCMLConfig
+    num_classes: int = 0
+
+    def __post_init__(self):
+        if "action" in self.config.levels and not self.num_classes:
+            raise ConfigError("levels: the supervision 'action' needs a table with labels")
+
+    @functools.cached_property
+    def network(self) -> HCMLNetwork:
+        """The Linen module whose variables this method works on."""
+        return HCMLNetwork(self.config, self.num_classes)
+
+    @functools.cached_property
+    def stages(self) -> tuple[Stage, ...]:
+        """A stage for each level (or one for all), then the joint one where there are labels."""
+        config = self.config
+        levels = range(len(config.levels))
+        groups = [(level,) for level in levels] if config.progressive else [tuple(levels)]
+        named = zip(config.self_supervised_stages, groups, strict=True)
+        stages = [self._level_stage(name, group) for name, group in named]
+        if self.num_classes and "joint" in config.stages:
+            stages.append(self._joint_stage())
+        return tuple(stages)
+
+    def init(self, key: jax.Array, batch: Batch) -> Variables:
+        """Fresh variables; only the shape of `batch["clip"]` matters."""
+        return self.network.init(key, augment.to_float(batch["clip"]), key, False)
+
+    def loss(
+        self, variables: Variables, batch: Batch, key: jax.Array, stage: Stage
+    ) -> tuple[jax.Array, Outputs]:
+        """The weighted sum of the stage's terms (HCML eq. 4 in the joint stage)."""
+        flip_key, position_key = jax.random.split(key)
+        clip = augment.to_float(batch["clip"])
+        clip = augment.random_flip(flip_key, clip) if self.config.flip else clip
+        train = TrainMode(stage.trainable, stage.batch_norm_group)
+        outputs, state = self.network.apply(
+            variables, augment.normalise(clip), position_key, train, mutable=["batch_stats"]
+        )
+        total, metrics = jnp.zeros(()), {}
+        for name, weight in stage.losses.items():
+            term, report = self._term(name, outputs, clip, batch["label"])
+            total += weight * term
+            metrics |= {name: term} | {f"{name}/{key}": value for key, value in report.items()}
+        return total, Outputs({"loss": total, **metrics}, state)
+
+    def features(self, variables: Variables, clips: jax.Array) -> dict[str, jax.Array]:
+        """Pooled motion features of each level, and the embedding as "backbone"."""
+        outputs = self._encode(variables, clips)
+        return pool(motion_maps(outputs)) | {"backbone": outputs["embedding"]}
+
+    def motion(self, variables: Variables, clips: jax.Array) -> dict[str, jax.Array]:
+        """The motion features P^l themselves: level name -> `[B, T', H', W', C]`, float32."""
+        return motion_maps(self._encode(variables, clips))
+
+    def logits(self, variables: Variables, clips: jax.Array) -> jax.Array:
+        """Class scores `[B, classes]` of clips `[B, T, H, W, 3]`, uint8 or float `[0, 1]`."""
+        return self._encode(variables, clips)["logits"]
+
+    def flow(self, variables: Variables, clips: jax.Array) -> dict[str, jax.Array]:
+        """Optical flow of the levels learnt by reconstruction.
+
+        Returns:
+          level name -> `[B, T^l - 1, H, W, 2]`, (u right, v down) in pixels of the clip, from each of the level's
+          T^l frames (the clip's, strided) to its next.
+        """
+        clips = augment.normalise(augment.to_float(clips))
+        outputs = self.network.apply(variables, clips, jax.random.key(0), False)
+        height, width = clips.shape[2:4]
+        return {
+            name.removeprefix("flow/"): resize_flow(flow, height, width)
+            for name, flow in outputs.items()
+            if name.startswith("flow/")
+        }
+
+    def _encode(self, variables, clips):
+        clips = augment.normalise(augment.to_float(clips))
+        return self.network.apply(variables, clips, False, method="encode")
+
+    def _level_stage(self, name: str, levels: tuple[int, ...]) -> Stage:
+        supervisions = {level: self.config.levels[level] for level in levels}
+        return Stage(
+            name=name,
+            schedule=self.config.stages[name],
+            trainable=functools.partial(_trains_level, levels=levels),
+            losses={f"{supervision}/level{l}": 1.0 for l, supervision in supervisions.items()},
+            labelled_only="action" in supervisions.values(),
+        )
+
+    def _joint_stage(self) -> Stage:
+        weights = {
+            "reconstruction": self.config.reconstruction_weight,
+            "contrastive": self.config.contrastive_weight,
+        }
+        sides = {
+            f"{supervision}/level{level}": weights[supervision]
+            for level, supervision in enumerate(self.config.levels)
+            if supervision in weights
+        }
+        return Stage(
+            name="joint",
+            schedule=self.config.stages["joint"],
+            trainable=everything,
+            losses={"classification": 1.0, **sides},
+            batch_norm_group=self.config.joint_batch_norm_group,
+            labelled_only=True,
+        )
+
+    def _term(self, name, outputs, clip, labels):
+        """One term of the loss and what to report of it."""
+        if name == "classification":
+            return classification_loss(outputs["logits"], labels)
+        supervision, level = name.split("/")
+        if supervision == "action":
+            return classification_loss(outputs[f"action/{level}"], labels)
+        if supervision == "reconstruction":
+            return self._reconstruction(outputs[f"flow/{level}"], clip)
+        return self._contrast(outputs, level)
+
+    def _reconstruction(self, flow, clip):
+        """HCML eq. 1 and 2 over the level's T^l - 1 pairs of frames."""
+        config = self.config
+        frames = clip[:, :: clip.shape[1] // (flow.shape[1] + 1)]
+        height, width = frames.shape[2:4]
+        if config.photometric_size:
+            height = width = config.photometric_size
+            frames = resize_area(frames, height, width)
+        flow = resize_flow(flow, height, width)
+        warped, valid = backward_warp(frames[:, 1:], flow)
+        photometric = photometric_loss(
+            frames[:, :-1], warped, valid, normalise_by_valid=config.normalise_by_valid
+        )
+        smoothness = smoothness_loss(flow)
+        report = {
+            "photometric": photometric,
+            "smoothness": smoothness,
+            "flow_magnitude": jnp.linalg.norm(flow + 1e-12, axis=-1).mean(),
+        }
+        return photometric + config.smoothness_weight * smoothness, report
+
+    def _contrast(self, outputs, level):
+        """HCML eq. 3, averaged over the predictions."""
+        predictions, targets = outputs[f"predictions/{level}"], outputs[f"targets/{level}"]
+        if not self.config.target_gradients:
+            targets = jax.lax.stop_gradient(targets)
+        queries, keys, positives = pair_predictions(predictions, targets)
+        losses = info_nce(queries, keys, positives, temperature=self.config.temperature)
+        batch, time, positions, _ = targets.shape
+        report = contrast_report(
+            queries, keys, positives, batch=batch, time=time, positions=positions
+        )
+        return losses.mean(), report | spread_report(outputs[level])
+
+
+def _trains_level(path: tuple[str, ...], levels: tuple[int, ...]) -> bool:
+    """Whether a parameter trains in the stage of these levels: what lies above P^{l-1}, up to P^l (HCML 3.1)."""
+    return any(_trains(path, level) for level in levels)
+
+
+def _trains(path: tuple[str, ...], level: int) -> bool:
+    # g^l (`expand`) follows P^l: it trains with the level above, and P^l stays as its own stage left it.
+    if under(path, f"backbone/level{level}/expand"):
+        return False
+    below = "backbone/stem" if level == 0 else f"backbone/level{level - 1}/expand"
+    own = (f"backbone/{MOTION_STAGES[level]}", f"backbone/level{level}", f"heads/level{level}")
+    return under(path, below, *own)

@@ -1,0 +1,85 @@
+"""The fields of the method "hcml"."""
+
+import dataclasses
+
+from hcml_jax.config import ConfigError, nearest
+from hcml_jax.methods.base import Schedule
+from hcml_jax.models import BackboneConfig
+from hcml_jax.models.build import MOTION_STAGES
+
+SUPERVISIONS = ("reconstruction", "contrastive", "action")
+
+
+@dataclasses.dataclass(frozen=True)
+class HCMLConfig:
+    """Fields of the method "hcml"; defaults are the paper's, or decided where it is silent.
+
+    Attributes:
+      stages: stage name -> schedule: "level0", "level1", ... (or "levels", all at once, when not `progressive`), and
+        "joint" where there are labels.
+      backbone: which backbone.
+      levels: the supervision of each level from the lowest on, "reconstruction", "contrastive" or "action"; fewer
+        than three make a shorter hierarchy (HCML Table 1, Figure 3).
+      progressive: one level at a time, the lower ones frozen (HCML 3.1), or all at once.
+      flow_channels: of the flow head's five convolutions.
+      photometric_size: side in pixels at which frames are compared (frames shrink by area); 0: as they come.
+      smoothness_weight: zeta.
+      normalise_by_valid: divide the photometric term by the valid pixels instead of all.
+      prediction_steps: K, how many frames ahead are predicted; at most T - 1 of the level.
+      positions: N, spatial positions drawn for each clip; at most those of the level's grid.
+      temperature: tau.
+      target_gradients: whether gradients also reach the predicted features in the joint stage.
+      reconstruction_weight, contrastive_weight: lambda and gamma of the joint loss (HCML eq. 4).
+      joint_batch_norm_group: clips over which joint training takes batch statistics; 0: the global batch.
+      flip: whether clips are mirrored at random (a flip changes labels such as "left").
+      dtype: what convolutions compute in, "float32" or "bfloat16".
+    """
+
+    stages: dict[str, Schedule]
+    backbone: BackboneConfig = BackboneConfig()
+    levels: tuple[str, ...] = ("reconstruction", "contrastive", "contrastive")
+    progressive: bool = True
+    flow_channels: tuple[int, ...] = (128, 128, 96, 64, 32)
+    photometric_size: int = 0
+    smoothness_weight: float = 0.02
+    normalise_by_valid: bool = False
+    prediction_steps: int = 3
+    positions: int = 49
+    temperature: float = 0.07
+    target_gradients: bool = False
+    reconstruction_weight: float = 15.0
+    contrastive_weight: float = 0.25
+    joint_batch_norm_group: int = 8
+    flip: bool = True
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        if not 1 <= len(self.levels) <= len(MOTION_STAGES):
+            raise ConfigError(f"levels must name 1 to 3 supervisions, not {self.levels}")
+        for supervision in self.levels:
+            if supervision not in SUPERVISIONS:
+                raise ConfigError(
+                    f"levels: no supervision is called {supervision!r}. "
+                    f"{nearest(supervision, SUPERVISIONS)}"
+                )
+        if self.levels[0] == "contrastive":
+            raise ConfigError(
+                "levels: level 0 has no level below to predict; use 'reconstruction' or 'action'"
+            )
+        needed = self.self_supervised_stages
+        if set(self.stages) - {"joint"} != set(needed):
+            raise ConfigError(
+                f"stages must be {needed} and, to use labels, 'joint', not {sorted(self.stages)}"
+            )
+
+    @property
+    def self_supervised_stages(self) -> tuple[str, ...]:
+        """Names of the stages before the joint one, in order."""
+        if not self.progressive:
+            return ("levels",)
+        return tuple(f"level{level}" for level in range(len(self.levels)))
+
+    @property
+    def motion_blocks(self) -> tuple[str, ...]:
+        """The backbone's stages with a motion block: level l stands after the l-th."""
+        return MOTION_STAGES[: len(self.levels)]

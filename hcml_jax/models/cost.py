@@ -1,0 +1,51 @@
+"""Multiply-adds of a function, counted from its jaxpr."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+from jax.extend import core
+
+
+def multiply_adds(function: Callable, *args: Any) -> dict[str, int]:
+    """Counts multiply-adds without running anything.
+
+    Args:
+      function: any traceable function.
+      *args: its arguments, or their `jax.ShapeDtypeStruct`s.
+
+    Returns:
+      {"convolutions": ..., "products": ...}: of convolutions (a 1x1x1 one runs as a product with a kernel and is
+      counted as a convolution: any product without batch dimensions) and of batched matrix products.
+    """
+    counts = {"convolutions": 0, "products": 0}
+    for equation in _equations(jax.make_jaxpr(function)(*args).jaxpr):
+        if equation.primitive.name == "conv_general_dilated":
+            counts["convolutions"] += _convolution(equation)
+        elif equation.primitive.name == "dot_general":
+            _, (batched, _) = equation.params["dimension_numbers"]
+            counts["products" if batched else "convolutions"] += _product(equation)
+    return counts
+
+
+def _equations(jaxpr) -> Iterator[core.JaxprEqn]:
+    """All equations, those of called functions included."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in equation.params.values():
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                yield from _equations(inner)
+
+
+def _convolution(equation) -> int:
+    kernel, layout = equation.invars[1].aval.shape, equation.params["dimension_numbers"].rhs_spec
+    outputs = math.prod(equation.outvars[0].aval.shape)
+    return outputs * math.prod(kernel[d] for d in layout[1:])
+
+
+def _product(equation) -> int:
+    (contracted, _), _ = equation.params["dimension_numbers"]
+    left = equation.invars[0].aval.shape
+    return math.prod(equation.outvars[0].aval.shape) * math.prod(left[d] for d in contracted)

@@ -1,0 +1,62 @@
+"""The side branch that teaches the motion features, dropped after training, and the classifier."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+class FlowHead(nn.Module):
+    """Optical flow from motion features: five densely connected convolutions (HCML 3.1; PWC-Net's estimator).
+
+    Each 3x3 convolution sees the motion features and the outputs of all convolutions before it.
+    """
+
+    channels: tuple[int, ...] = (128, 128, 96, 64, 32)
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, motion: jax.Array) -> jax.Array:
+        """Maps `[B, T, H, W, C]` to flow (u right, v down) `[B, T, H, W, 2]`, float32, in cells of this grid."""
+        x = motion.reshape(-1, *motion.shape[2:]).astype(self.dtype)
+        for number, channels in enumerate(self.channels):
+            y = nn.Conv(channels, (3, 3), dtype=self.dtype, name=f"conv{number}")(x)
+            x = jnp.concatenate([x, nn.leaky_relu(y, 0.1)], axis=-1)
+        flow = nn.Conv(2, (3, 3), dtype=self.dtype, name="flow")(x)
+        return flow.reshape(*motion.shape[:-1], 2).astype(jnp.float32)
+
+
+class Predictors(nn.Module):
+    """Predicts the lower level's future: W2_delta ReLU(W1 [P_t, Q_t]), W1 shared by all steps (HCML 3.1)."""
+
+    steps: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, motion: jax.Array, lower: jax.Array) -> jax.Array:
+        """Predicts `lower` at the `steps` frames that follow each frame.
+
+        Args:
+          motion: P^l at some positions, `[B, T, N, C]`.
+          lower: Q, the lower level's motion features there, `[B, T, N, D]`.
+
+        Returns:
+          `[steps, B, T, N, D]`, float32: entry `[k, :, t]` predicts `lower` at frame t + k + 1.
+        """
+        joined = jnp.concatenate([motion, lower.astype(motion.dtype)], axis=-1)
+        hidden = nn.relu(nn.Dense(motion.shape[-1], dtype=self.dtype, name="hidden")(joined))
+        outputs = [
+            nn.Dense(lower.shape[-1], dtype=self.dtype, name=f"step{k + 1}")(hidden)
+            for k in range(self.steps)
+        ]
+        return jnp.stack(outputs).astype(jnp.float32)
+
+
+class Classifier(nn.Module):
+    """A linear classifier of pooled features; `[B, C]` to logits `[B, classes]`, float32."""
+
+    classes: int
+
+    @nn.compact
+    def __call__(self, embedding: jax.Array) -> jax.Array:
+        """Maps `[B, C]` to `[B, classes]`."""
+        return nn.Dense(self.classes, name="logits")(embedding.astype(jnp.float32))

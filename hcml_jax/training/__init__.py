@@ -1,0 +1,1 @@
+"""Training: stages one after another, checkpoints, resuming. Knows stages, not papers."""

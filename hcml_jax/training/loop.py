@@ -1,0 +1,197 @@
+"""The loop over stages: train, log, validate, save, resume."""
+
+import dataclasses
+import itertools
+import math
+import pathlib
+from typing import Any, Protocol
+
+import jax
+
+from hcml_jax.methods.base import Method, Stage
+from hcml_jax.training.checkpoints import Checkpoints, Position
+from hcml_jax.training.config import TrainingConfig
+from hcml_jax.training.mesh import check_batch, make_mesh, replicated, shard_batch
+from hcml_jax.training.metrics import MetricsWriter, Progress, average
+from hcml_jax.training.optimizer import make_optimizer
+from hcml_jax.training.step import (
+    TrainState,
+    init_state,
+    init_variables,
+    make_train_step,
+    make_validation_step,
+)
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says at which step, and what to do."""
+
+
+class Data(Protocol):
+    """What training reads of `data_pipelines.open_data(...)`; see docs/architecture.md."""
+
+    def num_clips(self, split: str, labelled_only: bool = False) -> int: ...
+    def train_batches(self, batch_size: int, **options: Any): ...
+    def eval_batches(self, split: str, batch_size: int, **options: Any): ...
+
+
+def train(
+    method: Method, data: Data, config: TrainingConfig, workdir: pathlib.Path, seed: int
+) -> None:
+    """Trains every stage of `method`, from the last checkpoint of `workdir` if it has one.
+
+    Raises:
+      ConfigError: if the batch does not divide over the devices.
+      TrainingError: if a loss is not finite.
+      CheckpointError: if the last checkpoint cannot be restored.
+    """
+    mesh = make_mesh()
+    check_batch(config.batch_size, mesh)
+    with Checkpoints(workdir / "checkpoints", config.keep) as checkpoints:
+        latest = checkpoints.latest
+        writer = MetricsWriter(workdir, latest.step if latest else 0)
+        run = _Run(method, data, config, seed, mesh, checkpoints, writer)
+        try:
+            run.train(latest)
+        finally:
+            writer.close()
+
+
+@dataclasses.dataclass
+class _Run:
+    method: Method
+    data: Data
+    config: TrainingConfig
+    seed: int
+    mesh: jax.sharding.Mesh
+    checkpoints: Checkpoints
+    writer: MetricsWriter
+
+    def train(self, latest: Position | None) -> None:
+        stages = self.method.stages
+        variables = self._fresh_variables(stages[0])
+        step = 0
+        if latest:
+            step = latest.step
+            names = [stage.name for stage in stages]
+            stages = stages[names.index(latest.stage) :]
+            state = self._restore(latest, variables, stages[0])
+            print(f"resuming at step {step} ({latest.stage}, step {latest.stage_step})", flush=True)
+            if not latest.complete:
+                state = self._train_stage(stages[0], state, step - latest.stage_step)
+                step += int(state.step) - latest.stage_step
+            variables, stages = state.variables, stages[1:]
+        for stage in stages:
+            state = init_state(variables, stage, self._optimizer(stage), self.mesh)
+            state = self._train_stage(stage, state, step)
+            step += int(state.step)
+            variables = state.variables
+
+    def _train_stage(self, stage: Stage, state: TrainState, before: int) -> TrainState:
+        """Trains a stage to its end; `before` counts the run's steps before the stage."""
+        config = self.config
+        total = stage.schedule.num_steps(self._num_clips(stage), config.batch_size)
+        train_step = make_train_step(
+            self.method, stage, self._optimizer(stage), self.seed, self.mesh
+        )
+        validation_step = make_validation_step(self.method, stage, self.seed, self.mesh)
+        first = int(state.step)
+        progress = Progress(stage.name, total, first, config.batch_size)
+        window = []
+        for done, batch in enumerate(self._batches(stage, first, total - first), first + 1):
+            state, metrics = train_step(state, shard_batch(batch, self.mesh))
+            window.append(metrics)
+            if len(window) > 1:  # one step behind, so that the device is never idle
+                window[-2] = self._fetch(window[-2], stage, done - 1)
+            if done % config.log_every and done != total:
+                continue
+            window[-1] = self._fetch(window[-1], stage, done)
+            self._log(stage, before, done, average(window), progress)
+            window = []
+            if done % config.checkpoint_every == 0 or done == total:
+                loss = self._validate(validation_step, state, stage, before)
+                complete = done == total or self._converged(stage)
+                self.checkpoints.save(
+                    Position(before + done, stage.name, done, complete), state, loss
+                )
+                if complete:
+                    break
+        return state
+
+    def _batches(self, stage: Stage, first: int, count: int):
+        batches = self.data.train_batches(
+            self.config.batch_size,
+            seed=self.seed,
+            first_step=first,
+            labelled_only=stage.labelled_only,
+            shard_index=jax.process_index(),
+            num_shards=jax.process_count(),
+        )
+        return itertools.islice(batches, count)
+
+    def _fetch(self, metrics, stage: Stage, done: int) -> dict[str, float]:
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        bad = [name for name, value in values.items() if not math.isfinite(value)]
+        if bad:
+            latest = self.checkpoints.latest
+            good = f"step {latest.step} ({latest.stage})" if latest else "none yet"
+            raise TrainingError(
+                f"stage {stage.name}, step {done}: {', '.join(bad)} not finite; the last good "
+                f"checkpoint is: {good}. A lower learning_rate or a clip_norm may help"
+            )
+        return values
+
+    def _log(self, stage: Stage, before: int, done: int, metrics, progress: Progress) -> None:
+        speed = progress.lap(done)
+        progress.show(done, metrics, speed)
+        self.writer.write(
+            _record(stage, before + done, done, "train") | metrics | {"clips_per_second": speed}
+        )
+
+    def _validate(self, validation_step, state: TrainState, stage: Stage, before: int) -> float:
+        """The validation loss, logged; the last training loss where there is no validation split."""
+        config = self.config
+        if not config.validation_split:
+            return self.writer.records[-1]["loss"]
+        batches = self.data.eval_batches(config.validation_split, config.batch_size)
+        results = [
+            jax.device_get(validation_step(state.variables, shard_batch(batch, self.mesh)))
+            for batch in itertools.islice(batches, config.validation_batches)
+        ]
+        metrics, done = average(results), int(state.step)
+        self.writer.write(_record(stage, before + done, done, "validation") | metrics)
+        return metrics["loss"]
+
+    def _converged(self, stage: Stage) -> bool:
+        """Whether the last `patience` losses of the stage improved on none before them."""
+        schedule = stage.schedule
+        split = "validation" if self.config.validation_split else "train"
+        losses = [
+            r["loss"] for r in self.writer.records if (r["stage"], r["split"]) == (stage.name, split)
+        ]
+        if not schedule.patience or len(losses) <= schedule.patience:
+            return False
+        best_before = min(losses[: -schedule.patience])
+        best_since = min(losses[-schedule.patience :])
+        return best_since > best_before - schedule.min_improvement * abs(best_before)
+
+    def _num_clips(self, stage: Stage) -> int:
+        return self.data.num_clips("train", labelled_only=stage.labelled_only)
+
+    def _optimizer(self, stage: Stage):
+        return make_optimizer(stage.schedule, self._num_clips(stage), self.config.batch_size)
+
+    def _fresh_variables(self, stage: Stage):
+        batch = shard_batch(next(iter(self._batches(stage, 0, 1))), self.mesh)
+        return init_variables(self.method, batch, self.seed, self.mesh)
+
+    def _restore(self, latest: Position, variables, stage: Stage) -> TrainState:
+        state = init_state(variables, stage, self._optimizer(stage), self.mesh)
+        abstract = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated(self.mesh)), state
+        )
+        return self.checkpoints.restore(latest, abstract)
+
+
+def _record(stage: Stage, step: int, stage_step: int, split: str) -> dict[str, Any]:
+    return {"step": step, "stage": stage.name, "stage_step": stage_step, "split": split}

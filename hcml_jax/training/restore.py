@@ -1,0 +1,63 @@
+"""Reading the variables of a run back, at the end of any of its stages."""
+
+import pathlib
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+
+from hcml_jax.methods.base import Method, Stage, Variables
+from hcml_jax.training.checkpoints import CheckpointError, Checkpoints, Position
+from hcml_jax.training.mesh import make_mesh, replicated
+from hcml_jax.training.rng import step_key
+
+
+def abstract_variables(method: Method, clip_shape: tuple[int, ...]) -> Variables:
+    """Shapes, dtypes and shardings of a method's variables for clips `[T, H, W, 3]`; nothing is computed."""
+    mesh = make_mesh()
+    batch = {"clip": jax.ShapeDtypeStruct((1, *clip_shape), np.uint8)}
+    shapes = jax.eval_shape(method.init, jax.random.key(0), batch)
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated(mesh)), shapes
+    )
+
+
+def untrained_variables(method: Method, clip_shape: tuple[int, ...], seed: int) -> Variables:
+    """The variables with which a run of this seed starts."""
+    clip = np.zeros((1, *clip_shape), np.uint8)
+    return jax.jit(method.init)(step_key(seed, "init", 0), {"clip": clip})
+
+
+def positions(method: Method, workdir: pathlib.Path) -> dict[str, Position]:
+    """Where a run can be read: "representation", the end of its last stage without class labels' loss (its last
+    checkpoint if it has none), and "last", its last checkpoint.
+
+    Raises:
+      CheckpointError: if the run has no checkpoint yet.
+    """
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
+        last = checkpoints.latest
+        if last is None:
+            raise CheckpointError(f"{workdir} has no checkpoint yet: train it first")
+        ends = [checkpoints.stage_end(stage.name) for stage in method.stages if _teaches(stage)]
+    return {"representation": next((end for end in reversed(ends) if end), last), "last": last}
+
+
+def restore(workdir: pathlib.Path, position: Position, abstract: Variables) -> Variables:
+    """The variables saved at `position`."""
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
+        return checkpoints.restore_variables(position, abstract)
+
+
+def _teaches(stage: Stage) -> bool:
+    """Whether a stage teaches the representation before the classifier is trained."""
+    return "classification" not in stage.losses
+
+
+def without(variables: Variables, *modules: str) -> Variables:
+    """Variables less those of the given top-level modules."""
+    return {
+        collection: {name: tree for name, tree in trees.items() if name not in modules}
+        for collection, trees in variables.items()
+        if isinstance(trees, Mapping)
+    }

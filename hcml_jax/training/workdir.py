@@ -1,0 +1,71 @@
+"""A run's folder: which config, classes and clips it was made with."""
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from hcml_jax.config import ConfigError
+from hcml_jax.training.metrics import replace_text
+
+# What may change between two commands on one workdir without making it another run.
+FREE = ("evaluation",)
+
+
+def claim(workdir: pathlib.Path, **described: Any) -> None:
+    """Makes `workdir` the folder of a run, or checks that it already is that run's.
+
+    Args:
+      workdir: the folder.
+      **described: what makes it this run and no other: `config`, `classes`, `clip_shape`; plain values.
+
+    Raises:
+      ConfigError: if it holds another config's run (the fields that differ are named), or cannot be written.
+    """
+    described = json.loads(json.dumps(described))
+    if (workdir / "run.json").exists():
+        _check_same(workdir, read(workdir), described)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        replace_text(workdir / "run.json", json.dumps(described, indent=1) + "\n")
+    except OSError as error:
+        raise ConfigError(f"--workdir {workdir} cannot be written: {error}") from error
+
+
+def read(workdir: pathlib.Path) -> dict[str, Any]:
+    """What `claim` wrote.
+
+    Raises:
+      ConfigError: if there is none in `workdir`.
+    """
+    path = workdir / "run.json"
+    if not path.exists():
+        raise ConfigError(f"{workdir} holds no run: {path} is not there")
+    return json.loads(path.read_text())
+
+
+def _check_same(workdir: pathlib.Path, found: Mapping, wanted: Mapping) -> None:
+    found, wanted = _flatten(found), _flatten(wanted)
+    differences = [
+        f"{name}: {found.get(name)!r} there, {wanted.get(name)!r} now"
+        for name in sorted(found.keys() | wanted.keys())
+        if found.get(name) != wanted.get(name) and not name.startswith(_FREE_PREFIXES)
+    ]
+    if differences:
+        shown = "\n  ".join(differences[:8])
+        raise ConfigError(
+            f"--workdir {workdir} holds a run with another config; name another folder, or use the "
+            f"same config:\n  {shown}"
+        )
+
+
+_FREE_PREFIXES = tuple(f"config.{name}." for name in FREE)
+
+
+def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, Mapping):
+        return {prefix: tree}
+    flat = {}
+    for name, value in tree.items():
+        flat |= _flatten(value, f"{prefix}.{name}" if prefix else name)
+    return flat

@@ -1,0 +1,54 @@
+"""What all pictures share: how a figure is made and how it is saved."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+DPI = 110
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of this size in inches, laid out without overlap, outside pyplot's state."""
+    return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+
+
+def save_figure(figure: Figure, path) -> Path:
+    """Writes a figure as PNG, under its name only once it is complete; makes missing folders.
+
+    Args:
+      figure: any matplotlib figure.
+      path: where to, ending in .png by custom.
+
+    Returns:
+      `path`, as a Path.
+
+    Raises:
+      OSError: the file cannot be written; an older file of this name stays as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        figure.savefig(partial, format="png")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def show_image(axes: Axes, image, *, title="", label="", note=""):
+    """Shows an image without ticks: title above, label to the left, note below."""
+    axes.imshow(image, interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+    axes.set_title(title, fontsize=10)
+    axes.set_ylabel(label, fontsize=10)
+    axes.set_xlabel(note, fontsize=9)
+
+
+def check_count(name: str, found: Sequence, count: int, what: str):
+    """Raises ValueError unless there is one of `found` for each of `count` things."""
+    if len(found) != count:
+        raise ValueError(f"{name}: expected one for each of {count} {what}, found {len(found)}")

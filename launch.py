@@ -1,0 +1,36 @@
+"""Trains, evaluates or exports: `python launch.py --config configs/hcml_sprites.py --workdir runs/sprites`.
+
+Any field of the config can be set on the command line: `--config.training.batch_size=32`.
+"""
+
+import sys
+
+from absl import app, flags
+from ml_collections import config_flags
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment, a file of configs/.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder: checkpoints, metrics, results.")
+_MODE = flags.DEFINE_enum(
+    "mode",
+    "train",
+    ["train", "evaluate", "export"],
+    "train: all stages, from where the workdir left off, then evaluate; evaluate: the workdir as it "
+    "is; export: the recogniser without its side branch.",
+)
+flags.mark_flags_as_required(["config", "workdir"])
+
+
+def main(argv: list[str]) -> None:
+    """Runs one experiment; an expected error ends in one line, not in a traceback."""
+    if len(argv) > 1:
+        sys.exit(f"launch.py takes flags alone; what is {argv[1]!r}?")
+    from hcml_jax.experiment import EXPECTED_ERRORS, run
+
+    try:
+        run(_CONFIG.value.to_dict(), _WORKDIR.value, _MODE.value)
+    except EXPECTED_ERRORS as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,112 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hcml_jax.contrastive import contrast_report, pair_predictions, spread_report
+
+K, B, T, N, C = 2, 3, 4, 5, 6
+
+
+def candidates(batch=B, positions=N, dtype=np.float32):
+    rng = np.random.default_rng(0)
+    targets = rng.normal(size=(batch, T, positions, C))
+    # Predictions that are half right, so that some but not all find their target.
+    ahead = [np.roll(targets, -k, axis=1) for k in range(1, K + 1)]
+    predictions = ahead + 1.5 * rng.normal(size=(K, *targets.shape))
+    return pair_predictions(jnp.asarray(predictions, dtype), jnp.asarray(targets, dtype))
+
+
+def report(queries, keys, positives, batch=B, positions=N):
+    sizes = {"batch": batch, "time": T, "positions": positions}
+    return jax.jit(lambda *a: contrast_report(*a, **sizes))(queries, keys, positives)
+
+
+def report_by_loops(queries, keys, positives):
+    queries, keys = np.asarray(queries, np.float64), np.asarray(keys, np.float64)
+    found = {"top1": [], "positive": [], "spatial": [], "temporal": [], "easy": []}
+    for query, positive in zip(queries, np.asarray(positives), strict=True):
+        cosines = keys @ query / np.linalg.norm(query) / np.linalg.norm(keys, axis=1)
+        found["top1"].append(cosines.argmax() == positive)
+        for j, cosine in enumerate(cosines):
+            (video, _, place), (other, _, elsewhere) = (
+                np.unravel_index(i, (B, T, N)) for i in (positive, j)
+            )
+            kind = "easy" if other != video else "spatial" if elsewhere != place else "temporal"
+            found["positive" if j == positive else kind].append(cosine)
+    return {name: np.mean(values) for name, values in found.items()}
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_equals_the_loops(dtype):
+    figures = report(*candidates(dtype=dtype))
+    expected = report_by_loops(*candidates(dtype=dtype))
+    assert 0.1 < expected["top1"] < 0.9
+    assert figures["top1"] == pytest.approx(expected.pop("top1"))
+    for name, cosine in expected.items():
+        assert figures[f"{name}_cosine"] == pytest.approx(cosine, abs=1e-5), name
+
+
+def test_a_type_without_negatives_reports_zero():
+    figures = report(*candidates(batch=1, positions=1), batch=1, positions=1)
+    assert figures["easy_cosine"] == 0
+    assert figures["spatial_cosine"] == 0
+    assert figures["temporal_cosine"] != 0
+
+
+def test_perfect_predictions_have_top1_1_and_collapsed_ones_0():
+    _, keys, positives = candidates()
+    assert report(keys[positives], keys, positives)["top1"] == 1
+    alike = jnp.broadcast_to(keys[:1], keys.shape)
+    figures = report(alike[positives], alike, positives)
+    assert figures["top1"] == 0
+    assert figures["easy_cosine"] == pytest.approx(1, abs=1e-5)
+
+
+def test_reports_pass_no_gradient():
+    queries, keys, positives = candidates()
+
+    def total(queries, keys):
+        figures = contrast_report(queries, keys, positives, batch=B, time=T, positions=N)
+        return sum((figures | spread_report(keys)).values())
+
+    for gradient in jax.jit(jax.grad(total, (0, 1)))(queries, keys):
+        np.testing.assert_array_equal(gradient, 0)
+
+
+def test_keys_that_are_not_batch_time_positions_are_refused():
+    with pytest.raises(ValueError, match=r"keys: batch \* time \* positions"):
+        contrast_report(*candidates(), batch=B + 1, time=T, positions=N)
+
+
+def test_spread_equals_numpy():
+    features = np.random.default_rng(0).normal(size=(3, 50, C)).astype(np.float32) * np.arange(
+        1, C + 1
+    )
+    units = (features / np.linalg.norm(features, axis=-1, keepdims=True)).reshape(-1, C)
+    eigenvalues = np.linalg.eigvalsh(np.cov(units.T.astype(np.float64), bias=True))
+    figures = spread_report(features.astype(np.float32))
+    assert figures["std"] == pytest.approx(units.std(0).mean() * C**0.5, rel=1e-4)
+    expected = eigenvalues.sum() ** 2 / (eigenvalues**2).sum()
+    assert figures["effective_rank"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_spread_of_even_directions_is_full():
+    axes = np.concatenate([np.eye(C), -np.eye(C)]).astype(np.float32)
+    figures = spread_report(7 * axes)
+    assert figures["std"] == pytest.approx(1, rel=1e-5)
+    assert figures["effective_rank"] == pytest.approx(C, rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("vector", [[0, 0, 0], [0.1, 2, -0.3]])
+def test_spread_of_collapsed_features_is_zero(dtype, vector):
+    features = jnp.broadcast_to(jnp.asarray(vector, dtype), (1000, 3))
+    figures = spread_report(features)
+    assert figures["std"] == pytest.approx(0, abs=1e-5)
+    assert figures["effective_rank"] == 0
+
+
+def test_two_opposite_directions_have_rank_one():
+    features = jnp.concatenate([jnp.ones((5, C)), -jnp.ones((7, C))])
+    assert spread_report(features)["effective_rank"] == pytest.approx(1, rel=1e-4)

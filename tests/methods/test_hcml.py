@@ -1,0 +1,269 @@
+"""HCML's stages: what trains, what stays bit for bit, what each loss is made of, what may be configured."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hcml_jax.config import ConfigError
+from hcml_jax.methods import build_method
+from hcml_jax.training import freezing
+from hcml_jax.training.mesh import make_mesh
+from hcml_jax.training.optimizer import make_optimizer
+from hcml_jax.training.step import init_state, make_train_step
+from tests.methods import tiny
+
+
+def run_stage(method, stage, variables, steps=2):
+    """Some steps of a stage from (copies of) `variables`."""
+    mesh = make_mesh()
+    optimizer = make_optimizer(stage.schedule, clips=8, batch_size=4)
+    copy = jax.tree.map(jnp.copy, variables)
+    state = init_state(copy, stage, optimizer, mesh)
+    step = make_train_step(method, stage, optimizer, 0, mesh)
+    for seed in range(steps):
+        state, metrics = step(state, tiny.batch(seed=seed))
+    return state, metrics
+
+
+def leaves(tree):
+    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {"/".join(freezing.path_names(path)): np.asarray(leaf) for path, leaf in flat}
+
+
+def moved(before, after):
+    before, after = leaves(before), leaves(after)
+    return {name for name in before if not np.array_equal(before[name], after[name])}
+
+
+@pytest.fixture(scope="module")
+def method():
+    return tiny.hcml()
+
+
+@pytest.fixture(scope="module")
+def variables(method):
+    return tiny.init(method)
+
+
+LEVEL_MODULES = [
+    {"backbone/stem", "backbone/res2", "backbone/level0", "heads/level0"},
+    {"backbone/level0/expand", "backbone/res3", "backbone/level1", "heads/level1"},
+    {"backbone/level1/expand", "backbone/res4", "backbone/level2", "heads/level2"},
+]
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_a_stage_moves_its_own_parameters_and_statistics_and_nothing_else(
+    method, variables, level
+):
+    state, _ = run_stage(method, method.stages[level], variables)
+    changed = moved(variables["params"], state.variables["params"])
+    own = {
+        name
+        for name in leaves(variables["params"])
+        if any(name.startswith(module + "/") for module in LEVEL_MODULES[level])
+        and not name.startswith(f"backbone/level{level}/expand")
+    }
+    # A ReLU may be dead for all clips of a test; what must not happen is a move outside.
+    assert changed <= own
+    assert {name.split("/")[1] for name in changed} == {m.split("/")[1] for m in LEVEL_MODULES[level]}
+    statistics = moved(variables["batch_stats"], state.variables["batch_stats"])
+    assert statistics == {
+        name for name in leaves(variables["batch_stats"])
+        if any(name.startswith(module + "/") for module in LEVEL_MODULES[level])
+    }
+
+
+@pytest.mark.parametrize("level", [1, 2])
+def test_the_lower_levels_motion_features_stay_bit_for_bit(method, variables, level):
+    features = jax.jit(method.motion)
+    clip = tiny.batch(seed=9)["clip"]
+    before = features(variables, clip)
+    state, _ = run_stage(method, method.stages[level], variables, steps=3)
+    after = features(state.variables, clip)
+    for lower in range(level):
+        np.testing.assert_array_equal(after[f"level{lower}"], before[f"level{lower}"])
+    assert not np.array_equal(after[f"level{level}"], before[f"level{level}"])
+
+
+@pytest.mark.parametrize("stage", range(4))
+def test_frozen_parameters_have_no_gradient_and_no_optimizer_state(method, variables, stage):
+    stage = method.stages[stage]
+    optimizer = make_optimizer(stage.schedule, clips=8, batch_size=4)
+    state = init_state(variables, stage, optimizer, make_mesh())
+    trainable = leaves(freezing.select(variables["params"], stage.trainable))
+    momenta = [name.split("/trace/")[-1] for name in leaves(state.opt_state) if "/trace/" in name]
+    assert sorted(momenta) == sorted(trainable)
+    if stage.name == "joint":
+        assert len(trainable) == len(leaves(variables["params"]))
+    else:
+        assert 0 < len(trainable) < len(leaves(variables["params"]))
+
+
+def test_a_frozen_level_is_not_differentiated(method, variables):
+    """The backward pass of level 2 holds no convolution at the resolution of level 0."""
+    stage = method.stages[2]
+    selected = freezing.select(variables["params"], stage.trainable)
+
+    def loss(selected):
+        full = {**variables, "params": freezing.merge(selected, variables["params"])}
+        return method.loss(full, tiny.batch(), jax.random.key(0), stage)[0]
+
+    forward = str(jax.make_jaxpr(loss)(selected)).count("conv_general_dilated")
+    backward = str(jax.make_jaxpr(jax.grad(loss))(selected)).count("conv_general_dilated")
+    everything = str(
+        jax.make_jaxpr(
+            jax.grad(
+                lambda p: method.loss(
+                    {**variables, "params": p}, tiny.batch(), jax.random.key(0), stage
+                )[0]
+            )
+        )(variables["params"])
+    ).count("conv_general_dilated")
+    assert forward < backward < everything
+
+
+def test_the_joint_loss_weighs_its_terms_as_equation_4(method, variables):
+    stage = method.stages[3]
+    assert dict(stage.losses) == {
+        "classification": 1.0,
+        "reconstruction/level0": 15.0,
+        "contrastive/level1": 0.25,
+        "contrastive/level2": 0.25,
+    }
+    total, outputs = jax.jit(lambda v, b: method.loss(v, b, jax.random.key(0), stage))(
+        variables, tiny.batch()
+    )
+    expected = sum(weight * outputs.metrics[name] for name, weight in stage.losses.items())
+    np.testing.assert_allclose(total, expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        outputs.metrics["reconstruction/level0"],
+        outputs.metrics["reconstruction/level0/photometric"]
+        + method.config.smoothness_weight * outputs.metrics["reconstruction/level0/smoothness"],
+        rtol=1e-6,
+    )
+
+
+def test_contrast_is_against_every_sampled_target_of_the_batch(method, variables):
+    """With all predictions equal (zero weights), every loss is the log of the number of candidates B N T."""
+    heads = jax.tree.map(jnp.zeros_like, variables["params"]["heads"]["level1"])
+    params = {**variables["params"], "heads": {**variables["params"]["heads"], "level1": heads}}
+    _, outputs = jax.jit(lambda v, b: method.loss(v, b, jax.random.key(0), method.stages[1]))(
+        {**variables, "params": params}, tiny.batch(clips=4)
+    )
+    candidates = 4 * 4 * 4  # B = 4 clips, N = 4 positions, T = 4 frames at level 1
+    np.testing.assert_allclose(
+        outputs.metrics["contrastive/level1"], np.log(candidates), rtol=1e-5
+    )
+
+
+def gradient_of_contrast(method, variables):
+    stage = dataclasses.replace(method.stages[-1], losses={"contrastive/level1": 1.0})
+
+    def loss(params):
+        return method.loss(
+            {**variables, "params": params}, tiny.batch(), jax.random.key(0), stage
+        )[0]
+
+    return jax.jit(jax.grad(loss))(variables["params"])
+
+
+def test_targets_pass_gradients_only_where_asked(method, variables):
+    stopped = gradient_of_contrast(method, variables)
+    flowing = gradient_of_contrast(tiny.hcml(target_gradients=True), variables)
+    name = "backbone/level0/join/conv/kernel"
+    assert not np.allclose(leaves(stopped)[name], leaves(flowing)[name])
+
+
+def test_loss_is_the_same_for_uint8_and_float_clips(method, variables):
+    batch = tiny.batch()
+    floats = {**batch, "clip": batch["clip"].astype(np.float32) / 255}
+    losses = [
+        jax.jit(lambda v, b: method.loss(v, b, jax.random.key(0), method.stages[0])[0])(
+            variables, b
+        )
+        for b in (batch, floats)
+    ]
+    np.testing.assert_allclose(*losses, rtol=1e-6)
+
+
+def test_simultaneous_training_is_one_stage_of_all_levels():
+    method = tiny.hcml(progressive=False)
+    assert [stage.name for stage in method.stages] == ["levels", "joint"]
+    assert set(method.stages[0].losses) == {
+        "reconstruction/level0", "contrastive/level1", "contrastive/level2",
+    }
+    variables = tiny.init(method)
+    state, _ = run_stage(method, method.stages[0], variables)
+    changed = moved(variables["params"], state.variables["params"])
+    modules = {"/".join(name.split("/")[:2]) for name in changed}
+    assert modules == set.union(*LEVEL_MODULES) - {
+        "backbone/level0/expand", "backbone/level1/expand",
+    }
+    assert not any(name.startswith("backbone/level2/expand") for name in changed)
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [
+        ("reconstruction",),
+        ("reconstruction", "contrastive"),
+        ("reconstruction", "reconstruction", "reconstruction"),
+        ("action", "action", "action"),
+        ("action", "contrastive", "reconstruction"),
+    ],
+)
+def test_any_prefix_of_levels_takes_any_supervision(levels):
+    method = tiny.hcml(levels=levels)
+    variables = tiny.init(method)
+    for stage, supervision in zip(method.stages, levels, strict=False):
+        _, metrics = run_stage(method, stage, variables, steps=1)
+        assert np.isfinite(metrics["loss"])
+        assert f"{supervision}/{stage.name}" in metrics
+    features = jax.eval_shape(method.features, variables, tiny.batch()["clip"])
+    assert sorted(features) == sorted(
+        ["backbone", *(f"level{level}" for level in range(len(levels)))]
+    )
+
+
+def test_flow_is_in_pixels_of_the_clip(method, variables):
+    """A head whose last layer is a bias of (1, 2) cells gives flow of (2, 4) pixels at twice the size."""
+    params = jax.tree.map(jnp.copy, variables["params"])
+    last = params["heads"]["level0"]["flow"]
+    params["heads"]["level0"]["flow"] = {
+        "kernel": jnp.zeros_like(last["kernel"]), "bias": jnp.array([1.0, 2.0]),
+    }
+    flow = method.flow({**variables, "params": params}, tiny.batch()["clip"])["level0"]
+    assert flow.shape == (4, 7, 16, 16, 2)
+    np.testing.assert_allclose(flow, np.broadcast_to([2.0, 4.0], flow.shape), rtol=1e-6)
+
+
+def test_without_labels_there_is_no_joint_stage():
+    assert [s.name for s in tiny.hcml(num_classes=0).stages] == ["level0", "level1", "level2"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"levels": ("contrastive",)}, "level 0 has no level below"),
+        ({"levels": ("reconstrution",)}, "Did you mean 'reconstruction'"),
+        ({"smoothness": 0.1}, "config.method.smoothness is not a field.*'smoothness_weight'"),
+        ({"positions": "4"}, "config.method.positions must be int, not str"),
+        ({"stages": {"level0": tiny.schedule()}}, "stages must be"),
+        ({"stages": {}}, "stages must be"),
+        ({"levels": ()}, "levels must name 1 to 3"),
+        ({"backbone": {"name": "r2d_51"}}, "config.method.backbone.*Did you mean 'r2d_50'"),
+    ],
+)
+def test_wrong_fields_are_refused_by_name(fields, message):
+    config = tiny.hcml_config() | fields
+    with pytest.raises(ConfigError, match=message):
+        build_method(config, 3)
+
+
+def test_action_supervision_needs_labels():
+    with pytest.raises(ConfigError, match="'action' needs a table with labels"):
+        tiny.hcml(num_classes=0, levels=("action",), joint=False)

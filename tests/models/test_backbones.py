@@ -1,0 +1,118 @@
+"""R2D and its motion blocks: shapes, parameter and multiply-add counts, fresh blocks, errors."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hcml_jax.models import BACKBONES, MotionBlock, MotionBlockConfig, build_backbone
+from hcml_jax.models.cost import multiply_adds
+
+SMALL = {"width": 8, "stem_pool": False, "motion": MotionBlockConfig(2, 2, 4, 2)}
+
+
+def shapes_of(name, clip_shape, **options):
+    model = build_backbone(name, **options)
+    clip = jax.ShapeDtypeStruct(clip_shape, jnp.float32)
+    variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, False), clip)
+    outputs = jax.eval_shape(lambda v, x: model.apply(v, x, train=False), variables, clip)
+    return model, variables, clip, outputs
+
+
+def count(tree):
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_backbone_has_the_papers_grids(name):
+    _, _, _, (embedding, features) = shapes_of(name, (2, 16, 224, 224, 3), motion_blocks=True)
+    wide = 4 if int(name.split("_")[1]) >= 50 else 1
+    chex.assert_shape(embedding, (2, 512 * wide))
+    for stage, time, side, channels in [
+        ("res2", 16, 56, 64),
+        ("res3", 8, 28, 128),
+        ("res4", 4, 14, 256),
+        ("res5", 4, 7, 512),
+    ]:
+        chex.assert_shape(features[stage], (2, time, side, side, channels * wide))
+    chex.assert_shape(features["level0"], (2, 16, 56, 56, 16 * wide))
+    chex.assert_shape(features["level2"], (2, 4, 14, 14, 64 * wide))
+
+
+def test_r2d_50_counts_parameters_like_resnet_50():
+    _, variables, _, _ = shapes_of("r2d_50", (1, 4, 64, 64, 3))
+    assert count(variables["params"]) == 23_508_032  # torchvision's resnet50 without `fc`
+
+
+def test_motion_blocks_cost_r2d_50_what_the_paper_says():
+    """HCML Tables 2 and 3: 49 G multiply-adds at 16 x 256 x 256, 1.18 times the bare backbone (spec section 9)."""
+    totals = []
+    for blocks in (False, True):
+        model, variables, clip, _ = shapes_of("r2d_50", (1, 16, 256, 256, 3), motion_blocks=blocks)
+        counts = multiply_adds(lambda v, x, m=model: m.apply(v, x, False), variables, clip)
+        totals.append(counts["convolutions"])
+    # The cost volumes by their definition: 49 products of the reduced channels at each position.
+    levels = [(16, 64, 32), (8, 32, 64), (4, 16, 128)]
+    totals[1] += sum(49 * t * side * side * channels for t, side, channels in levels)
+    assert totals[1] / 1e9 == pytest.approx(48.1, abs=0.05)
+    assert totals[1] / totals[0] == pytest.approx(1.184, abs=0.001)
+
+
+def test_multiply_adds_counts_what_is_inside_jit_and_what_is_batched():
+    x, kernel = jnp.zeros((2, 5, 5, 3)), jnp.zeros((3, 3, 3, 4))
+
+    @jax.jit
+    def convolution(x):
+        return jax.lax.conv_general_dilated(
+            x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    def function(x):
+        return convolution(x), jnp.einsum("bhwc,bhvc->bhwv", x, x)
+
+    counts = multiply_adds(function, x)
+    assert counts == {"convolutions": 2 * 25 * 27 * 4, "products": 2 * 5 * 5 * 5 * 3}
+
+
+def test_a_fresh_motion_block_leaves_the_backbone_as_it_was(key):
+    clip = jax.random.normal(key, (2, 4, 32, 32, 3))
+    bare, blocks = (build_backbone("r2d_10", motion_blocks=b, **SMALL) for b in (False, True))
+    variables = blocks.init(key, clip, False)
+    expected, _ = bare.apply(variables, clip, train=False)
+    embedding, features = blocks.apply(variables, clip, train=False)
+    np.testing.assert_array_equal(embedding, expected)
+    assert {"level0", "level1", "level2"} <= features.keys()
+
+
+def test_motion_features_see_motion_and_the_last_frame_sees_none(key):
+    """With features of a frame and its shift, the motion features tell right from left; not at the last frame."""
+    block = MotionBlock(MotionBlockConfig(1, 1, 2, 1))
+    frame = jax.random.normal(key, (1, 1, 8, 8, 4))
+    right = jnp.concatenate([frame, jnp.roll(frame, 1, axis=3)], axis=1)
+    variables = block.init(key, right, False)
+    still = jnp.concatenate([frame, frame], axis=1)
+    (_, moved), (_, same) = (block.apply(variables, x, False) for x in (right, still))
+    assert not np.allclose(moved[:, 0], same[:, 0])
+    _, alone = block.apply(variables, right[:, 1:], False)
+    np.testing.assert_allclose(moved[:, 1], alone[:, 0], atol=1e-6)
+
+
+def test_bfloat16_compute_keeps_float32_parameters_and_embedding(key):
+    model = build_backbone("r2d_10", motion_blocks=True, dtype=jnp.bfloat16, **SMALL)
+    clip = jax.random.normal(key, (1, 4, 32, 32, 3))
+    variables = model.init(key, clip, False)
+    embedding, features = model.apply(variables, clip, train=False)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+    assert embedding.dtype == jnp.float32
+    assert features["level1"].dtype == jnp.bfloat16
+
+
+def test_wrong_names_and_sizes_are_refused(key):
+    with pytest.raises(ValueError, match="no backbone is called 'r2d_5'.*Did you mean"):
+        build_backbone("r2d_5")
+    with pytest.raises(ValueError, match="no stage is called 'res9'"):
+        build_backbone("r2d_10", motion_blocks=("res9",))
+    model = build_backbone("r2d_10", motion_blocks=True, width=4)
+    with pytest.raises(ValueError, match="4 channels do not divide by 8"):
+        model.init(key, jnp.zeros((1, 4, 32, 32, 3)), False)
