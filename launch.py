@@ -5,7 +5,7 @@ Any field of the config can be set on the command line: `--config.training.batch
 
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment, a file of configs/.")
@@ -24,6 +24,8 @@ def main(argv: list[str]) -> None:
     """Runs one experiment; an expected error ends in one line, not in a traceback."""
     if len(argv) > 1:
         sys.exit(f"launch.py takes flags alone; what is {argv[1]!r}?")
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)
     from hcml_jax.experiment import EXPECTED_ERRORS, run
 
     try:

@@ -61,8 +61,8 @@ def render(
 
     Returns:
       clip: uint8 `[T, H, W, 3]`, RGB.
-      flow: float32 `[T-1, H, W, 2]`, (u right, v down) in pixels: how far what is seen at a pixel of frame t has
-        moved in frame t+1, out of the frame or behind another sprite included.
+      flow: float32 `[T-1, H, W, 2]`, (u right, v down) in pixels: how far what is seen at a
+        pixel of frame t has moved in frame t+1, be it out of the frame or behind another sprite.
       mask: uint8 `[T, H, W]`, 0 background, 1 and 2 the sprites (2 in front of 1).
     """
     motion_key, look_key, radius_key, velocity_key = jax.random.split(key, 4)
@@ -127,7 +127,7 @@ def _pixel_centres(size: int) -> jax.Array:
 
 
 def _offsets(centre: jax.Array, size: int, wrap: jax.Array) -> jax.Array:
-    """From each sprite's centre to each pixel, `[T, 2, H, W, 2]`; the short way round where `wrap`."""
+    """From each sprite's centre to each pixel, `[T, 2, H, W, 2]`; `wrap`: the short way."""
     offset = _pixel_centres(size) - centre[:, :, None, None]
     return jnp.where(wrap, (offset + size / 2) % size - size / 2, offset)
 

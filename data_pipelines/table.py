@@ -1,8 +1,15 @@
 """The annotation table: which clips there are, their labels and splits.
 
-A CSV file with a header line. Columns: `path` (relative to the root folder, or absolute), `label` (empty:
-unlabelled), `split` ("train", "test", ...) and, if wanted, `start` and `end` (seconds; empty: of the whole video),
-`family` (of the label) and `flow` (an .npz file with an array `flow`, `[T-1, H, W, 2]`, of the whole video).
+A CSV file with a header line and the columns
+
+* `path`: video file, relative to the root folder, or absolute;
+* `label`: class name; empty: unlabelled;
+* `split`: "train", "test", ...;
+* `start`, `end` (optional): part of the video, in seconds; empty: all of it;
+* `family` (optional): family of the label;
+* `flow` (optional): .npz file with an array `flow`, `[T-1, H, W, 2]`, of the whole video.
+
+Rows are counted from 1, without the header.
 """
 
 import csv
@@ -18,7 +25,10 @@ from hcml_jax.config import nearest
 
 REQUIRED = ("path", "label", "split")
 OPTIONAL = ("start", "end", "family", "flow")
-VIDEO_ENDINGS = frozenset(".avi .gif .m4v .mkv .mov .mp4 .mpeg .mpg .ogv .webm .wmv".split())
+VIDEO_ENDINGS = (
+    *(".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4"),
+    *(".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv"),
+)
 LISTED = 10  # at most so many faults are spelt out in one message
 
 
@@ -46,15 +56,15 @@ class Row(NamedTuple):
 
 
 def read_table(root: str | Path, table: str | Path = "") -> list[Row]:
-    """Reads the table; without one, every video file under `root` is an unlabelled clip of split "train".
+    """Reads the table; without one, every video under `root` is an unlabelled clip of "train".
 
     Args:
       root: folder that relative paths start from.
       table: CSV file, relative to `root` or to the working directory, or absolute.
 
     Raises:
-      TableError: the folder or the table is missing or empty, a column is missing or unknown, a file is gone, a
-        time is wrong, or a label occurs outside split "train" only. Names the row.
+      TableError: the folder or the table is missing or empty, a column is missing or unknown, a
+        file is gone, a time is wrong, or a label never occurs in split "train". Names the row.
     """
     root = Path(root)
     if not root.is_dir():
@@ -186,6 +196,6 @@ def _check_labels(path: Path, rows: Sequence[Row]) -> None:
     for row in rows:
         if row.label and row.label not in known and row.split != "train":
             raise TableError(
-                f"{path}, row {_line(row)}: label {row.label!r} of split {row.split!r} never occurs in "
-                f"split 'train'. {nearest(row.label, known)}"
+                f"{path}, row {_line(row)}: label {row.label!r} of split {row.split!r} never "
+                f"occurs in split 'train'. {nearest(row.label, known)}"
             )

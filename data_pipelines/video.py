@@ -1,9 +1,10 @@
 """Reading frames of video files with PyAV: any container and codec it knows, as upright RGB.
 
-Frames are numbered in display order. MP4 and Matroska store a presentation time with every packet, so there packets are
-counted, and reading starts at the keyframe before the first wanted frame. Elsewhere packets and frames need not
-match (AVI packs two frames into one packet, VP8 has frames never shown): those files are decoded from their start,
-once to count the frames and again at every reading. Pixels are taken as square.
+Frames are numbered in display order. MP4 and Matroska store a presentation time with every packet,
+so there packets are counted, and reading starts at the keyframe before the first wanted frame.
+Elsewhere packets and frames need not match (AVI packs two frames into one packet, VP8 has frames
+that are never shown): those files are decoded from their start, once to count the frames and again
+at every reading. Pixels are taken as square.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +28,7 @@ class VideoInfo(NamedTuple):
       num_frames: frames of the video.
       width, height: of an upright frame, in pixels.
       fps: mean frames per second; 0 where the file does not tell.
-      keyframes: (frame, presentation time) of frames where decoding may start; empty: at the start only.
+      keyframes: (frame, presentation time) where decoding may start; empty: at the start only.
     """
 
     num_frames: int
@@ -38,11 +39,11 @@ class VideoInfo(NamedTuple):
 
 
 def probe(path: str | Path) -> VideoInfo:
-    """Counts the frames of a video, which headers often state wrongly, and decodes at least the first.
+    """Counts the frames of a video (headers often err) and decodes at least the first.
 
     Raises:
-      VideoError: the file is missing, empty, no video, or its first frame (where packets do not tell the number
-        of frames: any frame) cannot be decoded; names the file and the reason.
+      VideoError: the file is missing, empty, no video, or its first frame (where packets do not
+        tell the number of frames: any frame) cannot be decoded. Names file and reason.
     """
     with _opened(path) as (container, stream):
         times = _packet_times(container, stream)
@@ -73,14 +74,14 @@ def read_frames(
       path: video file.
       indices: frame numbers in display order, from 0, never decreasing; a number may be repeated.
       info: what `probe` found for this file; without it the file is probed first.
-      size: (height, width) to resize frames to, bilinearly and antialiased; None: as they are. Resizing is part
-        of the conversion from YUV to RGB, which costs far less than resizing afterwards.
+      size: (height, width) to resize frames to, bilinearly and antialiased; None: as they are.
+        Done while converting from YUV to RGB, which costs far less than resizing afterwards.
 
     Returns:
       uint8 `[len(indices), H, W, 3]`, RGB, upright.
 
     Raises:
-      VideoError: the file is unusable (see `probe`), corrupt before the last wanted frame, or ends before it.
+      VideoError: the file is unusable (see `probe`), corrupt, or ends before the last.
       ValueError: `indices` is empty, decreases, or lies outside the video.
     """
     info = info or probe(path)
@@ -120,7 +121,7 @@ def _opened(path: str | Path) -> Iterator[tuple]:
 
 
 def _packet_times(container, stream) -> dict[int, bool]:
-    """Presentation time of each packet -> whether it is a keyframe; empty where packets are not frames."""
+    """Presentation time of each packet -> is it a keyframe? Empty if packets are not frames."""
     if (
         container.format.name not in _TIMED_CONTAINERS
         or stream.codec_context.name in _UNTIMED_CODECS
@@ -141,7 +142,7 @@ def _frame_rate(stream, times: list[int]) -> float:
 def _decode(
     path: str | Path, wanted: set[int], size: tuple[int, int], start: tuple[int, int] | None
 ) -> dict[int, np.ndarray] | None:
-    """Frame number -> pixels, decoding from keyframe `start`; None where that gives no wanted frame."""
+    """Frame number -> pixels, decoding from keyframe `start`; None if no wanted frame comes."""
     found = {}
     with _opened(path) as (container, stream):
         frames = enumerate(container.decode(stream))

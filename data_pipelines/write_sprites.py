@@ -1,9 +1,10 @@
-"""Writes Motion Sprites as a folder of H.264 files with an annotation table and ground-truth flow.
+"""Writes Motion Sprites: H.264 files, an annotation table and ground-truth flow in one folder.
 
     python -m data_pipelines.write_sprites FOLDER [--size=48] [--train_per_class=150] ...
 
-The folder then holds `train/NAME.mp4` and `test/NAME.mp4`, beside each its flow `NAME.npz`, `table.csv` and, as the mark
-of a complete folder, `sprites.json` with the config. Frames are `yuv420p`, which every reader knows; textures are made for it.
+The folder then holds `train/NAME.mp4` and `test/NAME.mp4`, beside each its flow `NAME.npz`,
+`table.csv` and, as the mark of a complete folder, `sprites.json` with the config. Frames are
+`yuv420p`, which every reader knows; the textures are made for it.
 """
 
 import argparse
@@ -47,8 +48,8 @@ class _Clip(NamedTuple):
 def write_sprites(config: SpritesConfig, folder: str | Path, progress: Report = to_stderr) -> Path:
     """Renders, encodes and writes the whole set; returns the folder.
 
-    The work is done in a temporary folder beside `folder`, which takes its name when everything is written. A
-    complete folder of the same config is used as it is.
+    The work is done in a temporary folder beside `folder`, which takes its name when everything is
+    written. A complete folder of the same config is used as it is.
 
     Args:
       config: what to render.
@@ -79,7 +80,7 @@ def _description(config: SpritesConfig) -> dict:
 
 
 def _is_complete(folder: Path, config: SpritesConfig) -> bool:
-    """Whether `folder` holds this set; False where there is nothing. Raises DataError for another."""
+    """Whether `folder` holds this set; False if nothing. Raises DataError for another set."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     try:
@@ -135,7 +136,7 @@ def _write_all(config: SpritesConfig, folder: Path, progress: Report) -> None:
 
 
 def _finish(pending: list, counter: Progress) -> None:
-    """Waits for the encoders, so that at most one batch is held in memory; raises what they raised."""
+    """Waits for the encoders, so that one batch at most is held; raises what they raised."""
     wait(pending)
     for job in pending:
         job.result()

@@ -12,7 +12,7 @@ from hcml_jax.training import workdir as workdirs
 from hcml_jax.training.checkpoints import CheckpointError
 from hcml_jax.training.config import TrainingConfig
 from hcml_jax.training.loop import TrainingError, train
-from hcml_jax.training.metrics import replace_text
+from hcml_jax.training.metrics import read_records, replace_text
 
 FIELDS = ("seed", "method", "data", "training", "evaluation")
 
@@ -60,6 +60,7 @@ class Experiment:
         data = build(data_pipelines.DataConfig, config["data"], "config.data")
         methods.build_method(config["method"], num_classes=2)  # a typo should not wait for the data
         self._clip_shape = (data.frames, data.crop, data.crop, 3)
+        workdirs.check(workdir, config=config)
         self._data = data_pipelines.open_data(data, workdir)
         classes = self._data.classes
         self._method = methods.build_method(config["method"], len(classes))
@@ -80,7 +81,7 @@ class Experiment:
             restore,
             untrained_variables,
         )
-        from hcml_jax.visualization.report import write_report
+        from hcml_jax.visualization.report import Report
 
         print("evaluating", file=sys.stderr, flush=True)
         abstract = abstract_variables(self._method, self._clip_shape)
@@ -99,10 +100,11 @@ class Experiment:
         )
         results = evaluation.results | {"checkpoint": {name: p.step for name, p in at.items()}}
         replace_text(self._workdir / "results.json", json.dumps(results, indent=1) + "\n")
-        write_report(
-            evaluation, self._method, representation, self._data, self._evaluation, self._workdir
-        )
-        print(f"results in {self._workdir / 'results.json'}, pictures in {self._workdir / 'figures'}")
+        figures = self._workdir / "figures"
+        Report(
+            evaluation, self._method, representation, self._data, self._evaluation, figures
+        ).write(read_records(self._workdir))
+        print(f"results in {self._workdir / 'results.json'}, pictures in {figures}")
 
     def _stage(self, name: str):
         return next(stage for stage in self._method.stages if stage.name == name)

@@ -1,6 +1,7 @@
 """The whole evaluation of a run: features, flow, recognition, beside the untrained network."""
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Mapping
 from typing import Any
@@ -65,7 +66,7 @@ class Evaluator:
           recognises: whether the classifier of `last` is trained.
         """
         results, readouts = {}, {}
-        if self.data.has_flow("train") and self.data.has_flow(self.config.split):
+        if all(s in self.data.splits and self.data.has_flow(s) for s in ("train", self.config.split)):
             results["flow"], readouts = self._flow(representation)
         if not self.data.classes:
             return Evaluation(results, readouts=readouts)
@@ -88,7 +89,7 @@ class Evaluator:
         )
         return train, test
 
-    @property
+    @functools.cached_property
     def _extractor(self):
         return make_extractor(self.method, bool(self.data.classes))
 

@@ -49,7 +49,7 @@ def _neighbours(position, size):
     """The two grid positions around each position, the weight of the second, and validity."""
     valid = (position >= 0) & (position <= size - 1)
     position = jnp.where(jnp.isfinite(position), position, 0.0).clip(0, size - 1)
-    first = jnp.floor(position).clip(0, max(size - 2, 0)).astype(jnp.int32)
+    first = jnp.floor(position).astype(jnp.int32)
     second = jnp.minimum(first + 1, size - 1)
     return first, second, position - first.astype(jnp.float32), valid
 

@@ -22,14 +22,20 @@ def claim(workdir: pathlib.Path, **described: Any) -> None:
     Raises:
       ConfigError: if it holds another config's run (the fields that differ are named), or cannot be written.
     """
-    described = json.loads(json.dumps(described))
-    if (workdir / "run.json").exists():
-        _check_same(workdir, read(workdir), described)
+    check(workdir, **described)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         replace_text(workdir / "run.json", json.dumps(described, indent=1) + "\n")
     except OSError as error:
         raise ConfigError(f"--workdir {workdir} cannot be written: {error}") from error
+
+
+def check(workdir: pathlib.Path, **described: Any) -> None:
+    """Raises ConfigError if `workdir` holds a run that differs in one of `described`, which is named."""
+    if (workdir / "run.json").exists():
+        found = read(workdir)
+        wanted = json.loads(json.dumps(described))
+        _check_same(workdir, {name: found.get(name) for name in wanted}, wanted)
 
 
 def read(workdir: pathlib.Path) -> dict[str, Any]:

@@ -87,8 +87,9 @@ def test_flow_keeps_its_dtype():
 def test_wrong_input_is_refused():
     with pytest.raises(ValueError, match="size of at least 1"):
         resize_area(random((4, 4, 3)), 0, 4)
-    with pytest.raises(ValueError, match="size of at least 1"):
-        resize_flow(random((4, 4, 2)), 4, 0)
+    for size in ((4, 0), (0, 4)):
+        with pytest.raises(ValueError, match="size of at least 1"):
+            resize_flow(random((4, 4, 2)), *size)
     with pytest.raises(ValueError, match=r"flow: expected shape \[..., H, W, 2\]"):
         resize_flow(random((4, 4, 3)), 4, 4)
     with pytest.raises(ValueError, match=r"features: expected shape \[B, T, H, W, C\]"):

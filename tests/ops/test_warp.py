@@ -82,6 +82,15 @@ def test_an_image_of_one_pixel():
     assert not valid.any()
 
 
+def test_the_border_has_no_neighbour_beyond_it():
+    images = random(0, (2, 4, 5, 3))
+    total = jax.jit(jax.grad(lambda flow: jnp.sum(backward_warp(images, flow)[0])))
+    gradient = total(jnp.zeros((2, 4, 5, 2)))
+    np.testing.assert_array_equal(gradient[:, :, -1, 0], 0)
+    np.testing.assert_array_equal(gradient[:, -1, :, 1], 0)
+    assert (gradient[:, 1:-1, 1:-1] != 0).all()
+
+
 def test_gradients_equal_finite_differences():
     # Fractions stay within (0.2, 0.8), so that a step of the check meets no corner.
     whole = np.random.default_rng(0).integers(-1, 2, (2, 4, 5, 2)).astype(np.float32)

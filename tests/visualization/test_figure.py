@@ -24,6 +24,13 @@ def test_a_failed_save_leaves_the_older_picture(tmp_path):
     assert [f.name for f in tmp_path.iterdir()] == ["picture.png"]
 
 
+def test_a_save_that_cannot_be_finished_leaves_nothing_behind(tmp_path):
+    (tmp_path / "picture.png").mkdir()
+    with pytest.raises(OSError, match="picture"):
+        save_figure(new_figure(2, 3), tmp_path / "picture.png")
+    assert [f.name for f in tmp_path.iterdir()] == ["picture.png"]
+
+
 def test_a_wrong_count_is_named():
     check_count("titles", "ab", 2, "clips")
     with pytest.raises(ValueError, match="titles: expected one for each of 3 clips, found 2"):

@@ -1,0 +1,158 @@
+"""Reading frames: exact numbers for any codec, and one clear error for whatever cannot be read."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_pipelines.errors import VideoError
+from data_pipelines.video import probe, read_frames
+from tests.data_pipelines.videos import numbered_frames, read_numbers, write_video
+
+CODECS = {
+    "b_frames.mp4": {"codec": "libx264", "bf": "3", "g": "12"},
+    "open_gop.mkv": {"codec": "libx264", "x264-params": "open-gop=1:keyint=8:bframes=3"},
+    "h265.mp4": {"codec": "libx265", "x265-params": "keyint=10:bframes=3:log-level=none"},
+    "ten_bit.mp4": {"codec": "libx264", "pix_fmt": "yuv420p10le"},
+    "full_range.mp4": {"codec": "libx264", "pix_fmt": "yuvj420p"},
+    "mpeg4.avi": {"codec": "mpeg4", "bf": "2", "g": "12", "b": "2M"},
+    "hidden_frames.webm": {"codec": "libvpx", "auto-alt-ref": "1", "lag-in-frames": "16", "b": "1M"},
+    "vp9_alpha.webm": {"codec": "libvpx-vp9", "pix_fmt": "yuva420p", "b": "1M"},
+    "animation.gif": {"codec": "gif", "pix_fmt": "rgb8"},
+    "stream.ts": {"codec": "mpeg2video", "bf": "2", "b": "1M"},
+}
+
+
+@pytest.fixture(scope="module", params=CODECS)
+def coded(request, tmp_path_factory):
+    path = tmp_path_factory.mktemp("coded") / request.param
+    return write_video(path, numbered_frames(40), **CODECS[request.param])
+
+
+def test_probe_counts_frames_and_gives_size_and_rate(coded):
+    info = probe(coded)
+    assert (info.num_frames, info.height, info.width) == (40, 48, 64)
+    assert info.fps == pytest.approx(10, rel=0.01)
+
+
+def test_frames_are_the_ones_asked_for(coded):
+    for indices in ([0], [39], range(40), [5, 5, 17, 18, 30], [23, 38], [9, 10, 11], [8], [12]):
+        assert read_numbers(read_frames(coded, list(indices))) == list(indices)
+
+
+def test_reading_starts_at_a_keyframe_where_that_is_exact(tmp_path):
+    path = write_video(tmp_path / "a.mp4", numbered_frames(40), bf="2", g="10", sc_threshold="0")
+    assert [frame for frame, _ in probe(path).keyframes] == [0, 10, 20, 30]
+    avi = write_video(tmp_path / "a.avi", numbered_frames(40), codec="mpeg4", g="10")
+    assert probe(avi).keyframes == ()
+
+
+def test_a_keyframe_that_does_not_come_out_is_not_trusted(tmp_path):
+    path = write_video(tmp_path / "a.mp4", numbered_frames(40), g="10")
+    wrong = probe(path)._replace(keyframes=((0, 0), (25, 10**9)))
+    assert read_numbers(read_frames(path, [27, 30], wrong)) == [27, 30]
+
+
+def test_frames_are_resized_while_decoding(tmp_path):
+    wedge = np.broadcast_to(np.arange(64)[:, None] * 3, (4, 48, 64, 3)).astype(np.uint8)
+    path = write_video(tmp_path / "a.mp4", wedge, crf="1")
+    small = read_frames(path, [0, 3], size=(24, 32))
+    assert small.shape == (2, 24, 32, 3)
+    expected = wedge[:2].reshape(2, 24, 2, 32, 2, 3).mean((2, 4))
+    np.testing.assert_allclose(small, expected, atol=4)
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_rotated_videos_are_set_upright(tmp_path, quarters):
+    picture = np.zeros((3, 48, 64, 3), np.uint8)
+    picture[:, :24, :32] = 200  # bright top left
+    path = Path(write_video(tmp_path / "a.mp4", picture))
+    _rotate_file(path, quarters)
+    upright = np.rot90(picture, -quarters, axes=(1, 2))
+    info = probe(path)
+    assert (info.height, info.width) == upright.shape[1:3]
+    np.testing.assert_allclose(read_frames(path, [0, 1, 2]), upright, atol=12)
+    half = upright.shape[1] // 2, upright.shape[2] // 2
+    assert read_frames(path, [0], size=half).shape[1:3] == half
+
+
+def _rotate_file(path: Path, quarters: int) -> None:
+    """Turns a file clockwise by writing the matrix of its track header (ISO/IEC 14496-12, 8.3.2)."""
+    cos, sin = [(0, 1), (-1, 0), (0, -1)][quarters - 1]
+    content = bytearray(path.read_bytes())
+    start = content.index(b"tkhd") + 4 + 40
+    one = 1 << 16
+    content[start : start + 36] = struct.pack(
+        ">9i", cos * one, sin * one, 0, -sin * one, cos * one, 0, 0, 0, 1 << 30
+    )
+    path.write_bytes(content)
+
+
+def test_of_two_video_streams_the_default_is_read(tmp_path):
+    path = write_video(tmp_path / "a.mp4", numbered_frames(12), streams=2)
+    assert probe(path)[:3] == (12, 64, 48)
+    assert read_numbers(read_frames(path, [3, 11])) == [3, 11]
+
+
+def test_colours_survive(tmp_path):
+    colours = np.zeros((2, 32, 32, 3), np.uint8)
+    colours[..., 0], colours[..., 2] = 220, 40
+    path = write_video(tmp_path / "a.mp4", colours)
+    np.testing.assert_allclose(read_frames(path, [0, 1]), colours, atol=8)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("gone.mp4", None, "gone.mp4: no such file"),
+        ("empty.mp4", b"", "empty.mp4: the file is empty"),
+        ("text.mp4", b"not a video at all" * 99, "text.mp4: cannot be decoded"),
+    ],
+)
+def test_what_is_no_video_is_named_with_the_reason(tmp_path, name, content, reason):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(VideoError, match=reason):
+        probe(tmp_path / name)
+
+
+def test_a_file_of_sound_has_no_video_stream(tmp_path):
+    import wave
+
+    with wave.open(str(tmp_path / "a.wav"), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(bytes(16000))
+    with pytest.raises(VideoError, match="has no video stream"):
+        probe(tmp_path / "a.wav")
+
+
+def test_a_video_that_ends_early_is_an_error(tmp_path):
+    path = write_video(tmp_path / "a.mp4", numbered_frames(20), g="5")
+    longer = probe(path)._replace(num_frames=30)
+    with pytest.raises(VideoError, match="ends before frame 20 of 30"):
+        read_frames(path, [18, 20, 25], longer)
+    with pytest.raises(VideoError, match="ends before frame 28 of 30"):
+        read_frames(path, [28], longer)
+
+
+def test_a_damaged_video_is_an_error(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (20, 48, 64, 3)).astype(np.uint8)
+    path = Path(write_video(tmp_path / "a.mp4", noise))
+    info = probe(path)
+    content = bytearray(path.read_bytes())
+    start = content.index(b"mdat") + 4
+    content[start : start + 20000] = bytes(20000)
+    path.write_bytes(content)
+    with pytest.raises(VideoError, match=r"a\.mp4: cannot be decoded, corrupt"):
+        read_frames(path, [15], info)
+
+
+def test_indices_must_be_frames_in_order(tmp_path):
+    path = write_video(tmp_path / "a.mp4", numbered_frames(5))
+    with pytest.raises(ValueError, match="must not decrease"):
+        read_frames(path, [3, 2])
+    with pytest.raises(ValueError, match="must not decrease nor be empty"):
+        read_frames(path, [])
+    with pytest.raises(ValueError, match="exceed its 5 frames"):
+        read_frames(path, [4, 5])

@@ -1,0 +1,55 @@
+"""Every file in configs/: a header that tells what it is, fields that are valid, a model that fits its clips."""
+
+import importlib.util
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+import data_pipelines
+from hcml_jax.config import build
+from hcml_jax.evaluation.config import EvaluationConfig
+from hcml_jax.experiment import check_fields
+from hcml_jax.methods import build_method
+from hcml_jax.training.config import TrainingConfig
+
+FILES = sorted(
+    p for p in pathlib.Path("configs").glob("*.py") if p.name != "__init__.py"
+)
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_config_is_valid_and_its_model_fits_its_clips(path):
+    config = load(path).get_config()
+    assert config.is_locked
+    config = config.to_dict()
+    check_fields(config)
+    build(TrainingConfig, config["training"], "config.training")
+    build(EvaluationConfig, config["evaluation"], "config.evaluation")
+    config["data"]["root"] = config["data"]["root"] or "somewhere"
+    data = build(data_pipelines.DataConfig, config["data"], "config.data")
+    method = build_method(config["method"], num_classes=5)
+    clip = jax.ShapeDtypeStruct((8, data.frames, data.crop, data.crop, 3), np.uint8)
+    batch = {"clip": clip, "label": jax.ShapeDtypeStruct((8,), np.int32)}
+    variables = jax.eval_shape(method.init, jax.random.key(0), batch)
+    for stage in method.stages:
+        loss, _ = jax.eval_shape(
+            lambda v, b, s=stage: method.loss(v, b, jax.random.key(0), s), variables, batch
+        )
+        assert loss.shape == ()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_config_opens_with_paper_command_cost_and_result(path):
+    header = load(path).__doc__
+    assert f"--config configs/{path.name}" in header
+    assert "Cost:" in header
+    assert "Result:" in header

@@ -1,0 +1,145 @@
+"""The loop: interrupted equals uninterrupted bit for bit, not finite stops, convergence ends a stage."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from hcml_jax.config import ConfigError
+from hcml_jax.training.checkpoints import CheckpointError
+from hcml_jax.training.config import TrainingConfig
+from hcml_jax.training.loop import TrainingError
+from hcml_jax.training.metrics import read_records
+from hcml_jax.training.restore import abstract_variables, positions, restore
+from tests.methods import tiny
+from tests.training.memory import CONFIG, Memory, run
+
+CLIP = (8, 16, 16, 3)
+
+
+def final_variables(workdir, method):
+    return restore(workdir, positions(method, workdir)["last"], abstract_variables(method, CLIP))
+
+
+def without_speed(records):
+    return [{k: v for k, v in r.items() if k != "clips_per_second"} for r in records]
+
+
+@pytest.fixture(scope="module")
+def method():
+    return tiny.hcml(levels=("reconstruction",))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(method, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run") / "whole"
+    run(workdir, method)
+    return workdir
+
+
+# The first batch makes the variables; then come two steps of each stage.
+@pytest.mark.parametrize("batches", [1, 2, 3, 4])
+def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(
+    method, uninterrupted, tmp_path, batches
+):
+    workdir = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        run(workdir, method, Memory(stop_after=batches))
+    run(workdir, method)
+    expected, found = (final_variables(w, method) for w in (uninterrupted, workdir))
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    assert without_speed(read_records(workdir)) == without_speed(read_records(uninterrupted))
+
+
+def test_records_hold_every_step_once(uninterrupted):
+    records = [r for r in read_records(uninterrupted) if r["split"] == "train"]
+    assert [(r["step"], r["stage"], r["stage_step"]) for r in records] == [
+        (1, "level0", 1), (2, "level0", 2), (3, "joint", 1), (4, "joint", 2),
+    ]
+    assert {r["split"] for r in read_records(uninterrupted)} == {"train", "validation"}
+
+
+def test_a_finished_run_does_nothing_when_started_again(method, uninterrupted):
+    before = read_records(uninterrupted)
+    run(uninterrupted, method, Memory(stop_after=1))
+    assert read_records(uninterrupted) == before
+
+
+def test_another_seed_gives_another_run(method, uninterrupted, tmp_path):
+    run(tmp_path / "run", method, seed=1)
+    losses = [read_records(w)[0]["loss"] for w in (uninterrupted, tmp_path / "run")]
+    assert losses[0] != losses[1]
+
+
+def test_a_loss_that_is_not_finite_stops_at_its_step_and_names_the_last_checkpoint(tmp_path):
+    stages = {"level0": tiny.schedule(steps=6, learning_rate=1e30), "joint": tiny.schedule()}
+    method = tiny.hcml(levels=("reconstruction",), stages=stages)
+    with pytest.raises(TrainingError, match=r"stage level0, step [2-6]: .*not finite.*step 1 "):
+        run(tmp_path / "run", method)
+
+
+def test_a_stage_ends_early_once_it_has_converged(tmp_path):
+    slow = tiny.schedule(steps=9, learning_rate=1e-12, patience=2)
+    method = tiny.hcml(levels=("reconstruction",), stages={"level0": slow}, num_classes=0)
+    run(tmp_path / "run", method)
+    assert max(r["stage_step"] for r in read_records(tmp_path / "run")) == 3
+
+
+def test_a_checkpoint_of_another_model_is_refused_by_name(uninterrupted):
+    wider = tiny.hcml(
+        levels=("reconstruction",), backbone={**tiny.BACKBONE, "width": 16}
+    )
+    with pytest.raises(CheckpointError, match="another model.*\n.*backbone/"):
+        final_variables(uninterrupted, wider)
+    with pytest.raises(CheckpointError, match="another model"):
+        run(uninterrupted, wider)
+
+
+def test_a_batch_that_does_not_divide_over_the_devices_is_refused(method, tmp_path, monkeypatch):
+    from hcml_jax.training import mesh
+
+    class EightDevices:
+        size = 8
+
+    monkeypatch.setattr("hcml_jax.training.loop.make_mesh", lambda: EightDevices())
+    with pytest.raises(ConfigError, match="batch_size 4 does not divide over 8 devices; 8 would"):
+        run(tmp_path / "run", method)
+    assert mesh.make_mesh().axis_names == ("data",)
+
+
+def test_the_last_the_best_and_the_stage_ends_are_kept(tmp_path):
+    stages = {"level0": tiny.schedule(steps=6), "joint": tiny.schedule(steps=5)}
+    method = tiny.hcml(levels=("reconstruction",), stages=stages)
+    config = TrainingConfig(batch_size=4, log_every=1, checkpoint_every=1, keep=2)
+    run(tmp_path / "run", method, config=config)
+    kept = {int(p.name) for p in (tmp_path / "run" / "checkpoints").iterdir() if p.name.isdigit()}
+    losses = {
+        r["step"]: r["loss"] for r in read_records(tmp_path / "run") if r["stage"] == "joint"
+    }
+    assert kept == {6, 10, 11} | {min(losses, key=losses.get)}
+
+
+def test_a_line_of_metrics_cut_short_by_a_crash_is_dropped(tmp_path):
+    whole = json.dumps({"step": 1, "stage": "a", "stage_step": 1, "split": "train"})
+    (tmp_path / "metrics.jsonl").write_text(whole + "\n" + whole[:20])
+    assert read_records(tmp_path) == [json.loads(whole)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"batch_size": 0}, "batch_size must be 1 or more"),
+        ({"log_every": 3, "checkpoint_every": 4}, "multiple of log_every"),
+    ],
+)
+def test_wrong_training_fields_are_refused(fields, message):
+    with pytest.raises(ConfigError, match=message):
+        TrainingConfig(**fields)
+
+
+def test_steps_are_logged_in_windows(tmp_path, method):
+    config = TrainingConfig(batch_size=4, log_every=2, checkpoint_every=2)
+    run(tmp_path / "run", method, config=config)
+    assert [r["step"] for r in read_records(tmp_path / "run")] == [2, 4]
+    assert CONFIG.log_every == 1
