@@ -93,8 +93,9 @@ def _pad(grids, radius):
     return jnp.pad(grids, [(0, 0), (radius,) * 2, (radius,) * 2, (0, 0)])
 
 
-# The gradient is written out because it is a sum of shifted products that XLA fuses into a few
-# loops, 1.1 to 1.8 times as fast on CPU as transposing the products and their re-striding.
+# The gradient is written out as a sum of shifted products, which XLA fuses into a few loops: on CPU
+# 1.9 times as fast at [16, 8, 24, 24, 16] as what jax derives from the row products, and about the
+# same on grids of 28 and 56.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _correlate(first, second, radius):
     """Inner products of [N, h, w, C] and its shifts by -r..r in y and x: [N, h, w, (2r+1)^2]."""

@@ -51,7 +51,8 @@ class Checkpoints:
 
     @property
     def latest(self) -> Position | None:
-        """Where the last checkpoint was taken; None if there is none."""
+        """Where the last checkpoint was taken, once it is written; None if there is none."""
+        self._checkpointer.wait()
         latest = self._checkpointer.latest
         return latest and self._position(latest.step)
 

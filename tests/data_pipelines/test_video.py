@@ -17,7 +17,12 @@ CODECS = {
     "ten_bit.mp4": {"codec": "libx264", "pix_fmt": "yuv420p10le"},
     "full_range.mp4": {"codec": "libx264", "pix_fmt": "yuvj420p"},
     "mpeg4.avi": {"codec": "mpeg4", "bf": "2", "g": "12", "b": "2M"},
-    "hidden_frames.webm": {"codec": "libvpx", "auto-alt-ref": "1", "lag-in-frames": "16", "b": "1M"},
+    "hidden_frames.webm": {
+        "codec": "libvpx",
+        "auto-alt-ref": "1",
+        "lag-in-frames": "16",
+        "b": "1M",
+    },
     "vp9_alpha.webm": {"codec": "libvpx-vp9", "pix_fmt": "yuva420p", "b": "1M"},
     "animation.gif": {"codec": "gif", "pix_fmt": "rgb8"},
     "stream.ts": {"codec": "mpeg2video", "bf": "2", "b": "1M"},
@@ -46,6 +51,8 @@ def test_reading_starts_at_a_keyframe_where_that_is_exact(tmp_path):
     assert [frame for frame, _ in probe(path).keyframes] == [0, 10, 20, 30]
     avi = write_video(tmp_path / "a.avi", numbered_frames(40), codec="mpeg4", g="10")
     assert probe(avi).keyframes == ()
+    vp8 = write_video(tmp_path / "a.webm", numbered_frames(40), codec="libvpx", g="10")
+    assert probe(vp8).keyframes == ()
 
 
 def test_a_keyframe_that_does_not_come_out_is_not_trusted(tmp_path):

@@ -1,0 +1,188 @@
+"""The rendered clips: flow that explains them, and single frames that tell nothing."""
+
+import subprocess
+import sys
+
+import chex
+import jax
+import numpy as np
+import pytest
+from scipy.ndimage import map_coordinates
+from sklearn.ensemble import RandomForestClassifier
+
+from data_pipelines.config import COMPOSED, ELEMENTARY, RELATIONAL, SpritesConfig
+from data_pipelines.sprites import render
+
+CONFIG = SpritesConfig()
+PER_CLASS = 64
+SIZE, FRAMES = CONFIG.size, CONFIG.frames
+
+
+@jax.jit
+def _render_class(keys, index):
+    return jax.vmap(render, (0, None, None))(keys, index, CONFIG)
+
+
+def render_class(keys, index):
+    """(clips, flows, masks) `[PER_CLASS, ...]` of one class; always of this size, to compile once."""
+    return jax.device_get(_render_class(keys, index))
+
+
+@pytest.fixture(scope="module")
+def rendered():
+    """(clips, flows, masks) `[16, PER_CLASS, ...]`, with keys of their own."""
+
+    keys = jax.random.split(jax.random.key(3), (len(CONFIG.classes), PER_CLASS))
+    classes = [render_class(keys[i], i) for i in range(len(CONFIG.classes))]
+    return tuple(np.stack(parts) for parts in zip(*classes, strict=True))
+
+
+def of_classes(rendered, names):
+    """(clips, flows, masks, labels) of some classes, one after the other."""
+    indices = [CONFIG.classes.index(name) for name in names]
+    parts = (part[indices].reshape(-1, *part.shape[2:]) for part in rendered)
+    return *parts, np.repeat(np.arange(len(names)), PER_CLASS)
+
+
+def test_shapes_and_types(rendered):
+    clips, flows, masks = rendered
+    lead = (16, PER_CLASS)
+    chex.assert_shape(clips, (*lead, FRAMES, SIZE, SIZE, 3))
+    chex.assert_shape(flows, (*lead, FRAMES - 1, SIZE, SIZE, 2))
+    chex.assert_shape(masks, (*lead, FRAMES, SIZE, SIZE))
+    assert (clips.dtype, flows.dtype, masks.dtype) == (np.uint8, np.float32, np.uint8)
+
+
+def test_masks_show_one_sprite_or_two(rendered):
+    alone = of_classes(rendered, ELEMENTARY + COMPOSED)[2]
+    assert set(np.unique(alone)) == {0, 1}
+    assert ((alone == 1).sum((2, 3)) > 30).all()  # in view at every frame
+    pairs = of_classes(rendered, RELATIONAL)[2]
+    assert set(np.unique(pairs)) == {0, 1, 2}
+
+
+def test_size_and_length_are_config():
+    config = SpritesConfig(size=32, frames=5, radius=(5, 6), pair_radius=(3, 4), classes=ELEMENTARY)
+    clip, flow, _ = jax.eval_shape(lambda key: render(key, 2, config), jax.random.key(0))
+    assert clip.shape == (5, 32, 32, 3) and flow.shape == (4, 32, 32, 2)
+
+
+def test_the_next_frame_warped_back_by_the_flow_is_this_frame(rendered):
+    clips, flows, masks = (part[:, :4].reshape(-1, *part.shape[2:]) for part in rendered)
+    errors, still = [], []
+    for clip, flow, mask in zip(clips.astype(float), flows, masks, strict=True):
+        for t in range(FRAMES - 1):
+            warped, seen = _warp(clip[t + 1], mask[t + 1], mask[t], flow[t])
+            errors.append(np.abs(warped - clip[t])[seen].mean())
+            still.append(np.abs(clip[t + 1] - clip[t])[seen].mean())
+    assert np.mean(errors) < 1.6  # of 255: linear interpolation of waves 6 px long
+    assert np.percentile(errors, 99) < 5
+    assert np.mean(still) > 4 * np.mean(errors)
+
+
+def _warp(image, next_mask, mask, flow):
+    """`image` at the places `flow` points to, and where the same layer is seen there."""
+    y, x = np.mgrid[:SIZE, :SIZE]
+    places = np.stack([y + flow[..., 1], x + flow[..., 0]])
+    warped = [map_coordinates(image[..., c], places, order=1, mode="nearest") for c in range(3)]
+    inside = ((places >= 0) & (places <= SIZE - 1)).all(0)
+    layers = [
+        map_coordinates((next_mask == layer) * 1.0, places, order=1, mode="nearest")
+        for layer in range(3)
+    ]
+    return np.stack(warped, -1), inside & (np.choose(mask, layers) > 0.999)
+
+
+@pytest.mark.parametrize(
+    ("name", "axis", "sign"),
+    [
+        ("translate_left", 0, -1),
+        ("translate_right", 0, 1),
+        ("translate_up", 1, -1),
+        ("translate_down", 1, 1),
+    ],
+)
+def test_flow_of_a_translation_is_its_speed(rendered, name, axis, sign):
+    _, flows, masks, _ = of_classes(rendered, [name])
+    motion = flows[masks[:, :-1] == 1]
+    assert (sign * motion[:, axis] >= CONFIG.speed[0] - 1e-4).all()
+    assert (sign * motion[:, axis] <= CONFIG.speed[1] + 1e-4).all()
+    assert np.abs(motion[:, 1 - axis]).max() < 1e-4
+    assert np.abs(flows[masks[:, :-1] == 0]).max() <= CONFIG.background_speed
+
+
+def test_clockwise_is_clockwise_on_the_screen(rendered):
+    for name, sign in (("rotate_clockwise", 1), ("rotate_counterclockwise", -1)):
+        _, flows, masks, _ = of_classes(rendered, [name])
+        u_rises_downwards = np.diff(flows[..., 0], axis=2)
+        inner = (masks[:, :-1, 1:] == 1) & (masks[:, :-1, :-1] == 1)
+        # On a screen (y down) what turns clockwise goes left below its centre: du/dy < 0.
+        assert np.median(u_rises_downwards[inner]) * sign < -0.1
+
+
+def test_nothing_but_the_sprites_depends_on_the_class():
+    keys = jax.random.split(jax.random.key(5), PER_CLASS)
+    first = render_class(keys, 0)
+    for index in (5, 6, 10, 12, 15):
+        other = render_class(keys, index)
+        uncovered = (first[2] == 0) & (other[2] == 0)
+        changed = (first[0] != other[0]).any(-1)[uncovered]
+        assert changed.mean() < 0.05  # soft edges reach half a pixel beyond the mask
+        flows = (flow[uncovered[:, :-1]] for flow in (first[1], other[1]))
+        np.testing.assert_array_equal(*flows)
+
+
+def test_the_key_decides(rendered):
+    keys = jax.random.split(jax.random.key(3), (len(CONFIG.classes), PER_CLASS))
+    again = render_class(keys[7], 7)
+    for part, expected in zip(again, rendered, strict=True):
+        np.testing.assert_array_equal(part, expected[7])
+    assert (again[0][0] != again[0][1]).mean() > 0.5
+
+
+@pytest.mark.parametrize("family", [ELEMENTARY, COMPOSED, RELATIONAL])
+def test_one_frame_does_not_tell_the_label_but_motion_does(rendered, family):
+    """A forest that sees pixels and outlines (area, place, distance) of a random frame is at chance.
+
+    The control: with outlines of the whole clip instead, it is far above chance.
+    """
+    clips, _, masks, labels = of_classes(rendered, family)
+    rng = np.random.default_rng(0)
+    order = rng.permutation(len(labels))
+    clips, masks, labels = clips[order], masks[order], labels[order]
+    rows, times = np.arange(len(labels)), rng.integers(FRAMES, size=len(labels))
+    outline = np.stack([_outline(masks[:, t]) for t in range(FRAMES)], axis=1)
+    pixels = clips.reshape(-1, FRAMES, 12, 4, 12, 4, 3).mean((3, 5)).reshape(len(clips), FRAMES, -1)
+    one_frame = np.concatenate([pixels, outline], axis=-1)[rows, times]
+
+    chance = 1 / len(family)
+    error = np.sqrt(chance * (1 - chance) / (len(labels) // 2))
+    assert abs(_accuracy(one_frame, labels) - chance) < 3 * error
+    assert abs(_accuracy(outline[rows, times], labels) - chance) < 3 * error
+    motion = np.diff(outline, axis=1).reshape(len(labels), -1)
+    assert _accuracy(motion, labels) > chance + 8 * error
+
+
+def _outline(mask):
+    """Area and place of each sprite, and their distance: `[N, features]`."""
+    line = np.arange(SIZE)
+    features = []
+    for sprite in (1, 2):
+        seen = mask == sprite
+        area = seen.sum((1, 2))
+        x, y = ((seen.sum(axis) * line).sum(1) / np.maximum(area, 1) for axis in (1, 2))
+        features += [area, x, y]
+    distance = np.hypot(features[1] - features[4], features[2] - features[5])
+    return np.stack([*features, distance], axis=-1).astype(float)
+
+
+def _accuracy(features, labels):
+    half = len(labels) // 2
+    forest = RandomForestClassifier(60, min_samples_leaf=3, random_state=0)
+    return forest.fit(features[:half], labels[:half]).score(features[half:], labels[half:])
+
+
+def test_rendering_needs_neither_tensorflow_nor_av():
+    code = "import data_pipelines.sprites, sys; print({'tensorflow', 'av'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,124 @@
+"""The written set: complete or absent, readable by anyone, and true to what was rendered."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from data_pipelines import write_sprites as module
+from data_pipelines.config import SpritesConfig
+from data_pipelines.errors import DataError
+from data_pipelines.sprites import render
+from data_pipelines.video import probe, read_frames
+from data_pipelines.write_sprites import write_sprites
+
+CONFIG = SpritesConfig(classes=("zoom_in", "follow"), train_per_class=2, test_per_class=1, seed=4)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    lines = []
+    folder = write_sprites(CONFIG, tmp_path_factory.mktemp("data") / "sprites", lines.append)
+    return folder
+
+
+def test_the_table_lists_every_clip_with_its_files(folder):
+    with (folder / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["split"] for row in rows] == ["train"] * 4 + ["test"] * 2
+    assert [row["label"] for row in rows] == ["zoom_in", "zoom_in", "follow", "follow"] + [
+        "zoom_in",
+        "follow",
+    ]
+    assert rows[2]["path"] == "train/follow_0000.mp4" and rows[2]["family"] == "relational"
+    assert all(
+        (folder / row["path"]).is_file() and (folder / row["flow"]).is_file() for row in rows
+    )
+    assert len(list(folder.rglob("*.mp4"))) == 6
+
+
+def test_files_hold_what_was_rendered(folder):
+    key = jax.random.fold_in(jax.random.key(CONFIG.seed), 5)  # the last clip
+    clip, flow, _ = jax.device_get(jax.jit(render, static_argnums=2)(key, 1, CONFIG))
+    frames = read_frames(folder / "test/follow_0000.mp4", range(CONFIG.frames))
+    error = np.square(frames.astype(float) - clip).mean()
+    assert 10 * np.log10(255**2 / error) > 28  # PSNR in dB; colour is stored at half resolution
+    light = (frames.mean(-1) - clip.mean(-1)).std()
+    assert light < 4
+    with np.load(folder / "test/follow_0000.npz") as file:
+        assert file["flow"].dtype == np.float16
+        np.testing.assert_allclose(file["flow"], flow, atol=2e-3)
+
+
+def test_files_are_in_the_format_everyone_reads(folder):
+    import av
+
+    with av.open(str(folder / "train/zoom_in_0001.mp4")) as container:
+        context = container.streams.video[0].codec_context
+        assert (context.name, context.pix_fmt) == ("h264", "yuv420p")
+    assert probe(folder / "train/zoom_in_0001.mp4")[:3] == (CONFIG.frames, 48, 48)
+
+
+def test_a_complete_folder_is_used_as_it_is(folder):
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert write_sprites(CONFIG, folder) == folder
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_a_folder_of_another_config_is_refused(folder):
+    other = SpritesConfig(classes=CONFIG.classes, train_per_class=2, test_per_class=1, seed=5)
+    with pytest.raises(DataError, match="another config: seed 4 not 5; name another folder"):
+        write_sprites(other, folder)
+    assert json.loads((folder / "sprites.json").read_text())["seed"] == 4
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "holiday.mp4").write_bytes(b"x")
+    with pytest.raises(DataError, match="holds something other than Motion Sprites"):
+        write_sprites(CONFIG, tmp_path)
+    assert (tmp_path / "holiday.mp4").read_bytes() == b"x"
+
+
+def test_nothing_is_left_of_a_writing_that_failed(tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "encode", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_sprites(CONFIG, tmp_path / "sprites")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_faster_of_two_writers_wins(tmp_path, folder, monkeypatch):
+    def other_writer(config, partial, progress):
+        (partial / "train").mkdir()
+        folder.copy(tmp_path / "sprites") if hasattr(folder, "copy") else _copy(folder, tmp_path)
+
+    monkeypatch.setattr(module, "_write_all", other_writer)
+    assert write_sprites(CONFIG, tmp_path / "sprites") == tmp_path / "sprites"
+    assert [path.name for path in tmp_path.iterdir()] == ["sprites"]
+    assert (tmp_path / "sprites" / "sprites.json").is_file()
+
+
+def _copy(folder, parent):
+    import shutil
+
+    shutil.copytree(folder, parent / "sprites")
+
+
+def test_progress_tells_rate_and_time_left(tmp_path, monkeypatch):
+    lines = []
+    counter = module.Progress("Motion Sprites", 40, "clips", lines.append, interval=0.0)
+    counter.add(10)
+    assert lines[0].startswith("Motion Sprites: 10/40 clips, ") and lines[0].endswith(" s left")
+
+
+def test_the_command_writes_a_folder(tmp_path):
+    command = [sys.executable, "-m", "data_pipelines.write_sprites", str(tmp_path / "sprites")]
+    options = ["--train_per_class=1", "--test_per_class=0", "--frames=3"]
+    subprocess.run([*command, *options], check=True, capture_output=True)
+    assert len(list((tmp_path / "sprites/train").glob("*.mp4"))) == 16
