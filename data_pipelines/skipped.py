@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class SkipLog:
-    """Records each unusable video once; may be used from several threads.
+    """Records each unusable video once, also when a run is resumed; safe between threads.
 
     Args:
       file: JSON-lines file to append to, made when there is something to say; None: no file.
@@ -16,6 +16,8 @@ class SkipLog:
         self._file = file
         self._lock = threading.Lock()
         self._entries: dict[str, str] = {}
+        resumed = file is not None and file.is_file()
+        self._written = set(file.read_text().splitlines()) if resumed else set()
 
     @property
     def entries(self) -> dict[str, str]:
@@ -29,6 +31,7 @@ class SkipLog:
             if str(path) in self._entries:
                 return
             self._entries[str(path)] = reason
-            if self._file is not None:
+            line = json.dumps({"path": str(path), "reason": reason})
+            if self._file is not None and line not in self._written:
                 with self._file.open("a") as file:
-                    file.write(json.dumps({"path": str(path), "reason": reason}) + "\n")
+                    file.write(line + "\n")

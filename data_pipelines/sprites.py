@@ -97,7 +97,9 @@ def _draw_look(key: jax.Array, config: SpritesConfig) -> Look:
     length_key, angle_key, phase_key, light_key, tint_key, hue_key, shape_key = keys
     short, long = config.wavelength
     length = jax.random.uniform(length_key, (3, _WAVES), minval=short, maxval=long)
-    angle = jax.random.uniform(angle_key, (3, _WAVES), maxval=2 * jnp.pi)
+    # Waves point all round, so that motion shows in every direction (no aperture problem).
+    spread = jax.random.uniform(angle_key, (3, _WAVES)) + jnp.arange(_WAVES, dtype=jnp.float32)
+    angle = spread * jnp.pi / _WAVES
     direction = jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1)
     mixing = jax.random.normal(light_key, (3, _WAVES, 1))
     mixing += _TINT * jax.random.normal(tint_key, (3, _WAVES, 3))

@@ -22,17 +22,11 @@ def write(tmp_path):
 
 
 def test_rows_have_their_columns(write):
-    folder, table = write(
-        "path,label,split,start,end,family,flow",
-        f"a.mp4,run,train,1.5,3,sport,a.npz\n{folder_file(write, 'b.mp4')},,test,,,,",
-    )
-    first, second = read_table(folder, table)
+    folder, _ = write("")
+    lines = "a.mp4,run,train,1.5,3,sport,a.npz", f"{folder / 'b.mp4'},,test,,,,"
+    first, second = read_table(*write("path,label,split,start,end,family,flow", *lines))
     assert first == (0, folder / "a.mp4", "run", "train", 1.5, 3.0, "sport", folder / "a.npz")
     assert second == (1, folder / "b.mp4", "", "test", 0.0, math.inf, "", None)
-
-
-def folder_file(write, name):
-    return write("")[0] / name
 
 
 def test_optional_columns_may_be_missing_and_a_byte_order_mark_is_no_matter(write):

@@ -85,7 +85,7 @@ def test_rotated_videos_are_set_upright(tmp_path, quarters):
 
 
 def _rotate_file(path: Path, quarters: int) -> None:
-    """Turns a file clockwise by writing the matrix of its track header (ISO/IEC 14496-12, 8.3.2)."""
+    """Turns a file clockwise: writes the matrix of its track header (ISO/IEC 14496-12, 8.3.2)."""
     cos, sin = [(0, 1), (-1, 0), (0, -1)][quarters - 1]
     content = bytearray(path.read_bytes())
     start = content.index(b"tkhd") + 4 + 40

@@ -19,7 +19,7 @@ def read_numbers(frames: np.ndarray) -> list[int]:
 
 
 def write_video(
-    path, frames, codec="libx264", pix_fmt="yuv420p", rate=10, streams=1, **options
+    path, frames, *, codec="libx264", pix_fmt="yuv420p", rate=10, streams=1, **options
 ) -> str:
     """Encodes `frames`, uint8 `[T, H, W, 3]`; of two `streams` the second is the default."""
     with av.open(str(path), "w") as container:

@@ -1,0 +1,368 @@
+"""Batches: their order is a pure function; the broken is named or replaced, the short repeated."""
+
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import data_pipelines
+from data_pipelines import DataConfig, DataError, SpritesConfig
+from data_pipelines.write_sprites import encode
+from hcml_jax.config import ConfigError
+from tests.data_pipelines.videos import numbered_frames, read_numbers, write_video
+
+LENGTHS = (20, 12, 30, 16, 25, 14, 18)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Seven videos of 64 x 48; five of split train (classes a, b; one unlabelled), two of test."""
+    folder = tmp_path_factory.mktemp("videos")
+    labels, splits = "ab-abab", ["train"] * 5 + ["test"] * 2
+    lines = ["path,label,split,family"]
+    for i, length in enumerate(LENGTHS):
+        write_video(folder / f"{i}.mp4", numbered_frames(length))
+        label = labels[i].strip("-")
+        lines.append(f"{i}.mp4,{label},{splits[i]},{'letters' if label else ''}")
+    (folder / "table.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def open_videos(folder, workdir=None, **values):
+    small = {"frames": 4, "stride": 2, "short_side": (40, 56), "crop": 32, "workers": 2}
+    config = DataConfig(**{"root": str(folder), "table": "table.csv", **small, **values})
+    return data_pipelines.open_data(config, workdir)
+
+
+def take(batches, count):
+    return list(itertools.islice(batches, count))
+
+
+def assert_same(batches, others):
+    for batch, other in zip(batches, others, strict=True):
+        assert batch.keys() == other.keys()
+        for key, value in batch.items():
+            np.testing.assert_array_equal(value, other[key])
+
+
+def test_what_the_data_says_of_itself(folder):
+    data = open_videos(folder)
+    assert data.classes == ("a", "b") and data.families == {"a": "letters", "b": "letters"}
+    assert data.splits == ("train", "test") and data.skipped == {}
+    assert (data.num_clips("train"), data.num_clips("test")) == (5, 2)
+    assert data.num_clips("train", labelled_only=True) == 4
+    assert not data.has_flow("train")
+    with pytest.raises(DataError, match=r"no clips of split 'tset'.*mean 'test'"):
+        data.num_clips("tset")
+
+
+def test_a_training_batch_is_what_the_contract_says(folder):
+    (batch,) = take(open_videos(folder).train_batches(5, seed=0), 1)
+    assert {key: value.dtype for key, value in batch.items()} == {
+        "clip": np.uint8,
+        "label": np.int32,
+        "index": np.int32,
+    }
+    assert batch["clip"].shape == (5, 4, 32, 32, 3) and batch["label"].shape == (5,)
+    assert sorted(batch["index"]) == [0, 1, 2, 3, 4]
+    truth = {0: 0, 1: 1, 2: -1, 3: 0, 4: 1}
+    assert [truth[i] for i in batch["index"]] == batch["label"].tolist()
+    for clip in batch["clip"]:
+        assert np.diff(read_numbers(clip)).tolist() == [2, 2, 2]
+
+
+def test_every_epoch_shows_each_clip_once_in_another_order(folder):
+    batches = take(open_videos(folder).train_batches(2, seed=0), 15)
+    epochs = np.concatenate([batch["index"] for batch in batches]).reshape(6, 5)
+    assert (np.sort(epochs, axis=1) == np.arange(5)).all()
+    assert len({tuple(epoch) for epoch in epochs}) > 2
+
+
+def test_views_change_from_epoch_to_epoch_and_stay_without_jitter(folder):
+    for jitter in (True, False):
+        batches = take(open_videos(folder, jitter=jitter).train_batches(5, seed=0), 6)
+        starts = {read_numbers(b["clip"][list(b["index"]).index(2)])[0] for b in batches}
+        assert (len(starts) > 2) == jitter
+
+
+def test_resuming_at_a_step_gives_the_same_batches(folder):
+    data = open_videos(folder, cache_mb=0)
+    through = take(data.train_batches(4, seed=3), 6)
+    assert_same(take(data.train_batches(4, seed=3, first_step=4), 2), through[4:])
+    assert_same(take(open_videos(folder, workers=1).train_batches(4, seed=3), 6), through)
+    other = take(data.train_batches(4, seed=4), 1)
+    assert (other[0]["clip"] != through[0]["clip"]).any()
+
+
+def test_resuming_late_costs_nothing(folder):
+    (batch,) = take(open_videos(folder).train_batches(4, seed=3, first_step=10**9), 1)
+    assert batch["clip"].shape[0] == 4
+
+
+@pytest.mark.parametrize("shards", [2, 4])
+def test_shards_put_together_are_the_global_batch(folder, shards):
+    data = open_videos(folder)
+    whole = take(data.train_batches(4, seed=1, first_step=2), 4)
+    parts = [
+        take(data.train_batches(4, seed=1, first_step=2, shard_index=i, num_shards=shards), 4)
+        for i in range(shards)
+    ]
+    joined = [
+        {key: np.concatenate([part[key] for part in step]) for key in step[0]}
+        for step in zip(*parts, strict=True)
+    ]
+    assert_same(joined, whole)
+
+
+def test_shards_must_divide_the_batch(folder):
+    data = open_videos(folder)
+    with pytest.raises(ConfigError, match="batch_size: found 5, must divide by 2 shards"):
+        take(data.train_batches(5, seed=0, num_shards=2), 1)
+    with pytest.raises(ConfigError, match=r"shard_index: found 2, must be in 0\.\.1"):
+        take(data.train_batches(4, seed=0, num_shards=2, shard_index=2), 1)
+
+
+def test_few_labels_hide_the_others_from_training_only(folder):
+    data = open_videos(folder, labels_per_class=1)
+    assert data.num_clips("train", labelled_only=True) == 2
+    (batch,) = take(data.train_batches(5, seed=0), 1)
+    shown = {
+        i: label for i, label in zip(batch["index"], batch["label"], strict=True) if label >= 0
+    }
+    assert len(shown) == 2 and set(shown.values()) == {0, 1}
+    for batch in take(data.train_batches(2, seed=0, labelled_only=True), 3):
+        assert dict(zip(batch["index"], batch["label"], strict=True)) == shown
+    (batch,) = data.eval_batches("train", 5)
+    assert batch["label"].tolist() == [0, 1, -1, 0, 1]
+
+
+def test_training_on_labels_needs_labels(folder):
+    data = open_videos(folder, table="")
+    assert data.num_clips("train") == 7 and data.classes == ()
+    with pytest.raises(DataError, match="split 'train' has no labelled clips"):
+        take(data.train_batches(2, seed=0, labelled_only=True), 1)
+    with pytest.raises(DataError, match="no clips of split 'test'"):
+        take(data.eval_batches("test", 2), 1)
+
+
+def test_evaluation_passes_once_in_table_order_from_the_middle(folder):
+    batches = list(open_videos(folder).eval_batches("train", 3))
+    assert [batch["index"].tolist() for batch in batches] == [[0, 1, 2], [3, 4, 4]]
+    assert [batch["valid"].tolist() for batch in batches] == [[True] * 3, [True, True, False]]
+    assert batches[1]["clip"].shape == (3, 4, 32, 32, 3)
+    for i, clip in enumerate(np.concatenate([batch["clip"] for batch in batches])[:5]):
+        first = (LENGTHS[i] - 7) // 2
+        assert read_numbers(clip) == [first, first + 2, first + 4, first + 6]
+
+
+def test_frames_are_cropped_where_the_view_says(tmp_path):
+    wedge = np.broadcast_to(np.arange(64)[:, None] * 3, (4, 48, 64, 3)).astype(np.uint8)
+    write_video(tmp_path / "a.mp4", wedge, crf="1")
+    data = open_videos(tmp_path, table="", stride=1, short_side=(48, 48), crop=40)
+    (batch,) = data.eval_batches("train", 1)
+    np.testing.assert_allclose(batch["clip"][0], wedge[:, 4:44, 12:52], atol=4)
+
+
+def test_short_videos_are_listed_or_begin_again(folder):
+    with pytest.raises(DataError, match="2 of 7 clips cannot be used") as caught:
+        open_videos(folder, stride=5)
+    assert "1.mp4: 12 frames, but a clip spans 16" in str(caught.value)
+    (batch,) = open_videos(folder, stride=5, short_clips="loop").eval_batches("train", 5)
+    assert read_numbers(batch["clip"][1]) == [0, 5, 10, 3]
+
+
+def test_a_part_of_a_video_is_shown_by_its_seconds(folder, tmp_path):
+    for name, start, end in (("in", 0.9, 2.0), ("out", 7.0, 8.0)):
+        row = f"{folder / '2.mp4'},a,train,{start},{end}"
+        (tmp_path / f"{name}.csv").write_text(f"path,label,split,start,end\n{row}\n")
+    data = open_videos(tmp_path, table="in.csv", frames=11, stride=1)  # frames 9..19 at 10 a second
+    (batch,) = data.eval_batches("train", 1)
+    assert read_numbers(batch["clip"][0]) == list(range(9, 20))
+    with pytest.raises(DataError, match=r"no frames from 7 s to 8 s of 3\.00 s"):
+        open_videos(tmp_path, table="out.csv")
+
+
+@pytest.fixture
+def broken(folder, tmp_path):
+    """A folder of four good videos and two that are none."""
+    for i in (0, 2, 3, 4):
+        (tmp_path / "videos").mkdir(exist_ok=True)
+        (tmp_path / "videos" / f"{i}.mp4").write_bytes((folder / f"{i}.mp4").read_bytes())
+    (tmp_path / "videos" / "1.mp4").write_bytes(b"")
+    (tmp_path / "videos" / "5.mp4").write_bytes(b"nonsense" * 99)
+    return tmp_path / "videos"
+
+
+def test_bad_videos_are_listed_before_training(broken):
+    with pytest.raises(DataError, match="2 of 6 clips cannot be used") as caught:
+        open_videos(broken, table="")
+    assert "1.mp4: the file is empty" in str(caught.value)
+    assert "5.mp4: cannot be decoded" in str(caught.value)
+
+
+def test_bad_videos_may_be_left_out_and_are_written_down(broken, tmp_path):
+    data = open_videos(broken, tmp_path / "run", table="", skip_bad=True)
+    assert data.num_clips("train") == 4
+    assert [row.index for row in data.rows("train")] == [0, 2, 3, 4]  # rows keep their numbers
+    listed = tmp_path / "run/skipped.jsonl"
+    lines = [json.loads(line) for line in listed.read_text().splitlines()]
+    assert {line["path"]: line["reason"] for line in lines} == data.skipped
+    open_videos(broken, tmp_path / "run", table="", skip_bad=True)
+    assert len(listed.read_text().splitlines()) == 2
+    assert sorted(Path(path).name for path in data.skipped) == ["1.mp4", "5.mp4"]
+
+
+def test_a_folder_of_bad_videos_cannot_be_left_out(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"")
+    with pytest.raises(DataError, match="1 of 1 clips cannot be used"):
+        open_videos(tmp_path, table="", skip_bad=True)
+
+
+def test_a_video_that_breaks_later_is_replaced_by_the_next_and_recorded_once(broken, tmp_path):
+    for name in ("1.mp4", "5.mp4"):
+        (broken / name).unlink()
+    data = open_videos(broken, tmp_path / "run", table="", cache_mb=0)
+    expected = np.concatenate([b["index"] for b in take(data.train_batches(4, seed=0), 8)])
+    (broken / "2.mp4").write_bytes(b"nonsense" * 99)
+    shown = np.concatenate([b["index"] for b in take(data.train_batches(4, seed=0), 8)])
+    epochs = zip(shown.reshape(8, 4), expected.reshape(8, 4), strict=True)
+    for epoch, intact in epochs:
+        for place in range(4):
+            index = intact[place] if intact[place] != 1 else intact[(place + 1) % 4]
+            assert epoch[place] == index
+    assert len((tmp_path / "run/skipped.jsonl").read_text().splitlines()) == len(data.skipped) == 1
+    (batch,) = data.eval_batches("train", 4)
+    assert batch["valid"].tolist() == [True, False, True, True] and not batch["clip"][1].any()
+
+
+def test_videos_are_looked_at_once_and_again_when_they_change(broken, tmp_path, monkeypatch):
+    for name in ("1.mp4", "5.mp4"):
+        (broken / name).unlink()
+    looked = []
+    probe = data_pipelines.data.scan_videos.__globals__["probe"]
+    monkeypatch.setattr("data_pipelines.scan.probe", lambda p: looked.append(p.name) or probe(p))
+    first = open_videos(broken, tmp_path / "run", table="")
+    assert sorted(looked) == ["0.mp4", "2.mp4", "3.mp4", "4.mp4"]
+    again = open_videos(broken, tmp_path / "run", table="")
+    assert len(looked) == 4
+    assert again._reader._infos == first._reader._infos
+    write_video(broken / "3.mp4", numbered_frames(9))
+    open_videos(broken, tmp_path / "run", table="")
+    assert looked[4:] == ["3.mp4"]
+    (tmp_path / "run/videos.json").write_text("{ half a fi")
+    open_videos(broken, tmp_path / "run", table="")
+    assert len(looked) == 9
+
+
+def test_decoded_frames_are_held_until_memory_is_full(folder, monkeypatch):
+    from data_pipelines import clips
+
+    calls = []
+    read = clips.read_frames
+    monkeypatch.setattr(clips, "read_frames", lambda *a, **k: calls.append(a) or read(*a, **k))
+    for size_mb, reads in ((256, 5), (0, 10)):
+        data = open_videos(folder, cache_mb=size_mb)
+        calls.clear()
+        once, again = (list(data.eval_batches("train", 5)) for _ in range(2))
+        assert_same(again, once)
+        assert len(calls) == reads
+
+
+@pytest.fixture
+def moving(tmp_path):
+    """A smooth texture of 96 x 64 that moves by (2, -1) pixels a frame, with its flow."""
+    y, x = np.mgrid[:64, :96]
+    time = np.arange(8)[:, None, None]
+    x, y = x - 2 * time, y + time
+    wave = np.cos(x / 4 + y / 7) + np.cos(y / 5 - x / 9)
+    frames = np.repeat(np.round(128 + 55 * wave)[..., None], 3, -1).astype(np.uint8)
+    encode(frames, tmp_path / "a.mp4", crf=1)
+    np.savez(tmp_path / "a.npz", flow=np.broadcast_to([2.0, -1.0], (7, 64, 96, 2)))
+    (tmp_path / "table.csv").write_text("path,label,split,flow\na.mp4,x,train,a.npz\n")
+    return tmp_path
+
+
+def test_flow_is_resized_scaled_and_cropped_like_its_frames(moving):
+    data = open_videos(moving, frames=4, stride=1, short_side=(48, 48), crop=40)
+    (batch,) = data.eval_batches("train", 1, with_flow=True)
+    assert batch["flow"].shape == (1, 3, 40, 40, 2) and batch["flow"].dtype == np.float32
+    np.testing.assert_allclose(batch["flow"], np.broadcast_to([1.5, -0.75], (1, 3, 40, 40, 2)))
+    # 2 frames later the picture has moved by whole pixels (3, -1.5): 4 frames would leave the crop
+    clip = batch["clip"][0].astype(float)
+    back = (clip[2, :-2, 3:] + clip[2, 1:-1, 3:])[:-1] / 2  # at (x + 3, y - 1.5)
+    np.testing.assert_allclose(back, clip[0, 2:-1, :-3], atol=6)
+    assert np.abs(clip[2] - clip[0]).mean() > 15
+
+
+def test_flow_is_scaled_by_each_side_of_the_resized_frame(moving):
+    data = open_videos(moving, frames=4, stride=1, short_side=(45, 45), crop=40)
+    (batch,) = data.eval_batches("train", 1, with_flow=True)
+    np.testing.assert_allclose(batch["flow"][0, 0, 0, 0], [2 * 68 / 96, -45 / 64], rtol=1e-6)
+
+
+def test_flow_lies_where_its_pixels_are(moving):
+    y, x = np.mgrid[:64, :96]
+    flow = np.broadcast_to(np.stack([x, y], -1) / 8, (7, 64, 96, 2))
+    np.savez(moving / "a.npz", flow=flow + np.arange(7)[:, None, None, None])
+    data = open_videos(moving, frames=3, stride=1, short_side=(32, 32), crop=20)
+    (batch,) = data.eval_batches("train", 1, with_flow=True)
+    rows, columns = np.mgrid[6:26, 14:34] * 2 + 0.5  # centres of pixels half as fine
+    for t in range(2):  # frames 2, 3 and 4 of 8
+        expected = (np.stack([columns, rows], -1) / 8 + 2 + t) / 2
+        np.testing.assert_allclose(batch["flow"][0, t], expected, atol=1e-4)
+
+
+def test_flow_needs_consecutive_frames_and_the_right_shape(moving):
+    with pytest.raises(ConfigError, match="stride: found 2, but flow needs stride 1"):
+        take(open_videos(moving, frames=3).eval_batches("train", 1, with_flow=True), 1)
+    data = open_videos(moving, frames=9, stride=1, short_clips="loop")
+    with pytest.raises(ConfigError, match="clips no longer than the videos"):
+        take(data.eval_batches("train", 1, with_flow=True), 1)
+    np.savez(moving / "a.npz", flow=np.zeros((8, 64, 96, 2)))
+    data = open_videos(moving, frames=3, stride=1)
+    with pytest.raises(DataError, match=r"flow has shape \(8, 64, 96, 2\), its video needs \(7,"):
+        take(data.eval_batches("train", 1, with_flow=True), 1)
+    np.savez(moving / "a.npz", motion=np.zeros(3))
+    with pytest.raises(DataError, match="no array 'flow' can be read"):
+        take(data.eval_batches("train", 1, with_flow=True), 1)
+
+
+def test_flow_is_left_out_where_it_is_not_wanted_or_not_there(folder, moving):
+    assert open_videos(moving, frames=3).has_flow("train")
+    (batch,) = open_videos(moving, frames=3).eval_batches("train", 1)
+    assert "flow" not in batch
+    (batch,) = open_videos(folder).eval_batches("test", 2, with_flow=True)
+    assert "flow" not in batch
+
+
+def test_sprites_are_written_and_then_read_like_any_folder(tmp_path):
+    classes = ("zoom_out", "approach")
+    sprites = SpritesConfig(classes=classes, train_per_class=2, test_per_class=1)
+    sizes = {"frames": 8, "stride": 1, "short_side": (48, 48), "crop": 48}
+    config = DataConfig(root=str(tmp_path / "sprites"), sprites=sprites, **sizes)
+    data = data_pipelines.open_data(config)
+    assert data.classes == classes  # the config's order, not the alphabet's
+    assert data.families == {"zoom_out": "elementary", "approach": "relational"}
+    (batch,) = data.eval_batches("test", 2, with_flow=True)
+    assert batch["clip"].shape == (2, 8, 48, 48, 3) and batch["flow"].shape == (2, 7, 48, 48, 2)
+    assert batch["label"].tolist() == [0, 1]
+    by_hand = data_pipelines.open_data(DataConfig(config.root, table="table.csv", **sizes))
+    assert by_hand.classes == ("approach", "zoom_out")
+
+
+@pytest.mark.parametrize("ending", ["pass", "raise SystemExit('stopped')", "raise ValueError"])
+def test_python_ends_in_the_middle_of_an_epoch(folder, ending):
+    config = {"root": str(folder), "frames": 4, "short_side": (256, 256), "cache_mb": 0}
+    code = (
+        f"from data_pipelines import *; data = open_data(DataConfig(**{config}))\n"
+        "batches = data.train_batches(2, seed=0); next(batches)\n"
+        f"others = data.eval_batches('train', 1); next(others)\n{ending}"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == (0 if ending == "pass" else 1), done.stderr
+    assert "Python is ending" not in done.stderr
