@@ -26,11 +26,12 @@ def main(argv: list[str]) -> None:
         sys.exit(f"launch.py takes flags alone; what is {argv[1]!r}?")
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)
-    from hcml_jax.experiment import EXPECTED_ERRORS, run
+    from hcml_jax.config import UserError
+    from hcml_jax.experiment import run
 
     try:
         run(_CONFIG.value.to_dict(), _WORKDIR.value, _MODE.value)
-    except EXPECTED_ERRORS as error:
+    except (UserError, OSError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
 
 

@@ -32,13 +32,13 @@ def get_config() -> ConfigDict:
                 "motion": {
                     "reduction": 2,
                     "channel_divisor": 1,
-                    "max_displacement": 4,
-                    "stride": 2,
+                    "max_displacement": 2,
+                    "stride": 1,
                 },
             },
             "levels": ("reconstruction", "contrastive", "contrastive"),
             "flow_channels": (8, 8, 8, 8, 8),
-            "smoothness_weight": 0.05,
+            "smoothness_weight": 0.02,
             "positions": 16,
             "joint_batch_norm_group": 0,
             "flip": False,  # a flip turns "translate_left" into "translate_right"

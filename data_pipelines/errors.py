@@ -1,7 +1,9 @@
 """What is wrong with the user's data. All are ValueErrors; their messages name the file."""
 
+from hcml_jax.config import UserError
 
-class DataError(ValueError):
+
+class DataError(UserError, ValueError):
     """A folder, table or video is missing or unusable."""
 
 

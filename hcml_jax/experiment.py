@@ -9,9 +9,8 @@ from hcml_jax import methods
 from hcml_jax.config import ConfigError, build, nearest
 from hcml_jax.evaluation.config import EvaluationConfig
 from hcml_jax.training import workdir as workdirs
-from hcml_jax.training.checkpoints import CheckpointError
 from hcml_jax.training.config import TrainingConfig
-from hcml_jax.training.loop import TrainingError, train
+from hcml_jax.training.loop import train
 from hcml_jax.training.metrics import read_records, replace_text
 
 FIELDS = ("seed", "method", "data", "training", "evaluation")
@@ -26,7 +25,7 @@ def run(config: dict[str, Any], workdir: str, mode: str) -> None:
       mode: "train" (all stages, from the last checkpoint if there is one, then evaluate), "evaluate" or "export".
 
     Raises:
-      ConfigError, CheckpointError, TrainingError, OSError: what a user can mend; the message says how.
+      UserError, OSError: what a user can mend; the message says how.
     """
     check_fields(config)
     folder = pathlib.Path(workdir)
@@ -108,6 +107,3 @@ class Experiment:
 
     def _stage(self, name: str):
         return next(stage for stage in self._method.stages if stage.name == name)
-
-
-EXPECTED_ERRORS = (ConfigError, CheckpointError, TrainingError, OSError)

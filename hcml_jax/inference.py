@@ -61,7 +61,9 @@ class Model:
           ConfigError: if the network was exported, or learnt no flow.
         """
         if self._flow is None or SIDE_BRANCH not in self.variables["params"]:
-            raise ConfigError("this network has no flow head: load the run's workdir, not its export")
+            raise ConfigError(
+                "this network has no flow head: load the run's workdir, not its export"
+            )
         return self._flow(self.variables, _checked(clips))
 
 
@@ -77,9 +79,7 @@ def load(workdir: str | pathlib.Path) -> Model:
     method = build_method(described["config"]["method"], len(described["classes"]))
     abstract = abstract_variables(method, described["clip_shape"])
     if (folder / "variables").exists():
-        variables = ocp.load(
-            (folder / "variables").absolute(), without(abstract, SIDE_BRANCH)
-        )
+        variables = ocp.load((folder / "variables").absolute(), without(abstract, SIDE_BRANCH))
     else:
         variables = restore(folder, positions(method, folder)["last"], abstract)
     return Model(method, variables, described["classes"], described["clip_shape"])

@@ -1,7 +1,13 @@
-"""Strict numerics: no implicit dtype promotion, and warnings are errors."""
+"""Strict numerics: no implicit dtype promotion, and warnings are errors (setup.cfg)."""
 
 import os
+import pathlib
 
+# Most of the suite's time is XLA's: compile each program once, for this process and those it starts.
+CACHE = pathlib.Path(__file__).parent.parent / ".pytest_cache" / "xla"
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import jax

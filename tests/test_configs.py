@@ -14,9 +14,7 @@ from hcml_jax.experiment import check_fields
 from hcml_jax.methods import build_method
 from hcml_jax.training.config import TrainingConfig
 
-FILES = sorted(
-    p for p in pathlib.Path("configs").glob("*.py") if p.name != "__init__.py"
-)
+FILES = sorted(p for p in pathlib.Path("configs").glob("*.py") if p.name != "__init__.py")
 
 
 def load(path):

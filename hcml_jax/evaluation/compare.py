@@ -22,7 +22,7 @@ def read_results(workdir: str | pathlib.Path) -> dict[str, Any]:
 def table(runs: Mapping[str, Mapping[str, Any]]) -> str:
     """A text table: one row a figure, one column a run; figures are dotted names in `results.json`."""
     flat = {name: _flatten(results) for name, results in runs.items()}
-    figures = [figure for figure in dict.fromkeys(f for run in flat.values() for f in run)]
+    figures = list(dict.fromkeys(f for run in flat.values() for f in run))
     width = max(map(len, figures), default=0)
     columns = [max(len(name), 8) for name in runs]
     lines = [_row("", runs, width, columns)]

@@ -66,7 +66,9 @@ class Evaluator:
           recognises: whether the classifier of `last` is trained.
         """
         results, readouts = {}, {}
-        if all(s in self.data.splits and self.data.has_flow(s) for s in ("train", self.config.split)):
+        if all(
+            s in self.data.splits and self.data.has_flow(s) for s in ("train", self.config.split)
+        ):
             results["flow"], readouts = self._flow(representation)
         if not self.data.classes:
             return Evaluation(results, readouts=readouts)
@@ -118,11 +120,10 @@ class Evaluator:
         readouts: dict[str, LinearReadout] = {}
         batches = self.data.eval_batches("train", self.batch_size, with_flow=True)
         for batch in itertools.islice(batches, READOUT_BATCHES):
-            for level, features in motion(variables, batch["clip"]).items():
-                features = features[:, :-1]  # the last frame is paired with itself: it sees no motion
-                flow = strided(batch["flow"], features.shape[1])
-                flow = np.asarray(resize_flow(flow, *features.shape[2:4]))
-                readouts.setdefault(level, LinearReadout()).add(np.asarray(features), flow)
+            for level, maps in motion(variables, batch["clip"]).items():
+                seen = maps[:, :-1]  # the last frame is paired with itself: it sees no motion
+                flow = resize_flow(strided(batch["flow"], seen.shape[1]), *seen.shape[2:4])
+                readouts.setdefault(level, LinearReadout()).add(np.asarray(seen), np.asarray(flow))
         return readouts
 
 
@@ -157,8 +158,6 @@ def _add_recognition(results: dict[str, Any], recognised: Extracted, data) -> No
     """Top-1 of the final network: overall and by family."""
     predicted = recognised.logits.argmax(1)
     results["top1"] = scores.accuracy(predicted, recognised.labels)
-    by_family = scores.family_accuracies(
-        predicted, recognised.labels, data.classes, data.families
-    )
+    by_family = scores.family_accuracies(predicted, recognised.labels, data.classes, data.families)
     for family, top1 in by_family.items():
         results["families"][family]["top1"] = top1

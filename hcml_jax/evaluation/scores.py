@@ -54,9 +54,7 @@ def feature_scores(
         fitted, predicted = linear_probe(gallery, train.labels, queries)
         scores["linear"][name] = accuracy(predicted, test.labels)
         _add_families(scores, "linear", name, predicted, test.labels, classes, families)
-        scores["efficacy"][name] = efficacy(
-            accuracy(fitted, train.labels), scores["linear"][name]
-        )
+        scores["efficacy"][name] = efficacy(accuracy(fitted, train.labels), scores["linear"][name])
     return scores
 
 

@@ -34,8 +34,8 @@ class HCMLNetwork(nn.Module):
 
         Returns:
           "embedding" `[B, C]`, the backbone's features, "logits" `[B, classes]`, and by level:
-          "flow/level0" `[B, T - 1, H', W', 2]`; "predictions/level1" `[K, B, T, N, D]` and "targets/level1" `[B, T, N, D]`;
-          "action/level1" `[B, classes]`.
+          "flow/level0" `[B, T - 1, H', W', 2]`; "predictions/level1" `[K, B, T, N, D]` and
+          "targets/level1" `[B, T, N, D]`; "action/level1" `[B, classes]`.
         """
         outputs = self.encode(clip, train)
         return outputs | self.heads(outputs, key)

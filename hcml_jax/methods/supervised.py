@@ -75,7 +75,9 @@ class Supervised:
 
     def __post_init__(self):
         if self.num_classes < 2:
-            raise ConfigError("the method 'supervised' needs a table with labels of 2 classes or more")
+            raise ConfigError(
+                "the method 'supervised' needs a table with labels of 2 classes or more"
+            )
 
     @functools.cached_property
     def network(self) -> SupervisedNetwork:

@@ -28,7 +28,9 @@ class BackboneConfig:
 
     def __post_init__(self):
         if self.name not in BACKBONES:
-            raise ConfigError(f"no backbone is called {self.name!r}. {nearest(self.name, BACKBONES)}")
+            raise ConfigError(
+                f"no backbone is called {self.name!r}. {nearest(self.name, BACKBONES)}"
+            )
 
     def build(self, **options: Any) -> nn.Module:
         """The backbone; `options` are `build_backbone`'s, for example `motion_blocks` or `dtype`."""

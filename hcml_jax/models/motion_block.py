@@ -52,17 +52,13 @@ class MotionBlock(nn.Module):
         reduced = ConvNorm(_divide(channels, config.reduction), dtype=self.dtype, name="reduce")(
             features, train
         )
-        costs = cost_volume(
-            reduced, max_displacement=config.max_displacement, stride=config.stride
-        )
+        costs = cost_volume(reduced, max_displacement=config.max_displacement, stride=config.stride)
         costs = nn.relu(BatchNorm(name="cost_norm")(costs, train))
         joined = jnp.concatenate([costs, reduced], axis=-1)
         motion = ConvNorm(
             _divide(channels, config.channel_divisor), (1, 3, 3), dtype=self.dtype, name="join"
         )(joined, train)
-        expand = Conv(
-            channels, kernel_init=nn.initializers.zeros, dtype=self.dtype, name="expand"
-        )
+        expand = Conv(channels, kernel_init=nn.initializers.zeros, dtype=self.dtype, name="expand")
         return features + expand(motion), motion
 
 

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 from orbax.checkpoint import v1 as ocp
 
+from hcml_jax.config import UserError
 from hcml_jax.training.freezing import path_names
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(UserError, RuntimeError):
     """A checkpoint is missing, cannot be read or is another model's; the message names it."""
 
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import jax
 
+from hcml_jax.config import UserError
 from hcml_jax.methods.base import Method, Stage
 from hcml_jax.training.checkpoints import Checkpoints, Position
 from hcml_jax.training.config import TrainingConfig
@@ -23,7 +24,7 @@ from hcml_jax.training.step import (
 )
 
 
-class TrainingError(RuntimeError):
+class TrainingError(UserError, RuntimeError):
     """Training cannot go on; the message says at which step, and what to do."""
 
 
@@ -167,7 +168,9 @@ class _Run:
         schedule = stage.schedule
         split = "validation" if self.config.validation_split else "train"
         losses = [
-            r["loss"] for r in self.writer.records if (r["stage"], r["split"]) == (stage.name, split)
+            r["loss"]
+            for r in self.writer.records
+            if (r["stage"], r["split"]) == (stage.name, split)
         ]
         if not schedule.patience or len(losses) <= schedule.patience:
             return False

@@ -13,9 +13,7 @@ from hcml_jax.config import ConfigError
 
 def make_mesh() -> jax.sharding.Mesh:
     """A mesh over all devices of all hosts with one axis, "data"."""
-    return jax.make_mesh(
-        (jax.device_count(),), ("data",), axis_types=(jax.sharding.AxisType.Auto,)
-    )
+    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
 
 
 def check_batch(batch_size: int, mesh: jax.sharding.Mesh) -> None:

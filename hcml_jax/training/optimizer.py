@@ -26,9 +26,7 @@ def learning_rate(schedule: Schedule, clips: int, batch_size: int) -> optax.Sche
     return lambda step: rate(jnp.asarray(step, jnp.float32))
 
 
-def make_optimizer(
-    schedule: Schedule, clips: int, batch_size: int
-) -> optax.GradientTransformation:
+def make_optimizer(schedule: Schedule, clips: int, batch_size: int) -> optax.GradientTransformation:
     """The stage's optimizer; see `Schedule`. Weight decay spares biases and batch normalisation."""
     rate = learning_rate(schedule, clips, batch_size)
     clip = optax.clip_by_global_norm(schedule.clip_norm) if schedule.clip_norm else optax.identity()
@@ -36,7 +34,5 @@ def make_optimizer(
         schedule.weight_decay, mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params)
     )
     if schedule.optimizer == "adam":
-        return optax.chain(
-            clip, optax.scale_by_adam(), decay, optax.scale_by_learning_rate(rate)
-        )
+        return optax.chain(clip, optax.scale_by_adam(), decay, optax.scale_by_learning_rate(rate))
     return optax.chain(clip, decay, optax.sgd(rate, momentum=schedule.momentum))

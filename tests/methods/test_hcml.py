@@ -56,9 +56,7 @@ LEVEL_MODULES = [
 
 
 @pytest.mark.parametrize("level", [0, 1, 2])
-def test_a_stage_moves_its_own_parameters_and_statistics_and_nothing_else(
-    method, variables, level
-):
+def test_a_stage_moves_its_own_parameters_and_statistics_and_nothing_else(method, variables, level):
     state, _ = run_stage(method, method.stages[level], variables)
     changed = moved(variables["params"], state.variables["params"])
     own = {
@@ -69,10 +67,13 @@ def test_a_stage_moves_its_own_parameters_and_statistics_and_nothing_else(
     }
     # A ReLU may be dead for all clips of a test; what must not happen is a move outside.
     assert changed <= own
-    assert {name.split("/")[1] for name in changed} == {m.split("/")[1] for m in LEVEL_MODULES[level]}
+    assert {name.split("/")[1] for name in changed} == {
+        m.split("/")[1] for m in LEVEL_MODULES[level]
+    }
     statistics = moved(variables["batch_stats"], state.variables["batch_stats"])
     assert statistics == {
-        name for name in leaves(variables["batch_stats"])
+        name
+        for name in leaves(variables["batch_stats"])
         if any(name.startswith(module + "/") for module in LEVEL_MODULES[level])
     }
 
@@ -155,18 +156,16 @@ def test_contrast_is_against_every_sampled_target_of_the_batch(method, variables
         {**variables, "params": params}, tiny.batch(clips=4)
     )
     candidates = 4 * 4 * 4  # B = 4 clips, N = 4 positions, T = 4 frames at level 1
-    np.testing.assert_allclose(
-        outputs.metrics["contrastive/level1"], np.log(candidates), rtol=1e-5
-    )
+    np.testing.assert_allclose(outputs.metrics["contrastive/level1"], np.log(candidates), rtol=1e-5)
 
 
 def gradient_of_contrast(method, variables):
     stage = dataclasses.replace(method.stages[-1], losses={"contrastive/level1": 1.0})
 
     def loss(params):
-        return method.loss(
-            {**variables, "params": params}, tiny.batch(), jax.random.key(0), stage
-        )[0]
+        return method.loss({**variables, "params": params}, tiny.batch(), jax.random.key(0), stage)[
+            0
+        ]
 
     return jax.jit(jax.grad(loss))(variables["params"])
 
@@ -194,14 +193,17 @@ def test_simultaneous_training_is_one_stage_of_all_levels():
     method = tiny.hcml(progressive=False)
     assert [stage.name for stage in method.stages] == ["levels", "joint"]
     assert set(method.stages[0].losses) == {
-        "reconstruction/level0", "contrastive/level1", "contrastive/level2",
+        "reconstruction/level0",
+        "contrastive/level1",
+        "contrastive/level2",
     }
     variables = tiny.init(method)
     state, _ = run_stage(method, method.stages[0], variables)
     changed = moved(variables["params"], state.variables["params"])
     modules = {"/".join(name.split("/")[:2]) for name in changed}
     assert modules == set.union(*LEVEL_MODULES) - {
-        "backbone/level0/expand", "backbone/level1/expand",
+        "backbone/level0/expand",
+        "backbone/level1/expand",
     }
     assert not any(name.startswith("backbone/level2/expand") for name in changed)
 
@@ -234,7 +236,8 @@ def test_flow_is_in_pixels_of_the_clip(method, variables):
     params = jax.tree.map(jnp.copy, variables["params"])
     last = params["heads"]["level0"]["flow"]
     params["heads"]["level0"]["flow"] = {
-        "kernel": jnp.zeros_like(last["kernel"]), "bias": jnp.array([1.0, 2.0]),
+        "kernel": jnp.zeros_like(last["kernel"]),
+        "bias": jnp.array([1.0, 2.0]),
     }
     flow = method.flow({**variables, "params": params}, tiny.batch()["clip"])["level0"]
     assert flow.shape == (4, 7, 16, 16, 2)

@@ -12,9 +12,7 @@ def conv3d_loop(x, kernel, strides):
     """A convolution as nested loops over output positions."""
     pads = [(k // 2, k // 2) for k in kernel.shape[:3]]
     x = np.pad(x, [(0, 0), *pads, (0, 0)])
-    sizes = [
-        (x.shape[1 + d] - kernel.shape[d]) // strides[d] + 1 for d in range(3)
-    ]
+    sizes = [(x.shape[1 + d] - kernel.shape[d]) // strides[d] + 1 for d in range(3)]
     out = np.zeros((x.shape[0], *sizes, kernel.shape[-1]))
     for t, y, z in np.ndindex(*sizes):
         a, b, c = t * strides[0], y * strides[1], z * strides[2]
@@ -47,9 +45,7 @@ def test_batch_norm_takes_statistics_over_groups_of_clips(group):
     x = np.random.default_rng(0).normal(2, 3, size=(6, 2, 3, 3, 4)).astype(np.float32)
     layer = BatchNorm()
     variables = layer.init(jax.random.key(0), x, False)
-    y, state = layer.apply(
-        variables, x, TrainMode(batch_norm_group=group), mutable=["batch_stats"]
-    )
+    y, state = layer.apply(variables, x, TrainMode(batch_norm_group=group), mutable=["batch_stats"])
     groups = 1 if group == 0 else 3
     np.testing.assert_allclose(y, normalised(x, groups).reshape(x.shape), atol=1e-5)
     mean = x.reshape(groups, -1, 4).mean(1).mean(0)

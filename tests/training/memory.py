@@ -1,6 +1,7 @@
 """Clips in memory in place of `data_pipelines`, and runs of the tiny method on them."""
 
 import itertools
+import types
 
 import numpy as np
 
@@ -15,7 +16,7 @@ class Memory:
     """Eight random clips; the batch of a step is a function of the seed and the step."""
 
     classes = ("a", "b", "c")
-    families: dict = {}
+    families = types.MappingProxyType({})
     splits = ("train", "test")
 
     def __init__(self, stop_after: int | None = None):

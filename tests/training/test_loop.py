@@ -55,7 +55,10 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(
 def test_records_hold_every_step_once(uninterrupted):
     records = [r for r in read_records(uninterrupted) if r["split"] == "train"]
     assert [(r["step"], r["stage"], r["stage_step"]) for r in records] == [
-        (1, "level0", 1), (2, "level0", 2), (3, "joint", 1), (4, "joint", 2),
+        (1, "level0", 1),
+        (2, "level0", 2),
+        (3, "joint", 1),
+        (4, "joint", 2),
     ]
     assert {r["split"] for r in read_records(uninterrupted)} == {"train", "validation"}
 
@@ -87,9 +90,7 @@ def test_a_stage_ends_early_once_it_has_converged(tmp_path):
 
 
 def test_a_checkpoint_of_another_model_is_refused_by_name(uninterrupted):
-    wider = tiny.hcml(
-        levels=("reconstruction",), backbone={**tiny.BACKBONE, "width": 16}
-    )
+    wider = tiny.hcml(levels=("reconstruction",), backbone={**tiny.BACKBONE, "width": 16})
     with pytest.raises(CheckpointError, match="another model.*\n.*backbone/"):
         final_variables(uninterrupted, wider)
     with pytest.raises(CheckpointError, match="another model"):
@@ -102,7 +103,7 @@ def test_a_batch_that_does_not_divide_over_the_devices_is_refused(method, tmp_pa
     class EightDevices:
         size = 8
 
-    monkeypatch.setattr("hcml_jax.training.loop.make_mesh", lambda: EightDevices())
+    monkeypatch.setattr("hcml_jax.training.loop.make_mesh", EightDevices)
     with pytest.raises(ConfigError, match="batch_size 4 does not divide over 8 devices; 8 would"):
         run(tmp_path / "run", method)
     assert mesh.make_mesh().axis_names == ("data",)
@@ -114,9 +115,7 @@ def test_the_last_the_best_and_the_stage_ends_are_kept(tmp_path):
     config = TrainingConfig(batch_size=4, log_every=1, checkpoint_every=1, keep=2)
     run(tmp_path / "run", method, config=config)
     kept = {int(p.name) for p in (tmp_path / "run" / "checkpoints").iterdir() if p.name.isdigit()}
-    losses = {
-        r["step"]: r["loss"] for r in read_records(tmp_path / "run") if r["stage"] == "joint"
-    }
+    losses = {r["step"]: r["loss"] for r in read_records(tmp_path / "run") if r["stage"] == "joint"}
     assert kept == {6, 10, 11} | {min(losses, key=losses.get)}
 
 

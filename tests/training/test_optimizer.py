@@ -37,9 +37,7 @@ def test_weight_decay_spares_vectors():
 
 
 def test_gradients_are_clipped_by_their_global_norm():
-    schedule = Schedule(
-        steps=10, learning_rate=1.0, per_clips=0, weight_decay=0.0, clip_norm=1.0
-    )
+    schedule = Schedule(steps=10, learning_rate=1.0, per_clips=0, weight_decay=0.0, clip_norm=1.0)
     optimizer = make_optimizer(schedule, 80, 8)
     params = {"a": jnp.zeros(1), "b": jnp.zeros(1)}
     updates, _ = optimizer.update(

@@ -1,0 +1,177 @@
+"""The whole way with `launch.py`: train, be killed, resume, evaluate, export, load; the notebook; wrong input."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+import hcml_jax
+from hcml_jax.config import UserError
+from hcml_jax.experiment import run
+from hcml_jax.training.metrics import read_records
+from tests import tiny_config
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def command(workdir, data, *flags):
+    config = f"--config={ROOT / 'tests' / 'tiny_config.py'}"
+    root = f"--config.data.root={data}"
+    return [sys.executable, "launch.py", config, f"--workdir={workdir}", root, *flags]
+
+
+def launch(*args, **options):
+    return subprocess.run(
+        command(*args), cwd=ROOT, capture_output=True, text=True, check=False, **options
+    )
+
+
+@pytest.fixture(scope="session")
+def sprites(tmp_path_factory):
+    return tmp_path_factory.mktemp("data") / "sprites"
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, sprites):
+    """A run from start to end, evaluation included."""
+    workdir = tmp_path_factory.mktemp("runs") / "whole"
+    result = launch(workdir, sprites)
+    assert result.returncode == 0, result.stderr
+    return workdir
+
+
+def test_a_run_leaves_results_and_pictures(finished):
+    results = json.loads((finished / "results.json").read_text())
+    levels = {"level0", "level1", "level2", "backbone"}
+    assert set(results["knn"]) == set(results["linear"]) == levels
+    assert set(results["untrained"]["knn"]) == set(results["untrained"]["linear"]) == levels
+    assert {"epe", "epe_zero", "readout_epe"} <= results["flow"].keys()
+    assert set(results["families"]) == {"elementary", "composed"}
+    assert set(results["families"]["composed"]) == {"knn", "linear", "top1"}
+    assert 0 <= results["top1"] <= 1
+    assert "frame_difference" in results["baseline"]["knn"]
+    pictures = {p.name for p in (finished / "figures").iterdir()}
+    assert pictures == {"flow.png", "curves.png", "retrieval.png", "confusion.png"}
+    assert list((finished / "events").iterdir())
+
+
+def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(finished, tmp_path, sprites):
+    workdir = tmp_path / "killed"
+    process = subprocess.Popen(
+        command(workdir, sprites), cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 300
+    while len(read_records(workdir)) < 7 and time.monotonic() < deadline:  # in the second stage
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert 7 <= len(read_records(workdir)) < 16
+    result = launch(workdir, sprites)
+    assert result.returncode == 0, result.stderr
+    assert "resuming at step" in result.stdout
+    whole, resumed = (hcml_jax.load(folder).variables for folder in (finished, workdir))
+    jax.tree.map(np.testing.assert_array_equal, resumed, whole)
+    for name in ("results.json",):
+        assert (workdir / name).read_text() == (finished / name).read_text()
+
+
+def test_an_export_predicts_the_same_without_its_side_branch(finished, sprites):
+    result = launch(finished, sprites, "--mode=export")
+    assert result.returncode == 0, result.stderr
+    model, exported = hcml_jax.load(finished), hcml_jax.load(finished / "export")
+    assert "heads" in model.variables["params"]
+    assert "heads" not in exported.variables["params"]
+    clips = np.random.default_rng(0).integers(0, 256, (2, 8, 32, 32, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(exported.predict(clips), model.predict(clips))
+    np.testing.assert_allclose(model.predict(clips).sum(1), 1, rtol=1e-5)
+    assert model.flow(clips)["level0"].shape == (2, 7, 32, 32, 2)
+    with pytest.raises(UserError, match="no flow head"):
+        exported.flow(clips)
+    again = launch(finished, sprites, "--mode=export")
+    assert again.returncode != 0
+    assert "is there already" in again.stderr
+
+
+def test_the_notebook_runs(finished, sprites, tmp_path):
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(ROOT / "notebooks" / "quickstart.ipynb", as_version=4)
+    os.environ |= {"HCML_WORKDIR": str(finished), "HCML_DATA": str(sprites)}
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(ROOT)}}).execute()
+
+
+def wrong(tmp_path, sprites, **fields):
+    """The tiny config with some dotted fields set, run in this process."""
+    config = tiny_config.get_config().to_dict()
+    config["data"]["root"] = str(sprites)
+    for name, value in fields.items():
+        *parents, last = name.split("__")
+        inner = config
+        for parent in parents:
+            inner = inner[parent]
+        inner[last] = value
+    run(config, str(tmp_path / "run"), "train")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"method__level": ("reconstruction",)}, "config.method.level is not a field.*'levels'"),
+        ({"training__batch_size": 2.5}, "config.training.batch_size must be int, not float"),
+        ({"metod": {}}, "config.metod is not a field. Did you mean 'method'"),
+        ({"method__name": "hmcl"}, "no method 'hmcl'. Did you mean 'hcml'"),
+        ({"data__crop": 40}, "crop"),
+        ({"data__frames": 9}, "9"),
+        ({"evaluation__split": "tset"}, "no split 'tset'. Did you mean 'test'"),
+        ({"training__validation_split": "vla"}, "no .*split 'vla'"),
+        ({"data__sprites": None, "data__root": "/nowhere/at/all"}, "/nowhere/at/all"),
+    ],
+)
+def test_wrong_input_is_refused_before_anything_is_trained(
+    sprites, tmp_path, finished, fields, message
+):
+    with pytest.raises(UserError, match=message):
+        wrong(tmp_path, sprites, **fields)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_workdir_of_another_config_is_refused_and_left_alone(finished, sprites):
+    before = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()}
+    result = launch(finished, sprites, "--config.method.smoothness_weight=0.5")
+    assert result.returncode != 0
+    assert "config.method.smoothness_weight: 0.02 there, 0.5 now" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert before == {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()}
+
+
+def test_a_mistyped_field_on_the_command_line_is_refused(tmp_path, sprites):
+    result = launch(tmp_path / "run", sprites, "--config.method.smoothness_wieght=0.5")
+    assert result.returncode != 0
+    assert "smoothness_weight" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_holds_no_run_cannot_be_loaded(tmp_path):
+    with pytest.raises(UserError, match="holds no run"):
+        hcml_jax.load(tmp_path)
+
+
+def test_a_run_without_labels_trains_the_self_supervised_stages_alone(tmp_path, sprites, finished):
+    workdir = tmp_path / "run"
+    config = tiny_config.get_config().to_dict()
+    config["data"] |= {"root": str(sprites / "train"), "sprites": None}
+    config["training"]["validation_split"] = ""
+    run(config, str(workdir), "train")
+    stages = {record["stage"] for record in read_records(workdir)}
+    assert stages == {"level0", "level1", "level2"}
+    assert {p.name for p in (workdir / "figures").iterdir()} == {"curves.png", "flow.png"}
+    with pytest.raises(UserError, match="no labels"):
+        hcml_jax.load(workdir).predict(np.zeros((1, 8, 32, 32, 3), np.uint8))
