@@ -21,6 +21,7 @@ from hcml_jax.methods.base import (
 )
 from hcml_jax.methods.classification import classification_loss
 from hcml_jax.models import BackboneConfig, Classifier, TrainMode
+from hcml_jax.models.layers import Train
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,16 +55,17 @@ class SupervisedNetwork(nn.Module):
     config: SupervisedConfig
     classes: int
 
-    @nn.compact
-    def __call__(self, clip: jax.Array, train) -> dict[str, jax.Array]:
-        """Maps normalised clips `[B, T, H, W, 3]` to "embedding", "logits" and the backbone's features."""
+    def setup(self):
         config = self.config
-        backbone = config.backbone.build(
-            motion_blocks=config.motion_blocks, dtype=jnp.dtype(config.dtype), name="backbone"
+        self.backbone = config.backbone.build(
+            motion_blocks=config.motion_blocks, dtype=jnp.dtype(config.dtype)
         )
-        embedding, features = backbone(clip, train)
-        logits = Classifier(self.classes, name="classifier")(embedding)
-        return {"embedding": embedding, "logits": logits, **features}
+        self.classifier = Classifier(self.classes)
+
+    def __call__(self, clip: jax.Array, train: Train) -> dict[str, jax.Array]:
+        """Maps normalised clips `[B, T, H, W, 3]` to "embedding", "logits" and the backbone's features."""
+        embedding, features = self.backbone(clip, train)
+        return {"embedding": embedding, "logits": self.classifier(embedding), **features}
 
 
 @dataclasses.dataclass(frozen=True)

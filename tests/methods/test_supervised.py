@@ -1,0 +1,53 @@
+"""The baseline: one stage that moves everything; unlabelled clips teach nothing."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from hcml_jax.config import ConfigError
+from hcml_jax.methods import build_method
+from hcml_jax.methods.classification import classification_loss
+from tests.methods import tiny
+
+
+def supervised(**fields):
+    config = {
+        "name": "supervised",
+        "backbone": tiny.BACKBONE,
+        "stages": {"supervised": tiny.schedule()},
+    }
+    return build_method(config | fields, 3)
+
+
+@pytest.mark.parametrize("blocks", [(), ("res2", "res3", "res4")])
+def test_the_loss_is_the_cross_entropy_of_its_logits(blocks):
+    method = supervised(motion_blocks=blocks, flip=False)
+    variables, batch = tiny.init(method), tiny.batch()
+    (stage,) = method.stages
+    loss, outputs = jax.jit(lambda v, b: method.loss(v, b, jax.random.key(0), stage))(
+        variables, batch
+    )
+    assert np.isfinite(loss)
+    assert outputs.metrics["loss"] == loss
+    levels = {f"level{level}" for level in range(len(blocks))}
+    assert set(jax.eval_shape(method.features, variables, batch["clip"])) == levels | {"backbone"}
+
+
+def test_unlabelled_clips_teach_nothing():
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)), jnp.float32)
+    loss, report = classification_loss(logits, jnp.array([0, -1, 2, -1]))
+    rows = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.array([0, 0, 2, 0]))
+    np.testing.assert_allclose(loss, (rows[0] + rows[2]) / 2, rtol=1e-6)
+    right = (np.argmax(np.asarray(logits), 1) == np.array([0, -1, 2, -1]))[[0, 2]]
+    np.testing.assert_allclose(report["top1"], right.mean())
+    none, _ = classification_loss(logits, jnp.full(4, -1))
+    assert none == 0
+
+
+def test_it_needs_labels():
+    with pytest.raises(ConfigError, match="needs a table with labels"):
+        build_method(
+            {"name": "supervised", "stages": {"supervised": tiny.schedule()}}, num_classes=0
+        )
