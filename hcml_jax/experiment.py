@@ -61,6 +61,7 @@ class Experiment:
         self._clip_shape = (data.frames, data.crop, data.crop, 3)
         workdirs.check(workdir, config=config)
         self._data = data_pipelines.open_data(data, workdir)
+        self._check_splits()
         classes = self._data.classes
         self._method = methods.build_method(config["method"], len(classes))
         workdirs.claim(workdir, config=config, classes=classes, clip_shape=self._clip_shape)
@@ -70,6 +71,18 @@ class Experiment:
         if mode == "train":
             train(self._method, self._data, self._training, self._workdir, self._seed)
         self.evaluate()
+
+    def _check_splits(self) -> None:
+        """Raises ConfigError for a split that would be missed only after training."""
+        wanted = {"training.validation_split": self._training.validation_split}
+        if self._data.classes:
+            wanted["evaluation.split"] = self._evaluation.split
+        for field, split in wanted.items():
+            if split and split not in self._data.splits:
+                raise ConfigError(
+                    f"config.{field}: the table has no split {split!r}. "
+                    f"{nearest(split, self._data.splits)}"
+                )
 
     def evaluate(self) -> None:
         """Writes `results.json` and `figures/`."""

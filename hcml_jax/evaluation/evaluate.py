@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from hcml_jax.config import ConfigError, nearest
 from hcml_jax.evaluation import scores
 from hcml_jax.evaluation.config import EvaluationConfig
 from hcml_jax.evaluation.extract import Extracted, extract, frame_difference, make_extractor
@@ -46,13 +45,6 @@ class Evaluator:
     data: Any
     config: EvaluationConfig
     batch_size: int
-
-    def __post_init__(self):
-        if self.data.classes and self.config.split not in self.data.splits:
-            raise ConfigError(
-                f"config.evaluation.split: the table has no split {self.config.split!r}. "
-                f"{nearest(self.config.split, self.data.splits)}"
-            )
 
     def evaluate(
         self, untrained: Variables, representation: Variables, last: Variables, recognises: bool
