@@ -37,16 +37,16 @@ def get_config() -> ConfigDict:
                 },
             },
             "levels": ("reconstruction", "contrastive", "contrastive"),
-            "flow_channels": (8, 8, 8, 8, 8),
-            "smoothness_weight": 0.02,
+            "flow_channels": (16, 16, 16, 8, 8),
+            "smoothness_weight": 0.01,
             "positions": 16,
             "joint_batch_norm_group": 0,
             "flip": False,  # a flip turns "translate_left" into "translate_right"
             "stages": {
-                "level0": stage(500, 5e-3),
-                "level1": stage(400, 2e-3),
-                "level2": stage(400, 2e-3),
-                "joint": stage(300, 1e-3),
+                "level0": stage(1200, 1e-2),
+                "level1": stage(600, 5e-3),
+                "level2": stage(600, 5e-3),
+                "joint": stage(500, 5e-3),
             },
         },
         "data": {
@@ -60,8 +60,8 @@ def get_config() -> ConfigDict:
             "labels_per_class": 25,
         },
         "training": {
-            "batch_size": 16,
-            "log_every": 50,
+            "batch_size": 8,
+            "log_every": 100,
             "checkpoint_every": 200,
             "validation_split": "test",
         },

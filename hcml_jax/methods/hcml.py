@@ -73,8 +73,9 @@ class HCML:
         self, variables: Variables, batch: Batch, key: jax.Array, stage: Stage
     ) -> tuple[jax.Array, Outputs]:
         """The weighted sum of the stage's terms (HCML eq. 4 in the joint stage)."""
-        augment_key, position_key = jax.random.split(key)
-        clip = augment.augment(augment_key, batch["clip"], self.config.flip, self.config.colour)
+        flip_key, position_key = jax.random.split(key)
+        clip = augment.to_float(batch["clip"])
+        clip = augment.random_flip(flip_key, clip) if self.config.flip else clip
         train = TrainMode(stage.trainable, stage.batch_norm_group)
         outputs, state = self.network.apply(
             variables, augment.normalise(clip), position_key, train, mutable=["batch_stats"]

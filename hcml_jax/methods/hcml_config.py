@@ -32,7 +32,6 @@ class HCMLConfig:
       reconstruction_weight, contrastive_weight: lambda and gamma of the joint loss (HCML eq. 4).
       joint_batch_norm_group: clips over which joint training takes batch statistics; 0: the global batch.
       flip: whether clips are mirrored at random (a flip changes labels such as "left").
-      colour: strength of random colour changes, see `augment.random_colour`; 0: none.
       dtype: what convolutions compute in, "float32" or "bfloat16".
     """
 
@@ -52,7 +51,6 @@ class HCMLConfig:
     contrastive_weight: float = 0.25
     joint_batch_norm_group: int = 8
     flip: bool = True
-    colour: float = 0.0
     dtype: str = "float32"
 
     def __post_init__(self):

@@ -34,7 +34,6 @@ class SupervisedConfig:
       motion_blocks: the stages after which a motion block stands.
       flip: whether clips are mirrored at random (a flip changes labels such as "left").
       batch_norm_group: clips over which batch statistics are taken; 0: the global batch.
-      colour: strength of random colour changes, see `augment.random_colour`; 0: none.
       dtype: what convolutions compute in, "float32" or "bfloat16".
     """
 
@@ -42,7 +41,6 @@ class SupervisedConfig:
     backbone: BackboneConfig = BackboneConfig()
     motion_blocks: tuple[str, ...] = ()
     flip: bool = True
-    colour: float = 0.0
     batch_norm_group: int = 0
     dtype: str = "float32"
 
@@ -110,7 +108,8 @@ class Supervised:
         self, variables: Variables, batch: Batch, key: jax.Array, stage: Stage
     ) -> tuple[jax.Array, Outputs]:
         """Cross-entropy of the labelled clips."""
-        clip = augment.augment(key, batch["clip"], self.config.flip, self.config.colour)
+        clip = augment.to_float(batch["clip"])
+        clip = augment.random_flip(key, clip) if self.config.flip else clip
         train = TrainMode(stage.trainable, stage.batch_norm_group)
         outputs, state = self.network.apply(
             variables, augment.normalise(clip), train, mutable=["batch_stats"]

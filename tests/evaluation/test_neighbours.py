@@ -6,7 +6,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from hcml_jax.evaluation.neighbours import knn_classify, nearest
 
 
-def test_nearest_is_by_cosine(rng=np.random.default_rng(0)):
+def test_nearest_is_by_cosine():
+    rng = np.random.default_rng(0)
     gallery, queries = rng.normal(size=(50, 6)), rng.normal(size=(9, 6))
     found = nearest(gallery, queries, 5, centred=False)
     for query, rows in zip(queries, found, strict=True):
