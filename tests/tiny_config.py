@@ -12,6 +12,7 @@ def get_config() -> ConfigDict:
     fields = tiny.hcml_config()
     config["method"] |= {name: fields[name] for name in ("backbone", "flow_channels", "positions")}
     config["method"]["stages"] = {name: tiny.schedule() for name in config["method"]["stages"]}
+    config["method"]["smoothness_weight"] = 0.02
     config["data"] |= {
         "root": "",
         "sprites": {

@@ -1,0 +1,86 @@
+"""What a step of each stage costs, against the joint step: `python benchmarks/stages.py [--config FILE]`.
+
+Times are medians of rounds in which every stage takes one step, so that a change in the machine's speed meets all
+alike. Memory is the compiler's: bytes of temporaries of the compiled step.
+"""
+
+import argparse
+import importlib.util
+import pathlib
+import statistics
+import sys
+import time
+
+import jax
+import numpy as np
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+
+from hcml_jax.methods import build_method
+from hcml_jax.training.mesh import make_mesh, replicated
+from hcml_jax.training.optimizer import make_optimizer
+from hcml_jax.training.step import init_state, init_variables, make_train_step
+
+
+def load_config(path: str) -> dict:
+    """The config of a file, plain."""
+    spec = importlib.util.spec_from_file_location("experiment", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config().to_dict()
+
+
+def compile_stages(config: dict, classes: int):
+    """Stage name -> (compiled step, its state, its batch)."""
+    method = build_method(config["method"], classes)
+    size, data = config["training"]["batch_size"], config["data"]
+    rng, mesh = np.random.default_rng(0), make_mesh()
+    shape = (size, data["frames"], data["crop"], data["crop"], 3)
+    batch = {
+        "clip": rng.integers(0, 256, shape, dtype=np.uint8),
+        "label": rng.integers(0, classes, size, dtype=np.int32),
+    }
+    batch = jax.device_put(batch, replicated(mesh))
+    compiled = {}
+    for stage in method.stages:
+        optimizer = make_optimizer(stage.schedule, 1000, size)
+        state = init_state(init_variables(method, batch, 0, mesh), stage, optimizer, mesh)
+        step = make_train_step(method, stage, optimizer, 0, mesh)
+        compiled[stage.name] = (step.lower(state, batch).compile(), state, batch)
+    return compiled
+
+
+def measure(compiled, rounds: int) -> dict[str, list[float]]:
+    """Seconds of `rounds` steps of each stage, in turn; a first round is not counted."""
+    seconds = {name: [] for name in compiled}
+    states = {name: state for name, (_, state, _) in compiled.items()}
+    for number in range(rounds + 1):
+        for name, (step, _, batch) in compiled.items():
+            start = time.perf_counter()
+            states[name], metrics = step(states[name], batch)
+            jax.block_until_ready(metrics)
+            if number:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", default="configs/hcml_sprites.py")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--classes", type=int, default=16)
+    arguments = parser.parse_args()
+    compiled = compile_stages(load_config(arguments.config), arguments.classes)
+    seconds = measure(compiled, arguments.rounds)
+    last = list(compiled)[-1]
+    joint = statistics.median(seconds[last])
+    print("| stage | ms a step | of the joint step | temporaries, MiB |\n|---|---|---|---|")
+    for name, (step, _, _) in compiled.items():
+        median = statistics.median(seconds[name])
+        memory = step.memory_analysis().temp_size_in_bytes / 2**20
+        print(f"| {name} | {1e3 * median:.0f} | {median / joint:.2f} | {memory:.0f} |")
+
+
+if __name__ == "__main__":
+    main()
