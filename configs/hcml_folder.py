@@ -4,8 +4,8 @@ With a table (DIR/table.csv: path, label, split) all stages run; without one, or
 self-supervised stages alone. Frames are compared at 56 pixels: sharp texture makes small motion hard to learn.
 
 Command:  python launch.py --config configs/hcml_folder.py --workdir runs/folder --config.data.root=DIR
-Cost:     see docs/results.md
-Result:   see docs/results.md
+Cost:     not yet run
+Result:   not yet run
 """
 
 from ml_collections import ConfigDict

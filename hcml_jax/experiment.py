@@ -29,6 +29,8 @@ def run(config: dict[str, Any], workdir: str, mode: str) -> None:
     """
     check_fields(config)
     folder = pathlib.Path(workdir)
+    if mode != "train":
+        workdirs.read(folder)  # a mistyped folder should not become a new one
     if mode == "export":
         from hcml_jax.inference import export
 
@@ -45,6 +47,8 @@ def check_fields(config: dict[str, Any]) -> None:
     for name in FIELDS:
         if name not in config:
             raise ConfigError(f"config.{name} is missing")
+    if type(config["seed"]) is not int or config["seed"] < 0:
+        raise ConfigError(f"config.seed must be an int, 0 or more, not {config['seed']!r}")
 
 
 class Experiment:

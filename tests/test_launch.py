@@ -128,6 +128,7 @@ def wrong(tmp_path, sprites, **fields):
         ({"training__batch_size": 2.5}, "config.training.batch_size must be int, not float"),
         ({"metod": {}}, "config.metod is not a field. Did you mean 'method'"),
         ({"method__name": "hmcl"}, "no method 'hmcl'. Did you mean 'hcml'"),
+        ({"seed": "0"}, "config.seed must be an int, 0 or more, not '0'"),
         ({"data__crop": 40}, "crop"),
         ({"data__frames": 9}, "9"),
         ({"evaluation__split": "tset"}, "no split 'tset'. Did you mean 'test'"),
@@ -157,6 +158,13 @@ def test_a_mistyped_field_on_the_command_line_is_refused(tmp_path, sprites):
     assert result.returncode != 0
     assert "smoothness_weight" in result.stderr
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("mode", ["evaluate", "export"])
+def test_a_folder_that_holds_no_run_is_not_made_one(tmp_path, mode):
+    with pytest.raises(UserError, match="nowhere holds no run"):
+        run(tiny_config.get_config().to_dict(), str(tmp_path / "nowhere"), mode)
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_a_folder_that_holds_no_run_cannot_be_loaded(tmp_path):

@@ -20,8 +20,8 @@ def read_results(workdir: str | pathlib.Path) -> dict[str, Any]:
 
 
 def table(runs: Mapping[str, Mapping[str, Any]]) -> str:
-    """A text table: one row a figure, one column a run; figures are dotted names in `results.json`."""
-    flat = {name: _flatten(results) for name, results in runs.items()}
+    """A text table: one row a headline figure (a dotted name in `results.json`), one column a run."""
+    flat = {name: _headline(_flatten(results)) for name, results in runs.items()}
     figures = list(dict.fromkeys(f for run in flat.values() for f in run))
     width = max(map(len, figures), default=0)
     columns = [max(len(name), 8) for name in runs]
@@ -30,6 +30,25 @@ def table(runs: Mapping[str, Mapping[str, Any]]) -> str:
         cells = [_cell(run.get(figure)) for run in flat.values()]
         lines.append(_row(figure, cells, width, columns))
     return "\n".join(lines)
+
+
+def _headline(flat: Mapping[str, float]) -> dict[str, float]:
+    """Without what only a closer look needs: `results.json` has it."""
+    details = (
+        "knn_uncentred",
+        "efficacy",
+        "readout",
+        "by_level",
+        ".knn.",
+        ".linear.",
+        "checkpoint",
+    )
+    shown = ("untrained.knn.", "untrained.linear.", "baseline.knn.", "baseline.linear.")
+    return {
+        name: value
+        for name, value in flat.items()
+        if name.startswith(shown) or not any(detail in name for detail in details)
+    }
 
 
 def _row(head: str, cells, width: int, columns: Sequence[int]) -> str:

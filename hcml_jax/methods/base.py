@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
-import jax.numpy as jnp
 
 from hcml_jax.config import ConfigError
 
@@ -123,14 +122,3 @@ def everything(path: Path) -> bool:
     """The predicate of stages that train the whole network."""
     del path
     return True
-
-
-def motion_maps(outputs: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-    """Of a network's outputs, the motion features of its levels, float32."""
-    levels = (name for name in outputs if name.startswith("level"))
-    return {name: outputs[name].astype(jnp.float32) for name in levels}
-
-
-def pool(maps: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-    """Means over time and space: `[B, T, H, W, C]` to `[B, C]`."""
-    return {name: features.mean((1, 2, 3)) for name, features in maps.items()}

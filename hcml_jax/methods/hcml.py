@@ -19,13 +19,12 @@ from hcml_jax.methods.base import (
     Stage,
     Variables,
     everything,
-    motion_maps,
-    pool,
     under,
 )
 from hcml_jax.methods.classification import classification_loss
 from hcml_jax.methods.hcml_config import HCMLConfig
 from hcml_jax.methods.hcml_network import HCMLNetwork
+from hcml_jax.methods.recogniser import Recogniser
 from hcml_jax.models import TrainMode
 from hcml_jax.models.build import MOTION_STAGES
 from hcml_jax.ops import (
@@ -38,7 +37,7 @@ from hcml_jax.ops import (
 
 
 @dataclasses.dataclass(frozen=True)
-class HCML:
+class HCML(Recogniser):
     """The method; `num_classes` 0 leaves out the joint stage."""
 
     config: HCMLConfig
@@ -87,19 +86,6 @@ class HCML:
             metrics |= {name: term} | {f"{name}/{key}": value for key, value in report.items()}
         return total, Outputs({"loss": total, **metrics}, state)
 
-    def features(self, variables: Variables, clips: jax.Array) -> dict[str, jax.Array]:
-        """Pooled motion features of each level, and the embedding as "backbone"."""
-        outputs = self._encode(variables, clips)
-        return pool(motion_maps(outputs)) | {"backbone": outputs["embedding"]}
-
-    def motion(self, variables: Variables, clips: jax.Array) -> dict[str, jax.Array]:
-        """The motion features P^l themselves: level name -> `[B, T', H', W', C]`, float32."""
-        return motion_maps(self._encode(variables, clips))
-
-    def logits(self, variables: Variables, clips: jax.Array) -> jax.Array:
-        """Class scores `[B, classes]` of clips `[B, T, H, W, 3]`, uint8 or float `[0, 1]`."""
-        return self._encode(variables, clips)["logits"]
-
     def flow(self, variables: Variables, clips: jax.Array) -> dict[str, jax.Array]:
         """Optical flow of the levels learnt by reconstruction.
 
@@ -115,10 +101,6 @@ class HCML:
             for name, flow in outputs.items()
             if name.startswith("flow/")
         }
-
-    def _encode(self, variables, clips):
-        clips = augment.normalise(augment.to_float(clips))
-        return self.network.apply(variables, clips, False, method="encode")
 
     def _level_stage(self, name: str, levels: tuple[int, ...]) -> Stage:
         supervisions = {level: self.config.levels[level] for level in levels}

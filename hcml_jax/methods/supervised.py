@@ -16,10 +16,9 @@ from hcml_jax.methods.base import (
     Stage,
     Variables,
     everything,
-    motion_maps,
-    pool,
 )
 from hcml_jax.methods.classification import classification_loss
+from hcml_jax.methods.recogniser import Recogniser
 from hcml_jax.models import BackboneConfig, Classifier, TrainMode
 from hcml_jax.models.layers import Train
 
@@ -62,14 +61,14 @@ class SupervisedNetwork(nn.Module):
         )
         self.classifier = Classifier(self.classes)
 
-    def __call__(self, clip: jax.Array, train: Train) -> dict[str, jax.Array]:
+    def encode(self, clip: jax.Array, train: Train) -> dict[str, jax.Array]:
         """Maps normalised clips `[B, T, H, W, 3]` to "embedding", "logits" and the backbone's features."""
         embedding, features = self.backbone(clip, train)
         return {"embedding": embedding, "logits": self.classifier(embedding), **features}
 
 
 @dataclasses.dataclass(frozen=True)
-class Supervised:
+class Supervised(Recogniser):
     """The baseline: one stage that trains everything on labelled clips."""
 
     config: SupervisedConfig
@@ -102,7 +101,7 @@ class Supervised:
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
         """Fresh variables; only the shape of `batch["clip"]` matters."""
-        return self.network.init(key, augment.to_float(batch["clip"]), False)
+        return self.network.init(key, augment.to_float(batch["clip"]), False, method="encode")
 
     def loss(
         self, variables: Variables, batch: Batch, key: jax.Array, stage: Stage
@@ -112,24 +111,7 @@ class Supervised:
         clip = augment.random_flip(key, clip) if self.config.flip else clip
         train = TrainMode(stage.trainable, stage.batch_norm_group)
         outputs, state = self.network.apply(
-            variables, augment.normalise(clip), train, mutable=["batch_stats"]
+            variables, augment.normalise(clip), train, mutable=["batch_stats"], method="encode"
         )
         loss, metrics = classification_loss(outputs["logits"], batch["label"])
         return loss, Outputs({"loss": loss, **metrics}, state)
-
-    def features(self, variables: Variables, clips: jax.Array) -> dict[str, jax.Array]:
-        """Pooled motion features of each level, and the embedding as "backbone"."""
-        outputs = self._encode(variables, clips)
-        return pool(motion_maps(outputs)) | {"backbone": outputs["embedding"]}
-
-    def motion(self, variables: Variables, clips: jax.Array) -> dict[str, jax.Array]:
-        """The motion features P^l themselves: level name -> `[B, T', H', W', C]`, float32."""
-        return motion_maps(self._encode(variables, clips))
-
-    def logits(self, variables: Variables, clips: jax.Array) -> jax.Array:
-        """Class scores `[B, classes]` of clips `[B, T, H, W, 3]`, uint8 or float `[0, 1]`."""
-        return self._encode(variables, clips)["logits"]
-
-    def _encode(self, variables, clips):
-        clips = augment.normalise(augment.to_float(clips))
-        return self.network.apply(variables, clips, False)
