@@ -35,5 +35,13 @@ def main(argv: list[str]) -> None:
         sys.exit(f"{type(error).__name__}: {error}")
 
 
+def parse(argv: list[str]) -> list[str]:
+    """Parses flags; a mistyped config field, too, ends in a message without a traceback."""
+    try:
+        return app.parse_flags_with_usage(argv)
+    except (AttributeError, KeyError, TypeError) as error:
+        sys.exit(f"ConfigError: {error}")
+
+
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse)

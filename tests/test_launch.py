@@ -156,7 +156,8 @@ def test_a_workdir_of_another_config_is_refused_and_left_alone(finished, sprites
 def test_a_mistyped_field_on_the_command_line_is_refused(tmp_path, sprites):
     result = launch(tmp_path / "run", sprites, "--config.method.smoothness_wieght=0.5")
     assert result.returncode != 0
-    assert "smoothness_weight" in result.stderr
+    assert 'Did you mean "smoothness_weight"' in result.stderr
+    assert "Traceback" not in result.stderr
     assert not (tmp_path / "run").exists()
 
 
