@@ -104,6 +104,13 @@ def test_frozen_parameters_have_no_gradient_and_no_optimizer_state(method, varia
         assert 0 < len(trainable) < len(leaves(variables["params"]))
 
 
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_g_trains_with_the_level_above_its_own(method, level):
+    trainable = method.stages[level].trainable
+    expands = [("backbone", f"level{l}", "expand", "kernel") for l in range(3)]
+    assert [trainable(path) for path in expands] == [l == level - 1 for l in range(3)]
+
+
 def test_a_frozen_level_is_not_differentiated(method, variables):
     """The backward pass of level 2 holds no convolution at the resolution of level 0."""
     stage = method.stages[2]
