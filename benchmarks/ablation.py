@@ -32,14 +32,24 @@ def hcml(levels=REPEATED["contrastive"], joint=True, progressive=True) -> dict[s
     """The demo with other levels."""
     config = hcml_sprites.get_config().to_dict()
     stages = config["method"]["stages"]
-    names = [f"level{level}" for level in range(len(levels))]
-    kept = {name: stages[name] for name in names}
+    kept = {
+        f"level{level}": stages[f"level{level}"] | _rate(stages, supervision)
+        for level, supervision in enumerate(levels)
+    }
     if not progressive:  # as many steps as the levels have one after another
-        kept = {"levels": stages["level1"] | {"steps": sum(s["steps"] for s in kept.values())}}
+        kept = {"levels": kept["level0"] | {"steps": sum(s["steps"] for s in kept.values())}}
     if joint:
         kept["joint"] = stages["joint"]
     config["method"] |= {"levels": levels, "progressive": progressive, "stages": kept}
     return config
+
+
+def _rate(stages: Mapping[str, Any], supervision: str) -> dict[str, float]:
+    """A rate that suits the supervision: what the demo has for it; for contrast, what the level has."""
+    like = {"reconstruction": "level0", "action": "joint"}
+    if supervision not in like:
+        return {}
+    return {"learning_rate": stages[like[supervision]]["learning_rate"]}
 
 
 def supervised(motion_blocks: tuple[str, ...]) -> dict[str, Any]:
@@ -90,18 +100,19 @@ def tables(results: Mapping[str, list[Mapping[str, Any]]]) -> str:
     lines += ["", "| training of the levels | top-1 |", "|---|---|"]
     lines += [row("one at a time", "hcml", "top1"), row("all at once", "all_at_once", "top1")]
     runs = {"action": "action", "reconstruction": "reconstruction", "contrastive": "hcml"}
-    lines += ["", f"| Table 1: efficacy | {' | '.join(runs)} |", "|---" * 4 + "|"]
-    for level in range(3):
-        cells = [
-            "-" if (level, head) == (0, "contrastive") else _efficacy(results[name], level)
-            for head, name in runs.items()
-        ]
-        lines.append(f"| level {level} | {' | '.join(cells)} |")
+    for kind in ("efficacy", "linear"):
+        lines += ["", f"| Table 1: {kind} | {' | '.join(runs)} |", "|---" * 4 + "|"]
+        for level in range(3):
+            cells = [
+                "-" if (level, head) == (0, "contrastive") else _level(results[name], kind, level)
+                for head, name in runs.items()
+            ]
+            lines.append(f"| level {level} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _efficacy(results, level: int) -> str:
-    return _cell([_read(r, ("efficacy", f"level{level}")) for r in results])
+def _level(results, kind: str, level: int) -> str:
+    return _cell([_read(r, (kind, f"level{level}")) for r in results])
 
 
 def _read(results: Mapping[str, Any], figure: tuple[str, ...]) -> float | None:
@@ -122,7 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--scale", type=float, default=0.6, help="of the demo's steps")
+    parser.add_argument("--scale", type=float, default=0.5, help="of the demo's steps")
     arguments = parser.parse_args()
     results: dict[str, list] = {name: [] for name in experiments()}
     for seed in range(arguments.seeds):

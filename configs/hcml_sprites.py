@@ -37,16 +37,16 @@ def get_config() -> ConfigDict:
                 },
             },
             "levels": ("reconstruction", "contrastive", "contrastive"),
-            "flow_channels": (16, 16, 16, 8, 8),
-            "smoothness_weight": 0.01,
+            "flow_channels": (16, 16, 8, 8, 8),
+            "smoothness_weight": 0.005,
             "positions": 16,
             "joint_batch_norm_group": 0,
             "flip": False,  # a flip turns "translate_left" into "translate_right"
             "stages": {
-                "level0": stage(1200, 1e-2),
-                "level1": stage(600, 5e-3),
-                "level2": stage(600, 5e-3),
-                "joint": stage(500, 5e-3),
+                "level0": stage(900, 1.5e-2),
+                "level1": stage(600, 3e-2),
+                "level2": stage(600, 2e-2),
+                "joint": stage(300, 1e-2),
             },
         },
         "data": {

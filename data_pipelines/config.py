@@ -70,14 +70,14 @@ class SpritesConfig:
     train_per_class: int = 150
     test_per_class: int = 25
     seed: int = 0
-    radius: tuple[float, float] = (10.0, 13.0)
-    pair_radius: tuple[float, float] = (5.5, 7.5)
-    wavelength: tuple[float, float] = (6.0, 16.0)
-    contrast: float = 0.15
-    speed: tuple[float, float] = (1.2, 2.6)
+    radius: tuple[float, float] = (11.5, 14.5)
+    pair_radius: tuple[float, float] = (6.5, 9.0)
+    wavelength: tuple[float, float] = (5.0, 12.0)
+    contrast: float = 0.22
+    speed: tuple[float, float] = (1.4, 2.8)
     rotation: tuple[float, float] = (0.15, 0.3)
     zoom: tuple[float, float] = (1.05, 1.08)
-    closing_speed: tuple[float, float] = (1.4, 2.0)
+    closing_speed: tuple[float, float] = (2.0, 3.0)
     background_speed: float = 0.1
     crf: int = 12
 

@@ -153,7 +153,7 @@ class Data:
         The batch of a step is a function of `seed` and the step alone: starting at a later step, or
         reading in shards, gives the same examples. Every epoch shows each clip once, in an order of
         its own. A video that turns out to be broken is replaced by the next one of the epoch's
-        order, and recorded in `skipped`.
+        order, and recorded in `skipped`, if `skip_bad`.
 
         Args:
           batch_size: examples of the global batch.
@@ -168,7 +168,7 @@ class Data:
 
         Raises:
           ConfigError: the batch does not divide into shards.
-          DataError: there is nothing to train on.
+          DataError: there is nothing to train on, or a video turns out to be broken, without `skip_bad`.
         """
         local = _shard_size(batch_size, shard_index, num_shards)
         rows = self.rows("train")
@@ -198,7 +198,8 @@ class Data:
           (u right, v down) in pixels of the clip.
 
         Raises:
-          DataError: there is no such split, or a file of flow does not fit its video.
+          DataError: there is no such split, a file of flow does not fit its video, or a video turns out to be
+            broken, without `skip_bad`.
           ConfigError: flow is asked for with a stride other than 1.
         """
         rows = self.rows(split)
@@ -227,7 +228,7 @@ class Data:
             try:
                 return self._reader.example(row, label, generator)
             except VideoError as error:
-                self._skipped.add(row.path, str(error))
+                self._leave_out(row, error)
         raise DataError(f"{self.config.root}: not one video of split 'train' can be read")
 
     def _eval_example(self, row: Row, with_flow: bool) -> Example:
@@ -235,8 +236,14 @@ class Data:
         try:
             return self._reader.example(row, label, with_flow=with_flow)
         except VideoError as error:
-            self._skipped.add(row.path, str(error))
+            self._leave_out(row, error)
             return self._reader.blank(row, label, with_flow)
+
+    def _leave_out(self, row: Row, error: VideoError) -> None:
+        """Records a video whose beginning could be read, the rest not; raises DataError unless `skip_bad`."""
+        if not self.config.skip_bad:
+            raise DataError(f"{error} (skip_bad=True leaves such videos out)") from error
+        self._skipped.add(row.path, str(error))
 
 
 def _shard_size(batch_size: int, shard_index: int, num_shards: int) -> int:

@@ -121,6 +121,9 @@ class Experiment:
             evaluation, self._method, representation, self._data, self._evaluation, figures
         ).write(read_records(self._workdir))
         print(f"results in {self._workdir / 'results.json'}, pictures in {figures}")
+        if self._data.skipped:
+            listed = self._workdir / "skipped.jsonl"
+            print(f"{len(self._data.skipped)} videos were left out: {listed} lists them")
 
     def _stage(self, name: str):
         return next(stage for stage in self._method.stages if stage.name == name)

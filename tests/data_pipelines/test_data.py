@@ -225,7 +225,7 @@ def test_a_folder_of_bad_videos_cannot_be_left_out(tmp_path):
 def test_a_video_that_breaks_later_is_replaced_by_the_next_and_recorded_once(broken, tmp_path):
     for name in ("1.mp4", "5.mp4"):
         (broken / name).unlink()
-    data = open_videos(broken, tmp_path / "run", table="", cache_mb=0)
+    data = open_videos(broken, tmp_path / "run", table="", cache_mb=0, skip_bad=True)
     expected = np.concatenate([b["index"] for b in take(data.train_batches(4, seed=0), 8)])
     (broken / "2.mp4").write_bytes(b"nonsense" * 99)
     shown = np.concatenate([b["index"] for b in take(data.train_batches(4, seed=0), 8)])
@@ -237,6 +237,16 @@ def test_a_video_that_breaks_later_is_replaced_by_the_next_and_recorded_once(bro
     assert len((tmp_path / "run/skipped.jsonl").read_text().splitlines()) == len(data.skipped) == 1
     (batch,) = data.eval_batches("train", 4)
     assert batch["valid"].tolist() == [True, False, True, True] and not batch["clip"][1].any()
+
+
+def test_a_video_that_breaks_later_stops_the_run_unless_bad_ones_may_be_left_out(broken):
+    for name in ("1.mp4", "5.mp4"):
+        (broken / name).unlink()
+    data = open_videos(broken, table="", cache_mb=0)
+    (broken / "2.mp4").write_bytes(b"nonsense" * 99)
+    for batches in (data.train_batches(4, seed=0), data.eval_batches("train", 4)):
+        with pytest.raises(DataError, match="2.mp4: cannot be decoded.*skip_bad=True"):
+            next(batches)
 
 
 def test_videos_are_looked_at_once_and_again_when_they_change(broken, tmp_path, monkeypatch):
