@@ -26,6 +26,8 @@ def main(argv: list[str]) -> None:
         sys.exit(f"launch.py takes flags alone; what is {argv[1]!r}?")
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)
+    # Orbax logs a failure with its traceback several times before raising it.
+    logging.get_absl_logger().addFilter(lambda record: not record.exc_info)
     from hcml_jax.config import UserError
     from hcml_jax.experiment import run
 

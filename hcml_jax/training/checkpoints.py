@@ -1,5 +1,6 @@
 """Checkpoints in Orbax: asynchronous, atomic; the last few, the best, and the end of every stage are kept."""
 
+import contextlib
 import dataclasses
 import pathlib
 from typing import Any
@@ -13,7 +14,7 @@ from hcml_jax.training.freezing import path_names
 
 
 class CheckpointError(UserError, RuntimeError):
-    """A checkpoint is missing, cannot be read or is another model's; the message names it."""
+    """A checkpoint is missing, another model's, or cannot be read or written; the message names it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,13 +48,16 @@ class Checkpoints:
     def __enter__(self):
         return self
 
-    def __exit__(self, *error):
-        self._checkpointer.close()
+    def __exit__(self, kind, *error):
+        with contextlib.suppress(CheckpointError) if kind else contextlib.nullcontext():
+            with self._writing():
+                self._checkpointer.close()
 
     @property
     def latest(self) -> Position | None:
         """Where the last checkpoint was taken, once it is written; None if there is none."""
-        self._checkpointer.wait()
+        with self._writing():
+            self._checkpointer.wait()
         latest = self._checkpointer.latest
         return latest and self._position(latest.step)
 
@@ -64,14 +68,30 @@ class Checkpoints:
         return ends[-1] if ends else None
 
     def save(self, position: Position, state: Any, loss: float) -> None:
-        """Saves in the background; `loss` decides which checkpoint of a stage is its best."""
-        # A copy: the next step consumes the state's buffers while they are still being written.
-        self._checkpointer.save_async(
-            position.step,
-            jax.tree.map(jnp.copy, state),
-            metrics={"loss": loss, "stage": position.stage, "complete": position.complete},
-            custom_metadata=dataclasses.asdict(position),
-        )
+        """Saves in the background; `loss` decides which checkpoint of a stage is its best.
+
+        Raises:
+          CheckpointError: if this one, or the one before it, cannot be written.
+        """
+        with self._writing():
+            # A copy: the next step consumes the state's buffers while they are still being written.
+            self._checkpointer.save_async(
+                position.step,
+                jax.tree.map(jnp.copy, state),
+                metrics={"loss": loss, "stage": position.stage, "complete": position.complete},
+                custom_metadata=dataclasses.asdict(position),
+            )
+
+    @contextlib.contextmanager
+    def _writing(self):
+        """Makes a failure to write, also of a save in the background, a CheckpointError."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            raise CheckpointError(
+                f"a checkpoint cannot be written to {self._checkpointer.directory} (is the disk full?); those saved "
+                f"before are whole, and the same command goes on from the last one: {error}"
+            ) from error
 
     def restore(self, position: Position, abstract_state: Any) -> Any:
         """Loads the state saved at `position` into the shapes and shardings of `abstract_state`.

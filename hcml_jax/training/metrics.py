@@ -10,6 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from hcml_jax.config import UserError
+
 Record = dict[str, Any]
 
 
@@ -33,8 +35,11 @@ class MetricsWriter:
         self.records.append(record)
         if not self._writes:
             return
-        with self._path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        try:
+            with self._path.open("a") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:  # a full disk names no file
+            raise UserError(f"{self._path} cannot be written: {error}") from error
         for name, value in record.items():
             if isinstance(value, float):
                 tag = f"{record['stage']}/{record['split']}/{name}"
