@@ -11,6 +11,7 @@ Result:   not yet run
 from ml_collections import ConfigDict
 
 from configs import hcml_sprites
+from hcml_jax.experiment import complete
 
 
 def get_config() -> ConfigDict:
@@ -28,4 +29,4 @@ def get_config() -> ConfigDict:
         "skip_bad": True,
     }
     config["training"] |= {"batch_size": 8, "validation_split": ""}
-    return ConfigDict(config).lock()
+    return complete(config)

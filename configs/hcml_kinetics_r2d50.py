@@ -10,6 +10,8 @@ Result:   not yet run
 
 from ml_collections import ConfigDict
 
+from hcml_jax.experiment import complete
+
 
 def stage(epochs: float, warmup: float) -> dict:
     """A stage of the paper's SGD: 0.0025 for each 8 clips, scaled linearly."""
@@ -53,4 +55,4 @@ def get_config() -> ConfigDict:
         },
         "evaluation": {"split": "val"},
     }
-    return ConfigDict(config).lock()
+    return complete(config)

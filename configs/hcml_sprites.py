@@ -7,6 +7,8 @@ Result:   top-1 62.0, elementary 70.0 (seed 0); docs/results.md has the rest
 
 from ml_collections import ConfigDict
 
+from hcml_jax.experiment import complete
+
 
 def stage(steps: int, learning_rate: float) -> dict:
     """A stage of Adam with a short warm-up."""
@@ -67,4 +69,4 @@ def get_config() -> ConfigDict:
         },
         "evaluation": {"split": "test", "batch_size": 64},
     }
-    return ConfigDict(config).lock()
+    return complete(config)

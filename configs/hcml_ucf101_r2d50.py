@@ -12,6 +12,7 @@ Result:   not yet run
 from ml_collections import ConfigDict
 
 from configs import hcml_kinetics_r2d50
+from hcml_jax.experiment import complete
 
 
 def get_config() -> ConfigDict:
@@ -20,4 +21,4 @@ def get_config() -> ConfigDict:
     config["data"] |= {"root": "data/ucf101", "skip_bad": False}
     config["training"] |= {"batch_size": 64, "validation_split": "test"}
     config["evaluation"] = {"split": "test"}
-    return ConfigDict(config).lock()
+    return complete(config)

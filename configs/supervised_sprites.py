@@ -10,6 +10,7 @@ Result:   top-1 14.8 (seed 0)
 from ml_collections import ConfigDict
 
 from configs import hcml_sprites
+from hcml_jax.experiment import complete
 
 
 def get_config() -> ConfigDict:
@@ -23,4 +24,4 @@ def get_config() -> ConfigDict:
         "flip": hcml["flip"],
         "stages": {"supervised": hcml["stages"]["joint"]},
     }
-    return ConfigDict(config).lock()
+    return complete(config)

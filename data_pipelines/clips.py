@@ -4,6 +4,7 @@ import math
 import threading
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -13,7 +14,6 @@ from data_pipelines.loader import Example
 from data_pipelines.sampling import View, draw_view
 from data_pipelines.table import Row
 from data_pipelines.video import VideoInfo, read_frames
-from hcml_jax.config import ConfigError
 
 _NO_FLOW = np.zeros((0, 1, 1, 2), np.float32)
 
@@ -98,13 +98,14 @@ class ClipReader:
         Raises:
           VideoError: the video cannot be read, although its beginning could.
           DataError: the file of flow does not fit the video.
-          ConfigError: flow is wanted but frames of the clip do not follow each other.
         """
         info = self._infos[row.path]
         frame_size = info.height, info.width
         view = draw_view(self._config, segment_frames(row, info), frame_size, generator)
         flow = _read_flow(row, info, view) if with_flow else _NO_FLOW
-        return self._pack(row, label, view, self._frames(row, info, view), flow)
+        # A random view hardly ever comes again.
+        frames = self._frames(row, info, view, keep=generator is None)
+        return self._pack(row, label, view, frames, flow)
 
     def blank(self, row: Row, label: int, with_flow: bool = False) -> Example:
         """A black example that stands for one that cannot be read; it is not valid."""
@@ -115,10 +116,14 @@ class ClipReader:
         example = self._pack(row, label, view, frames, flow if with_flow else _NO_FLOW)
         return example._replace(valid=np.bool_(False))
 
-    def _frames(self, row: Row, info: VideoInfo, view: View) -> np.ndarray:
+    def _frames(self, row: Row, info: VideoInfo, view: View, keep: bool) -> np.ndarray:
         ordered, places = np.unique(view.indices, return_inverse=True)
+
+        def read() -> np.ndarray:
+            return read_frames(row.path, ordered, info, view.size)
+
         key = row.path, view.size, tuple(ordered.tolist())
-        frames = self._cache.get(key, lambda: read_frames(row.path, ordered, info, view.size))
+        frames = self._cache.get(key, read) if keep else read()
         return frames[places]
 
     def _pack(self, row: Row, label: int, view: View, frames, flow) -> Example:
@@ -128,17 +133,12 @@ class ClipReader:
 
 
 def _read_flow(row: Row, info: VideoInfo, view: View) -> np.ndarray:
-    """Flow `[T-1, H, W, 2]` between the frames of `view`, in pixels of the video."""
-    if np.any(np.diff(view.indices) != 1):
-        raise ConfigError(
-            f"{row.path}: flow leads from each frame of the video to the next; ask for it with "
-            "stride 1 and clips no longer than the videos"
-        )
+    """Flow `[T-1, H, W, 2]` between the frames of `view`, which follow each other, in pixels of the video."""
     wanted = (info.num_frames - 1, info.height, info.width, 2)
     try:
-        with np.load(row.flow) as file:
+        with row.flow.open("rb") as opened, np.load(opened) as file:
             flow = file["flow"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise DataError(f"{row.flow}: no array 'flow' can be read ({error})") from error
     if flow.shape != wanted:
         raise DataError(f"{row.flow}: flow has shape {flow.shape}, its video needs {wanted}")

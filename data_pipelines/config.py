@@ -126,8 +126,8 @@ class DataConfig:
 
     Attributes:
       root: folder of videos; with `sprites`, the folder they are written to if it does not exist.
-      table: annotation table (`data_pipelines.table`), relative to `root`; empty: every video in
-        the folder is an unlabelled training clip (with `sprites`: the table written with them).
+      table: annotation table (`data_pipelines.table`), relative to `root`; empty: `table.csv` there,
+        and without it every video in the folder is an unlabelled training clip.
       sprites: render Motion Sprites; None: `root` holds the user's videos.
       frames: frames of a clip.
       stride: from one frame of a clip to the next, in frames of the video.
@@ -138,7 +138,7 @@ class DataConfig:
       labels_per_class: in training, only so many clips of each class keep their label; 0: all.
       skip_bad: leave out videos that cannot be used, instead of stopping.
       workers: threads that decode; 0: one for each core.
-      cache_mb: decoded videos held in memory, at most so many MB; 0: none.
+      cache_mb: decoded clips held in memory, of those that are not random, at most so many MB; 0: none.
 
     Raises:
       ConfigError: a field is out of its range.

@@ -36,7 +36,7 @@ def open_data(
     """Opens the clips that `config` names; renders Motion Sprites first if it says so.
 
     Looks at every video once. With `workdir`, what was found is remembered in `videos.json` there,
-    and videos left out are listed in `skipped.jsonl`.
+    and clips left out are listed in `skipped.jsonl`.
 
     Args:
       config: which clips, and how to sample them.
@@ -46,20 +46,21 @@ def open_data(
     Raises:
       DataError: the folder, the table (`read_table`) or videos are unusable; lists the videos.
     """
-    table = config.table
     if config.sprites is not None:
-        from data_pipelines.write_sprites import TABLE, write_sprites  # needs jax
+        from data_pipelines.write_sprites import write_sprites  # needs jax
 
         write_sprites(config.sprites, config.root, progress)
-        table = table or TABLE
-    rows = read_table(config.root, table)
+    rows = read_table(config.root, config.table)
     folder = Path(workdir) if workdir is not None else None
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     memory = folder / "videos.json" if folder else None
     infos = scan_videos([row.path for row in rows], _workers(config), memory, progress)
     skipped = SkipLog(folder / "skipped.jsonl" if folder else None)
-    return Data(config, rows, _usable(config, rows, infos, skipped), infos, skipped)
+    usable = _usable(config, rows, infos, skipped)
+    if skipped.entries:
+        progress(f"{len(skipped.entries)} of {len(rows)} clips cannot be used and are left out")
+    return Data(config, rows, usable, infos, skipped)
 
 
 def _workers(config: DataConfig) -> int:
@@ -78,7 +79,7 @@ def _usable(config: DataConfig, rows: Sequence[Row], infos: Mapping, skipped: Sk
             f"{list_faults([faults[row.index] for row in bad])}"
         )
     for row in bad:
-        skipped.add(row.path, faults[row.index])
+        skipped.add(row, faults[row.index])
     return usable
 
 
@@ -111,8 +112,8 @@ class Data:
         self._skipped = skipped
 
     @property
-    def skipped(self) -> dict[str, str]:
-        """Videos left out so far: path -> reason."""
+    def skipped(self) -> dict[int, str]:
+        """Clips left out so far: row of the table, from 0 -> reason."""
         return self._skipped.entries
 
     def rows(self, split: str) -> list[Row]:
@@ -135,8 +136,19 @@ class Data:
         return sum(bool(row.label) for row in rows) if labelled_only else len(rows)
 
     def has_flow(self, split: str) -> bool:
-        """Whether every clip of the split has ground-truth flow."""
-        return all(row.flow is not None for row in self.rows(split))
+        """Whether every clip of the split has ground-truth flow.
+
+        Flow leads from each frame of a video to the next, so clips must take every frame, and never begin again.
+        """
+        clip = self.config
+        whole = clip.stride == 1 and clip.short_clips == "error"
+        return whole and all(row.flow is not None for row in self.rows(split))
+
+    def spread(self, split: str, count: int) -> list[int]:
+        """Numbers (`index`) of `count` clips, or of all, spread evenly over a split."""
+        rows = self.rows(split)
+        places = np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)
+        return [rows[place].index for place in places]
 
     def train_batches(
         self,
@@ -184,13 +196,21 @@ class Data:
         numbers = first_step * local, _ENDLESS // local * local
         return self._batches(read, numbers, local, ("clip", "label", "index"))
 
-    def eval_batches(self, split: str, batch_size: int, *, with_flow: bool = False) -> Batches:
+    def eval_batches(
+        self,
+        split: str,
+        batch_size: int,
+        *,
+        with_flow: bool = False,
+        only: Sequence[int] | None = None,
+    ) -> Batches:
         """Yields each clip of a split once, in table order, from the middle, with its true label.
 
         Args:
           split: name of the split.
           batch_size: examples of a batch; the last one is filled up with repeats of the last clip.
-          with_flow: hand out ground-truth flow if the split has it; needs stride 1.
+          with_flow: hand out ground-truth flow if the split has it.
+          only: numbers (`index`) of the clips to yield, in this order; None: all.
 
         Yields:
           As `train_batches`, and `valid` bool `[B]`: False for repeats, and for videos that turn
@@ -200,12 +220,12 @@ class Data:
         Raises:
           DataError: there is no such split, a file of flow does not fit its video, or a video turns out to be
             broken, without `skip_bad`.
-          ConfigError: flow is asked for with a stride other than 1.
         """
         rows = self.rows(split)
+        if only is not None:
+            of_index = {row.index: row for row in rows}
+            rows = [of_index[index] for index in only]
         with_flow = with_flow and self.has_flow(split)
-        if with_flow and self.config.stride != 1:
-            raise ConfigError(f"stride: found {self.config.stride}, but flow needs stride 1")
 
         def read(number: int) -> Example:
             example = self._eval_example(rows[min(number, len(rows) - 1)], with_flow)
@@ -243,7 +263,7 @@ class Data:
         """Records a video whose beginning could be read, the rest not; raises DataError unless `skip_bad`."""
         if not self.config.skip_bad:
             raise DataError(f"{error} (skip_bad=True leaves such videos out)") from error
-        self._skipped.add(row.path, str(error))
+        self._skipped.add(row, str(error))
 
 
 def _shard_size(batch_size: int, shard_index: int, num_shards: int) -> int:

@@ -40,7 +40,7 @@ class Progress:
             self._report(self._line(now - self._start))
 
     def _line(self, seconds: float) -> str:
-        rate = self._done / seconds
+        rate = self._done / max(seconds, 1e-9)
         left = (self._total - self._done) / rate
         done = f"{self._done}/{self._total} {self._unit}"
         return f"{self._name}: {done}, {rate:.0f} {self._unit}/s, {left:.0f} s left"

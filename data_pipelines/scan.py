@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +9,8 @@ from pathlib import Path
 from data_pipelines.errors import VideoError
 from data_pipelines.progress import Progress, Report, to_stderr
 from data_pipelines.video import VideoInfo, probe
+
+VERSION = 2  # of what `probe` finds: raise it when it finds something else
 
 
 def scan_videos(
@@ -66,8 +67,9 @@ def _info(values: list) -> VideoInfo:
 
 def _recall(memory: Path | None) -> dict:
     try:
-        return json.loads(memory.read_text()) if memory else {}
-    except (OSError, ValueError):  # none yet, or not ours: look again
+        found = json.loads(memory.read_text()) if memory else {}
+        return found["videos"] if found["version"] == VERSION else {}
+    except (OSError, ValueError, KeyError, TypeError):  # none yet, or not ours: look again
         return {}
 
 
@@ -76,7 +78,9 @@ def _remember(memory: Path, known: dict, stamps: dict, found: dict) -> None:
     entries = {
         str(path.absolute()): {"stamp": stamps[path], "info": info} for path, info in good.items()
     }
-    handle, name = tempfile.mkstemp(dir=memory.parent, prefix=memory.name)
-    with os.fdopen(handle, "w") as file:
-        json.dump({**known, **entries}, file)
-    os.replace(name, memory)  # whole or not at all, also with several processes
+    partial = memory.with_name(f"{memory.name}.{os.getpid()}")
+    try:
+        partial.write_text(json.dumps({"version": VERSION, "videos": {**known, **entries}}))
+        partial.replace(memory)  # whole or not at all, also with several processes
+    finally:
+        partial.unlink(missing_ok=True)

@@ -23,11 +23,12 @@ import numpy as np
 from data_pipelines.errors import TableError
 from hcml_jax.config import nearest
 
+TABLE = "table.csv"
 REQUIRED = ("path", "label", "split")
 OPTIONAL = ("start", "end", "family", "flow")
 VIDEO_ENDINGS = (
-    *(".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4"),
-    *(".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv"),
+    *(".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
+    *(".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m"),
 )
 LISTED = 10  # at most so many faults are spelt out in one message
 
@@ -60,7 +61,8 @@ def read_table(root: str | Path, table: str | Path = "") -> list[Row]:
 
     Args:
       root: folder that relative paths start from.
-      table: CSV file, relative to `root` or to the working directory, or absolute.
+      table: CSV file, relative to `root` or to the working directory, or absolute; empty: `table.csv` in `root`, if
+        it is there.
 
     Raises:
       TableError: the folder or the table is missing or empty, a column is missing or unknown, a
@@ -69,15 +71,19 @@ def read_table(root: str | Path, table: str | Path = "") -> list[Row]:
     root = Path(root)
     if not root.is_dir():
         raise TableError(f"{root}: no such folder of videos")
-    if not table:
+    if not table and not (root / TABLE).is_file():
         return _rows_of_folder(root)
+    table = table or TABLE
     path = next((p for p in (root / table, Path(table)) if p.is_file()), None)
     if path is None:
         raise TableError(f"{root / table}: no such table; it is a CSV file with {_columns()}")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        _check_columns(path, reader.fieldnames or [])
-        rows = [_parse_row(path, root, i, fields) for i, fields in enumerate(reader)]
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            _check_columns(path, reader.fieldnames or [])
+            rows = [_parse_row(path, root, i, fields) for i, fields in enumerate(reader)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise TableError(f"{path}: is not a CSV file in UTF-8 ({error}); save it as one") from error
     if not rows:
         raise TableError(f"{path}: has a header but no rows")
     _check_files(path, rows)
@@ -138,7 +144,9 @@ def _line(row: Row) -> int:
 
 
 def _rows_of_folder(root: Path) -> list[Row]:
-    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in VIDEO_ENDINGS and p.is_file())
+    files = sorted(
+        p for p in root.rglob("[!.]*") if p.suffix.lower() in VIDEO_ENDINGS and p.is_file()
+    )
     if not files:
         endings = ", ".join(sorted(VIDEO_ENDINGS))
         raise TableError(f"{root}: has no video files (they end in {endings})")
@@ -150,6 +158,9 @@ def _check_columns(path: Path, names: Sequence[str]) -> None:
     for name in names:
         if name not in known:
             raise TableError(f"{path}: unknown column {name!r}. {nearest(name, known)}")
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise TableError(f"{path}: column {twice[0]!r} occurs twice")
     missing = [name for name in REQUIRED if name not in names]
     if missing:
         raise TableError(f"{path}: column {missing[0]!r} is missing; a table has {_columns()}")

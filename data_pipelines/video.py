@@ -52,6 +52,10 @@ def probe(path: str | Path) -> VideoInfo:
         first = next(frames, None)
         if first is None:
             raise VideoError(f"{path}: has no frames")
+        if times and first.pts != min(
+            times
+        ):  # cut out of a longer video: frames without a keyframe come first
+            times = {}
         num_frames = len(times) or 1 + sum(1 for _ in frames)
         width, height = first.width, first.height
         if _quarter_turns(first) % 2:
@@ -109,10 +113,12 @@ def _opened(path: str | Path) -> Iterator[tuple]:
     if Path(path).stat().st_size == 0:
         raise VideoError(f"{path}: the file is empty")
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="ignore") as container:
             stream = container.streams.best("video")
             if stream is None:
                 raise VideoError(f"{path}: has no video stream")
+            if stream.codec_context is None:
+                raise VideoError(f"{path}: there is no decoder for its codec")
             stream.thread_count = 1  # files are read side by side instead
             yield container, stream
     except (av.FFmpegError, OSError) as error:

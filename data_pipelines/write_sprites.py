@@ -1,13 +1,10 @@
 """Writes Motion Sprites: H.264 files, an annotation table and ground-truth flow in one folder.
 
-    python -m data_pipelines.write_sprites FOLDER [--size=48] [--train_per_class=150] ...
-
 The folder then holds `train/NAME.mp4` and `test/NAME.mp4`, beside each its flow `NAME.npz`,
 `table.csv` and, as the mark of a complete folder, `sprites.json` with the config. Frames are
 `yuv420p`, which every reader knows; the textures are made for it.
 """
 
-import argparse
 import csv
 import dataclasses
 import json
@@ -28,9 +25,9 @@ from data_pipelines.config import FAMILIES, SpritesConfig
 from data_pipelines.errors import DataError
 from data_pipelines.progress import Progress, Report, to_stderr
 from data_pipelines.sprites import render
+from data_pipelines.table import TABLE
 
 VERSION = 1  # of the renderer: raise it when the same config gives other clips
-TABLE = "table.csv"
 _MARK = "sprites.json"
 _BATCH = 64
 _FRAME_RATE = 8
@@ -199,19 +196,3 @@ def _write_table(config: SpritesConfig, path: Path, clips: list[_Clip]) -> None:
             label = config.classes[clip.label]
             files = f"{clip.name}.mp4", f"{clip.name}.npz"
             writer.writerow([files[0], label, clip.split, FAMILIES[label], files[1]])
-
-
-def main() -> None:
-    """Reads the command line and writes the set."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", help="folder to write; must not exist yet")
-    for field in dataclasses.fields(SpritesConfig):
-        if field.type is int:
-            parser.add_argument(f"--{field.name}", type=int, default=field.default)
-    arguments = vars(parser.parse_args())
-    folder = write_sprites(folder=arguments.pop("folder"), config=SpritesConfig(**arguments))
-    print(folder)
-
-
-if __name__ == "__main__":
-    main()

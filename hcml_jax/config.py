@@ -53,6 +53,39 @@ def build(cls: type[T], values: Mapping[str, Any], path: str = "config") -> T:
         raise ConfigError(f"{path}: {error}") from None
 
 
+def fill(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` with the defaults of the dataclass `cls` for what they leave out, as plain values.
+
+    Nested dataclasses are filled too. What `build` would refuse is kept for it to name.
+    """
+    hints = typing.get_type_hints(cls)
+    filled = dict(values)
+    for field in dataclasses.fields(cls):
+        if field.name in filled:
+            filled[field.name] = _fill_value(hints[field.name], filled[field.name])
+        elif not _is_required(field):
+            default = field.default
+            filled[field.name] = _fill_value(
+                hints[field.name],
+                field.default_factory() if default is dataclasses.MISSING else default,
+            )
+    return filled
+
+
+def _fill_value(hint: Any, value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return dataclasses.asdict(value)
+    if not isinstance(value, Mapping):
+        return value
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) in (dict, Mapping):
+        return {key: _fill_value(arguments[1], item) for key, item in value.items()}
+    for cls in (hint, *arguments):
+        if dataclasses.is_dataclass(cls):
+            return fill(cls, value)
+    return value
+
+
 def nearest(name: str, valid: typing.Iterable[str]) -> str:
     """A sentence that offers the valid name nearest to `name`, or lists the valid ones."""
     valid = list(valid)
@@ -78,6 +111,8 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     if origin is tuple:
         return _convert_tuple(arguments, value, path)
     if origin in (dict, Mapping):
+        if not hasattr(value, "items"):
+            raise ConfigError(f"{path} must hold named fields, not {value!r}")
         return {key: _convert(arguments[1], item, f"{path}.{key}") for key, item in value.items()}
     if hint is float and type(value) is int:
         return float(value)

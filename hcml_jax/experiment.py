@@ -1,19 +1,46 @@
 """One experiment from its config: what `launch.py` calls."""
 
+import functools
 import json
 import pathlib
 import sys
+from collections.abc import Mapping
 from typing import Any
 
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from data_pipelines.config import DataConfig
 from hcml_jax import methods
-from hcml_jax.config import ConfigError, build, nearest
+from hcml_jax.config import ConfigError, build, fill, nearest
 from hcml_jax.evaluation.config import EvaluationConfig
 from hcml_jax.training import workdir as workdirs
 from hcml_jax.training.config import TrainingConfig
 from hcml_jax.training.loop import train
+from hcml_jax.training.mesh import check_batch, make_mesh
 from hcml_jax.training.metrics import read_records, replace_text
 
 FIELDS = ("seed", "method", "data", "training", "evaluation")
+
+
+def complete(config: Mapping[str, Any]) -> ConfigDict:
+    """What a file of `configs/` returns: the config with every default spelt out, locked.
+
+    So every field can be set on the command line, and the run's folder records them all.
+    """
+    return ConfigDict(_with_defaults(config)).lock()
+
+
+def _with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+    kinds = {"data": DataConfig, "training": TrainingConfig, "evaluation": EvaluationConfig}
+    method = config.get("method")
+    if isinstance(method, Mapping) and method.get("name") in methods.METHODS:
+        kinds["method"] = methods.METHODS[method["name"]][1]
+    return {
+        name: fill(kinds[name], value) if name in kinds and isinstance(value, Mapping) else value
+        for name, value in config.items()
+    }
 
 
 def run(config: dict[str, Any], workdir: str, mode: str) -> None:
@@ -27,6 +54,7 @@ def run(config: dict[str, Any], workdir: str, mode: str) -> None:
     Raises:
       UserError, OSError: what a user can mend; the message says how.
     """
+    config = _with_defaults(config)
     check_fields(config)
     folder = pathlib.Path(workdir)
     if mode != "train":
@@ -60,14 +88,16 @@ class Experiment:
         self._workdir, self._seed = workdir, config["seed"]
         self._training = build(TrainingConfig, config["training"], "config.training")
         self._evaluation = build(EvaluationConfig, config["evaluation"], "config.evaluation")
-        data = build(data_pipelines.DataConfig, config["data"], "config.data")
+        data = build(DataConfig, config["data"], "config.data")
         methods.build_method(config["method"], num_classes=2)  # a typo should not wait for the data
         self._clip_shape = (data.frames, data.crop, data.crop, 3)
+        check_batch(self._training.batch_size, make_mesh())
         workdirs.check(workdir, config=config)
         self._data = data_pipelines.open_data(data, workdir)
-        self._check_splits()
+        self._check_data()
         classes = self._data.classes
         self._method = methods.build_method(config["method"], len(classes))
+        self._check_stages()
         workdirs.claim(workdir, config=config, classes=classes, clip_shape=self._clip_shape)
 
     def run(self, mode: str) -> None:
@@ -76,17 +106,46 @@ class Experiment:
             train(self._method, self._data, self._training, self._workdir, self._seed)
         self.evaluate()
 
-    def _check_splits(self) -> None:
-        """Raises ConfigError for a split that would be missed only after training."""
-        wanted = {"training.validation_split": self._training.validation_split}
-        if self._data.classes:
+    def _check_data(self) -> None:
+        """Raises ConfigError for splits and labels that would be missed only later."""
+        data, classes = self._data, self._data.classes
+        wanted = {"data": "train", "training.validation_split": self._training.validation_split}
+        if classes:
             wanted["evaluation.split"] = self._evaluation.split
         for field, split in wanted.items():
-            if split and split not in self._data.splits:
+            if split and split not in data.splits:
                 raise ConfigError(
-                    f"config.{field}: the table has no split {split!r}. "
-                    f"{nearest(split, self._data.splits)}"
+                    f"config.{field}: the table has no split {split!r}. {nearest(split, data.splits)}"
                 )
+        if len(classes) == 1:
+            raise ConfigError(
+                f"config.data: all labels are {classes[0]!r}; name 2 classes, or none"
+            )
+        if classes and not data.num_clips(self._evaluation.split, labelled_only=True):
+            raise ConfigError(
+                f"config.evaluation.split: split {self._evaluation.split!r} has no labels"
+            )
+
+    def _check_stages(self) -> None:
+        """Traces the loss of every stage, so that what does not fit fails now, not when its stage comes.
+
+        Raises:
+          ConfigError: naming the first stage that does not work with these clips and this batch.
+        """
+        clips = self._training.batch_size
+        batch = {
+            "clip": jax.ShapeDtypeStruct((clips, *self._clip_shape), np.uint8),
+            "label": jax.ShapeDtypeStruct((clips,), np.int32),
+        }
+        key = jax.random.key(0)
+        for stage in self._method.stages:
+            try:
+                variables = jax.eval_shape(self._method.init, key, batch)
+                jax.eval_shape(
+                    functools.partial(self._method.loss, stage=stage), variables, batch, key
+                )
+            except (ValueError, TypeError) as error:
+                raise ConfigError(f"config.method, stage {stage.name!r}: {error}") from error
 
     def evaluate(self) -> None:
         """Writes `results.json` and `figures/`."""
@@ -94,6 +153,7 @@ class Experiment:
         from hcml_jax.training.restore import (
             abstract_variables,
             positions,
+            recognising_stages,
             restore,
             untrained_variables,
         )
@@ -105,7 +165,7 @@ class Experiment:
         representation, last = (
             restore(self._workdir, at[name], abstract) for name in ("representation", "last")
         )
-        recognises = "classification" in self._stage(at["last"].stage).losses
+        recognises = at["last"].stage in recognising_stages(self._method)
         batch_size = self._evaluation.batch_size or self._training.batch_size
         evaluator = Evaluator(self._method, self._data, self._evaluation, batch_size)
         evaluation = evaluator.evaluate(
@@ -123,7 +183,4 @@ class Experiment:
         print(f"results in {self._workdir / 'results.json'}, pictures in {figures}")
         if self._data.skipped:
             listed = self._workdir / "skipped.jsonl"
-            print(f"{len(self._data.skipped)} videos were left out: {listed} lists them")
-
-    def _stage(self, name: str):
-        return next(stage for stage in self._method.stages if stage.name == name)
+            print(f"{len(self._data.skipped)} clips were left out: {listed} lists them")

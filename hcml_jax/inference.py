@@ -2,6 +2,8 @@
 
 import json
 import pathlib
+import shutil
+import tempfile
 from collections.abc import Sequence
 
 import jax
@@ -13,7 +15,13 @@ from hcml_jax.methods import build_method
 from hcml_jax.methods.base import Method, Variables
 from hcml_jax.training import workdir as workdirs
 from hcml_jax.training.metrics import replace_text
-from hcml_jax.training.restore import abstract_variables, positions, restore, without
+from hcml_jax.training.restore import (
+    abstract_variables,
+    positions,
+    recognising_stages,
+    restore,
+    without,
+)
 
 SIDE_BRANCH = "heads"
 
@@ -25,6 +33,7 @@ class Model:
       method, variables: what it is made of.
       classes: class names in the order of the scores; empty where the run had no labels.
       clip_shape: `(T, H, W, 3)`, the clips it was trained on.
+      recognises: whether it has a classifier that has been trained.
     """
 
     def __init__(
@@ -33,9 +42,11 @@ class Model:
         variables: Variables,
         classes: Sequence[str],
         clip_shape: tuple[int, int, int, int],
+        recognises: bool,
     ):
         self.method, self.variables = method, variables
-        self.classes, self.clip_shape = tuple(classes), tuple(clip_shape)
+        self.classes, self.clip_shape = tuple(classes), clip_shape
+        self.recognises = recognises
         self._features = jax.jit(method.features)
         self._probabilities = jax.jit(lambda v, clips: jax.nn.softmax(method.logits(v, clips)))
         self._flow = jax.jit(method.flow) if hasattr(method, "flow") else None
@@ -48,10 +59,12 @@ class Model:
         """Class probabilities `[B, classes]`.
 
         Raises:
-          ConfigError: if the network has no classifier.
+          ConfigError: if the network has no trained classifier.
         """
-        if not self.classes:
-            raise ConfigError("this run had no labels: there is no classifier to predict with")
+        if not self.recognises:
+            raise ConfigError(
+                "this network has not learnt to classify: its run had no labels, or has not come to that stage"
+            )
         return self._probabilities(self.variables, _checked(clips))
 
     def flow(self, clips: jax.Array) -> dict[str, jax.Array]:
@@ -80,9 +93,13 @@ def load(workdir: str | pathlib.Path) -> Model:
     abstract = abstract_variables(method, described["clip_shape"])
     if (folder / "variables").exists():
         variables = ocp.load((folder / "variables").absolute(), without(abstract, SIDE_BRANCH))
+        recognises = described["recognises"]
     else:
-        variables = restore(folder, positions(method, folder)["last"], abstract)
-    return Model(method, variables, described["classes"], described["clip_shape"])
+        last = positions(method, folder)["last"]
+        variables = restore(folder, last, abstract)
+        recognises = last.stage in recognising_stages(method)
+    shape = tuple(described["clip_shape"])
+    return Model(method, variables, described["classes"], shape, recognises)
 
 
 def export(workdir: pathlib.Path) -> pathlib.Path:
@@ -95,13 +112,20 @@ def export(workdir: pathlib.Path) -> pathlib.Path:
     if folder.exists():
         raise ConfigError(f"{folder} is there already: move it away to export again")
     model = load(workdir)
-    folder.mkdir()
-    ocp.save((folder / "variables").absolute(), without(model.variables, SIDE_BRANCH))
-    replace_text(folder / "run.json", json.dumps(workdirs.read(workdir), indent=1) + "\n")
+    partial = pathlib.Path(tempfile.mkdtemp(prefix=".export.", dir=workdir))
+    try:
+        ocp.save((partial / "variables").absolute(), without(model.variables, SIDE_BRANCH))
+        described = workdirs.read(workdir) | {"recognises": model.recognises}
+        replace_text(partial / "run.json", json.dumps(described, indent=1) + "\n")
+        partial.chmod(0o755)  # mkdtemp keeps others out
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 
 def _checked(clips) -> np.ndarray | jax.Array:
-    if clips.ndim != 5 or clips.shape[-1] != 3:
-        raise ValueError(f"clips must be [B, T, H, W, 3], not {list(clips.shape)}")
-    return clips
+    shape = np.shape(clips)
+    if len(shape) != 5 or shape[-1] != 3:
+        raise ValueError(f"clips must be [B, T, H, W, 3], not {list(shape)}")
+    return clips if isinstance(clips, jax.Array) else np.asarray(clips)

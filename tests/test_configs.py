@@ -13,6 +13,9 @@ from hcml_jax.evaluation.config import EvaluationConfig
 from hcml_jax.experiment import check_fields
 from hcml_jax.methods import build_method
 from hcml_jax.training.config import TrainingConfig
+from hcml_jax.training.mesh import make_mesh
+from hcml_jax.training.optimizer import make_optimizer
+from hcml_jax.training.step import init_state, make_train_step
 
 FILES = sorted(p for p in pathlib.Path("configs").glob("*.py") if p.name != "__init__.py")
 
@@ -39,10 +42,19 @@ def test_config_is_valid_and_its_model_fits_its_clips(path):
     batch = {"clip": clip, "label": jax.ShapeDtypeStruct((8,), np.int32)}
     variables = jax.eval_shape(method.init, jax.random.key(0), batch)
     for stage in method.stages:
-        loss, _ = jax.eval_shape(
-            lambda v, b, s=stage: method.loss(v, b, jax.random.key(0), s), variables, batch
+        optimizer = make_optimizer(stage.schedule, clips=100, batch_size=8)
+        state = jax.eval_shape(
+            lambda v, s=stage, o=optimizer: init_state(v, s, o, make_mesh()), variables
         )
-        assert loss.shape == ()
+        step = make_train_step(method, stage, optimizer, 0, make_mesh())
+        with jax.numpy_dtype_promotion(
+            "standard"
+        ):  # optax's Adam takes a float to the power of an integer
+            after, metrics = jax.eval_shape(step, state, batch)
+        assert metrics["loss"].shape == ()
+        assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(
+            lambda x: (x.shape, x.dtype), state
+        )
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)

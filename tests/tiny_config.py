@@ -3,6 +3,7 @@
 from ml_collections import ConfigDict
 
 from configs import hcml_sprites
+from hcml_jax.experiment import complete
 from tests.methods import tiny
 
 
@@ -34,4 +35,4 @@ def get_config() -> ConfigDict:
         "validation_split": "test",
     }
     config["evaluation"] = {"neighbours": 3, "figure_clips": 2}
-    return ConfigDict(config).lock()
+    return complete(config)

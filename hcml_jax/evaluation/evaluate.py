@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,11 +11,11 @@ import numpy as np
 from hcml_jax.evaluation import scores
 from hcml_jax.evaluation.config import EvaluationConfig
 from hcml_jax.evaluation.extract import Extracted, extract, frame_difference, make_extractor
-from hcml_jax.evaluation.flow import LinearReadout, endpoint_errors
+from hcml_jax.evaluation.flow import LinearReadout, endpoint_errors, flow_over
 from hcml_jax.methods.base import Method, Variables
 from hcml_jax.ops import resize_flow
 
-READOUT_BATCHES = 8
+READOUT_CLIPS = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,18 +69,18 @@ class Evaluator:
         results["baseline"] = self._scores(*self._extract(untrained, frame_difference))
         recognised = None
         if recognises:
-            recognised = self._extract(last)[1]
+            recognised = self._extract_split(last, self.config.split)
             _add_recognition(results, recognised, self.data)
         return Evaluation(results, train, test, recognised, readouts)
 
     def _extract(self, variables: Variables, extractor=None) -> tuple[Extracted, Extracted]:
-        extractor = extractor or self._extractor
         splits = ("train", self.config.split)
-        train, test = (
-            extract(extractor, variables, self.data.eval_batches(split, self.batch_size))
-            for split in splits
-        )
+        train, test = (self._extract_split(variables, split, extractor) for split in splits)
         return train, test
+
+    def _extract_split(self, variables: Variables, split: str, extractor=None) -> Extracted:
+        batches = self.data.eval_batches(split, self.batch_size)
+        return extract(extractor or self._extractor, variables, batches)
 
     @functools.cached_property
     def _extractor(self):
@@ -98,23 +97,29 @@ class Evaluator:
         motion = jax.jit(self.method.motion)
         readouts = self._fit_readouts(motion, variables)
         heads = jax.jit(self.method.flow) if hasattr(self.method, "flow") else lambda *_: {}
-        errors: dict[str, list] = {}
+        errors: dict[str, dict[str, list]] = {"epe_by_level": {}, "readout_epe": {}, "zero": {}}
         for batch in self.data.eval_batches(self.config.split, self.batch_size, with_flow=True):
-            estimates = {"zero": np.zeros_like(batch["flow"])} | heads(variables, batch["clip"])
-            estimates |= read_flow(readouts, motion(variables, batch["clip"]), batch["flow"].shape)
-            for name, flow in estimates.items():
-                error = endpoint_errors(np.asarray(flow), strided(batch["flow"], flow.shape[1]))
-                errors.setdefault(name, []).append(error[batch["valid"]])
-        means = {name: float(np.concatenate(values).mean()) for name, values in errors.items()}
-        return _flow_results(means), readouts
+            read = read_flow(readouts, motion(variables, batch["clip"]), batch["flow"].shape)
+            truth = {l: flow_over(batch["flow"], s) for l, s in self.method.frame_strides.items()}
+            truth["frame"] = batch["flow"]
+            zero = {level: np.zeros_like(flow) for level, flow in truth.items()}
+            kinds = zip(errors, (heads(variables, batch["clip"]), read, zero), strict=True)
+            for kind, flows in kinds:
+                for level, flow in flows.items():
+                    error = endpoint_errors(np.asarray(flow), truth[level])[batch["valid"]]
+                    errors[kind].setdefault(level, []).append(error)
+        return _flow_results(errors), readouts
 
     def _fit_readouts(self, motion, variables: Variables) -> dict[str, LinearReadout]:
         readouts: dict[str, LinearReadout] = {}
-        batches = self.data.eval_batches("train", self.batch_size, with_flow=True)
-        for batch in itertools.islice(batches, READOUT_BATCHES):
+        only = self.data.spread("train", READOUT_CLIPS)
+        batches = self.data.eval_batches("train", self.batch_size, with_flow=True, only=only)
+        for batch in batches:
+            truth, valid = batch["flow"][batch["valid"]], batch["valid"]
             for level, maps in motion(variables, batch["clip"]).items():
-                seen = maps[:, :-1]  # the last frame is paired with itself: it sees no motion
-                flow = resize_flow(strided(batch["flow"], seen.shape[1]), *seen.shape[2:4])
+                seen = maps[valid, :-1]  # the last frame is paired with itself: it sees no motion
+                flow = flow_over(truth, self.method.frame_strides[level])
+                flow = resize_flow(flow, *seen.shape[2:4])
                 readouts.setdefault(level, LinearReadout()).add(np.asarray(seen), np.asarray(flow))
         return readouts
 
@@ -122,28 +127,24 @@ class Evaluator:
 def read_flow(
     readouts: Mapping[str, LinearReadout], motion: Mapping[str, jax.Array], shape: tuple[int, ...]
 ) -> dict[str, jax.Array]:
-    """Flow that linear read-outs find, in pixels of clips whose flow has `shape`: "readout/level0" and so on."""
+    """Flow that linear read-outs find, by level, in pixels of clips whose flow has `shape`."""
     return {
-        f"readout/{level}": resize_flow(
+        level: resize_flow(
             readout(np.asarray(motion[level][:, :-1])).astype(np.float32), *shape[2:4]
         )
         for level, readout in readouts.items()
     }
 
 
-def strided(flow: np.ndarray, pairs: int) -> np.ndarray:
-    """Of the flow `[B, T - 1, H, W, 2]` of clips, the `pairs` first frames that a strided level keeps."""
-    stride = (flow.shape[1] + 1) // (pairs + 1)
-    return flow[:, ::stride][:, :pairs]
-
-
-def _flow_results(means: Mapping[str, float]) -> dict[str, Any]:
-    results = {"epe_zero": means["zero"]}
-    heads = {name: value for name, value in means.items() if name.startswith("level")}
-    if heads:
-        results |= {"epe": heads[min(heads)], "epe_by_level": heads}
-    readouts = {name.removeprefix("readout/"): v for name, v in means.items() if "/" in name}
-    return results | {"readout_epe": readouts}
+def _flow_results(errors: Mapping[str, Mapping[str, list]]) -> dict[str, Any]:
+    """Means over clips. A level's flow leads over as many frames as the level strides; so does its zero flow."""
+    means = {
+        kind: {level: float(np.concatenate(clips).mean()) for level, clips in levels.items()}
+        for kind, levels in errors.items()
+    }
+    zero, heads = means.pop("zero"), means["epe_by_level"]
+    results = {"epe_zero": zero.pop("frame"), "epe_zero_by_level": zero}
+    return results | ({"epe": heads[min(heads)]} if heads else {}) | means
 
 
 def _add_recognition(results: dict[str, Any], recognised: Extracted, data) -> None:

@@ -2,10 +2,29 @@
 
 import numpy as np
 
+from hcml_jax.ops import backward_warp
+
 
 def endpoint_errors(flow: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Mean end-point error of each clip in pixels; `[B, T, H, W, 2]` twice to `[B]`."""
     return np.linalg.norm(flow - truth, axis=-1).mean((1, 2, 3))
+
+
+def flow_over(flow: np.ndarray, stride: int) -> np.ndarray:
+    """Flow over `stride` frames, chained from flow over one: what a level that strides in time sees.
+
+    Args:
+      flow: `[B, T - 1, H, W, 2]`, from each frame to the next, in pixels.
+      stride: frames.
+
+    Returns:
+      `[B, (T - 1) // stride, H, W, 2]`, from frames 0, stride, ... to frames stride, 2 stride, ...
+    """
+    pairs = flow.shape[1] // stride
+    total = flow[:, ::stride][:, :pairs]
+    for step in range(1, stride):
+        total = total + np.asarray(backward_warp(flow[:, step::stride][:, :pairs], total)[0])
+    return total
 
 
 class LinearReadout:

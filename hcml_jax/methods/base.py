@@ -41,7 +41,7 @@ class Schedule:
     min_improvement: float = 0.01
 
     def __post_init__(self):
-        if (self.epochs > 0) == (self.steps > 0):
+        if (self.epochs > 0) == (self.steps > 0) or min(self.epochs, self.steps) < 0:
             raise ConfigError(
                 f"a schedule lasts `epochs` or `steps`, one of the two above 0; found epochs="
                 f"{self.epochs}, steps={self.steps}"
@@ -59,7 +59,8 @@ class Schedule:
 
     def warmup_steps(self, clips: int, batch_size: int) -> int:
         """Its steps of warm-up."""
-        return round(self.warmup if self.steps else self.warmup * clips / batch_size)
+        warmup = int(self.warmup if self.steps else self.warmup * clips / batch_size)
+        return min(warmup, self.num_steps(clips, batch_size) - 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,8 +110,21 @@ class Method(Protocol):
     def features(self, variables: Variables, clips: jax.Array) -> dict[str, jax.Array]:
         """What evaluations read of clips `[B, T, H, W, 3]`: name -> `[B, C]`, "backbone" among them."""
 
+    @property
+    def frame_strides(self) -> Mapping[str, int]:
+        """Level name -> frames of the clip from one frame of its motion features to the next; may be empty."""
+
+    def logits(self, variables: Variables, clips: jax.Array) -> jax.Array:
+        """Class scores `[B, classes]`; called only where the data have labels."""
+
     def motion(self, variables: Variables, clips: jax.Array) -> dict[str, jax.Array]:
         """The levels' motion features, not pooled: level name -> `[B, T', H', W', C]`; may be empty."""
+
+
+def check_dtype(dtype: str) -> None:
+    """Raises ConfigError unless `dtype` is one that modules compute in."""
+    if dtype not in ("float32", "bfloat16"):
+        raise ConfigError(f"dtype must be 'float32' or 'bfloat16', not {dtype!r}")
 
 
 def under(path: Path, *prefixes: str) -> bool:

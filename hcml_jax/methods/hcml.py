@@ -139,13 +139,13 @@ class HCML(Recogniser):
         if supervision == "action":
             return classification_loss(outputs[f"action/{level}"], labels)
         if supervision == "reconstruction":
-            return self._reconstruction(outputs[f"flow/{level}"], clip)
+            frames = clip[:, :: self.frame_strides[level]]
+            return self._reconstruction(outputs[f"flow/{level}"], frames)
         return self._contrast(outputs, level)
 
-    def _reconstruction(self, flow, clip):
-        """HCML eq. 1 and 2 over the level's T^l - 1 pairs of frames."""
+    def _reconstruction(self, flow, frames):
+        """HCML eq. 1 and 2 over the pairs of the level's T^l frames."""
         config = self.config
-        frames = clip[:, :: clip.shape[1] // (flow.shape[1] + 1)]
         height, width = frames.shape[2:4]
         if config.photometric_size:
             height = width = config.photometric_size
@@ -159,7 +159,7 @@ class HCML(Recogniser):
         report = {
             "photometric": photometric,
             "smoothness": smoothness,
-            "flow_magnitude": jnp.linalg.norm(flow + 1e-12, axis=-1).mean(),
+            "flow_magnitude": jnp.linalg.norm(flow, axis=-1).mean(),
         }
         return photometric + config.smoothness_weight * smoothness, report
 

@@ -3,7 +3,7 @@
 import dataclasses
 
 from hcml_jax.config import ConfigError, nearest
-from hcml_jax.methods.base import Schedule
+from hcml_jax.methods.base import Schedule, check_dtype
 from hcml_jax.models import BackboneConfig
 from hcml_jax.models.build import MOTION_STAGES
 
@@ -54,6 +54,19 @@ class HCMLConfig:
     dtype: str = "float32"
 
     def __post_init__(self):
+        check_dtype(self.dtype)
+        for name in ("positions", "prediction_steps"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be 1 or more, not {getattr(self, name)}")
+        for name in ("photometric_size", "joint_batch_norm_group"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must be 0 or more, not {getattr(self, name)}")
+        if self.temperature <= 0:
+            raise ConfigError(f"temperature must be above 0, not {self.temperature}")
+        if len(self.flow_channels) != 5 or min(self.flow_channels) < 1:
+            raise ConfigError(
+                f"flow_channels must be 5 numbers, 1 or more, not {self.flow_channels}"
+            )
         if not 1 <= len(self.levels) <= len(MOTION_STAGES):
             raise ConfigError(f"levels must name 1 to 3 supervisions, not {self.levels}")
         for supervision in self.levels:

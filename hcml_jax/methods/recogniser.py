@@ -12,6 +12,15 @@ from hcml_jax.methods.base import Variables
 class Recogniser:
     """Features, motion features and class scores, from what a method's `network.encode` gives."""
 
+    @property
+    def frame_strides(self) -> dict[str, int]:
+        """Level name -> frames of the clip from one frame of its motion features to the next."""
+        config = self.config
+        return {
+            f"level{level}": config.backbone.frame_stride(stage)
+            for level, stage in enumerate(config.motion_blocks)
+        }
+
     def features(self, variables: Variables, clips: jax.Array) -> dict[str, jax.Array]:
         """Pooled motion features of each level, and the embedding as "backbone"; name -> `[B, C]`."""
         outputs = self._encode(variables, clips)

@@ -8,19 +8,21 @@ import jax
 import jax.numpy as jnp
 
 from hcml_jax import augment
-from hcml_jax.config import ConfigError
+from hcml_jax.config import ConfigError, nearest
 from hcml_jax.methods.base import (
     Batch,
     Outputs,
     Schedule,
     Stage,
     Variables,
+    check_dtype,
     everything,
 )
 from hcml_jax.methods.classification import classification_loss
 from hcml_jax.methods.recogniser import Recogniser
 from hcml_jax.models import BackboneConfig, Classifier, TrainMode
 from hcml_jax.models.layers import Train
+from hcml_jax.models.resnet import STAGES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +46,12 @@ class SupervisedConfig:
     dtype: str = "float32"
 
     def __post_init__(self):
+        check_dtype(self.dtype)
+        for stage in self.motion_blocks:
+            if stage not in STAGES:
+                raise ConfigError(
+                    f"motion_blocks: no stage is called {stage!r}. {nearest(stage, STAGES)}"
+                )
         if set(self.stages) != {"supervised"}:
             raise ConfigError(f"stages must be exactly 'supervised', not {sorted(self.stages)}")
 

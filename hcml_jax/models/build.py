@@ -1,6 +1,7 @@
 """Backbones by name."""
 
 import dataclasses
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -31,6 +32,12 @@ class BackboneConfig:
             raise ConfigError(
                 f"no backbone is called {self.name!r}. {nearest(self.name, BACKBONES)}"
             )
+        if self.width < 1 or min(self.temporal_strides) < 1:
+            raise ConfigError("width and temporal_strides must be 1 or more")
+
+    def frame_stride(self, stage: str) -> int:
+        """Frames of the clip from one frame of this stage's features to the next."""
+        return math.prod(self.temporal_strides[: resnet.STAGES.index(stage) + 1])
 
     def build(self, **options: Any) -> nn.Module:
         """The backbone; `options` are `build_backbone`'s, for example `motion_blocks` or `dtype`."""

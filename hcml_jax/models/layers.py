@@ -38,13 +38,16 @@ class BatchNorm(nn.Module):
 
     momentum: float = 0.9
     epsilon: float = 1e-5
-    scale_init: Callable = nn.initializers.ones
 
     @nn.compact
     def __call__(self, x: jax.Array, train: Train) -> jax.Array:
-        """Maps `[B, ..., C]` to the same shape."""
+        """Maps `[B, ..., C]` to the same shape.
+
+        Raises:
+          ValueError: if the batch does not divide into the groups of `train`.
+        """
         channels = x.shape[-1]
-        scale = self.param("scale", self.scale_init, (channels,), jnp.float32)
+        scale = self.param("scale", nn.initializers.ones, (channels,), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
@@ -144,5 +147,5 @@ def max_pool_frames(x: jax.Array) -> jax.Array:
     """3x3 max-pool of stride 2 on each frame of `[B, T, H, W, C]`, padded by one."""
     window, strides = (1, 1, 3, 3, 1), (1, 1, 2, 2, 1)
     padding = ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0))
-    lowest = jnp.array(-jnp.inf, x.dtype)
-    return jax.lax.reduce_window(x, lowest, jax.lax.max, window, strides, padding)
+    # A Python number: XLA knows the pool as a maximum, which has a gradient, only by a literal -inf.
+    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, strides, padding)

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from hcml_jax.config import ConfigError
 from hcml_jax.models.layers import BatchNorm, Conv, ConvNorm, Train
 from hcml_jax.ops import cost_volume
 
@@ -25,6 +26,12 @@ class MotionBlockConfig:
     channel_divisor: int = 4
     max_displacement: int = 6
     stride: int = 2
+
+    def __post_init__(self):
+        if min(self.reduction, self.channel_divisor, self.stride) < 1 or self.max_displacement < 0:
+            raise ConfigError(
+                "reduction, channel_divisor and stride must be 1 or more, max_displacement 0 or more"
+            )
 
 
 class MotionBlock(nn.Module):
@@ -46,6 +53,9 @@ class MotionBlock(nn.Module):
 
         Returns:
           Z `[B, T, H, W, C]` and P, the motion features, `[B, T, H, W, C / channel_divisor]`, not negative.
+
+        Raises:
+          ValueError: if C does not divide by `reduction` and `channel_divisor`.
         """
         config = self.config
         channels = features.shape[-1]

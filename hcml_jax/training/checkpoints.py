@@ -35,36 +35,42 @@ class Position:
 
 
 class Checkpoints:
-    """The checkpoints of a run, under `directory`."""
+    """The checkpoints of a run, under `directory`.
 
-    def __init__(self, directory: pathlib.Path, keep: int = 2):
+    Args:
+      directory: where they are.
+      keep: how many of the last ones stay.
+      writes: whether this is the run itself, which clears away what an interrupted save left; readers must not, since
+        the run may be saving.
+    """
+
+    def __init__(self, directory: pathlib.Path, keep: int = 2, *, writes: bool = False):
         self._checkpointer = ocp.training.Checkpointer(
             directory.absolute(),
             preservation_policy=_KeepBestAndEnds(keep),
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
-            cleanup_tmp_directories=True,
+            cleanup_tmp_directories=writes,
         )
 
     def __enter__(self):
         return self
 
     def __exit__(self, kind, *error):
-        with contextlib.suppress(CheckpointError) if kind else contextlib.nullcontext():
-            with self._writing():
-                self._checkpointer.close()
+        failed = contextlib.suppress(CheckpointError) if kind else contextlib.nullcontext()
+        with failed, self._writing():
+            self._checkpointer.close()
 
     @property
     def latest(self) -> Position | None:
         """Where the last checkpoint was taken, once it is written; None if there is none."""
         with self._writing():
             self._checkpointer.wait()
-        latest = self._checkpointer.latest
-        return latest and self._position(latest.step)
+        positions = self._positions()
+        return positions[-1] if positions else None
 
     def stage_end(self, stage: str) -> Position | None:
         """Where the given stage ended; None if it has not."""
-        positions = [self._position(info.step) for info in self._checkpointer.checkpoints]
-        ends = [p for p in positions if p.stage == stage and p.complete]
+        ends = [p for p in self._positions() if p.stage == stage and p.complete]
         return ends[-1] if ends else None
 
     def save(self, position: Position, state: Any, loss: float) -> None:
@@ -80,6 +86,7 @@ class Checkpoints:
                 jax.tree.map(jnp.copy, state),
                 metrics={"loss": loss, "stage": position.stage, "complete": position.complete},
                 custom_metadata=dataclasses.asdict(position),
+                overwrite=True,  # of remains that `_positions` passes over
             )
 
     @contextlib.contextmanager
@@ -99,27 +106,40 @@ class Checkpoints:
         Raises:
           CheckpointError: if it cannot be read, or holds another model.
         """
-        path = self._checkpointer.directory / str(position.step)
-        try:
-            saved = self._checkpointer.metadata(position.step).metadata
+        with self._reading(position) as (path, saved):
             _check_same_model(path, saved, abstract_state)
             return self._checkpointer.load(position.step, abstract_state)
-        except (ValueError, OSError, KeyError) as error:
-            raise CheckpointError(f"checkpoint {path} cannot be read: {error}") from error
 
     def restore_variables(self, position: Position, abstract_variables: Any) -> Any:
-        """Loads the variables alone, without optimizer state."""
-        path = self._checkpointer.directory / str(position.step)
-        saved = self._checkpointer.metadata(position.step).metadata
-        _check_same_model(path, saved["variables"], abstract_variables)
-        placeholders = jax.tree.map(lambda leaf: ocp.PLACEHOLDER, saved)
-        loaded = self._checkpointer.load(
-            position.step, {**placeholders, "variables": abstract_variables}
-        )
-        return loaded["variables"]
+        """Loads the variables alone, without optimizer state.
 
-    def _position(self, step: int) -> Position:
-        return Position(**self._checkpointer.metadata(step).custom_metadata)
+        Raises:
+          CheckpointError: if they cannot be read, or are another model's.
+        """
+        with self._reading(position) as (path, saved):
+            _check_same_model(path, saved["variables"], abstract_variables)
+            placeholders = jax.tree.map(lambda leaf: ocp.PLACEHOLDER, saved)
+            wanted = {**placeholders, "variables": abstract_variables}
+            return self._checkpointer.load(position.step, wanted)["variables"]
+
+    @contextlib.contextmanager
+    def _reading(self, position: Position):
+        """The path of a checkpoint and what arrays it holds; makes a failure to read it a CheckpointError."""
+        path = self._checkpointer.directory / str(position.step)
+        try:
+            yield path, self._checkpointer.metadata(position.step).metadata
+        except CheckpointError:
+            raise
+        except Exception as error:  # Orbax raises whatever the libraries below it raise
+            raise CheckpointError(f"checkpoint {path} cannot be read: {error}") from error
+
+    def _positions(self) -> list[Position]:
+        """Of all checkpoints, in order, but those whose deletion was cut short."""
+        found = []
+        for info in self._checkpointer.checkpoints:
+            with contextlib.suppress(TypeError, ValueError, OSError):
+                found.append(Position(**self._checkpointer.metadata(info.step).custom_metadata))
+        return found
 
 
 class _KeepBestAndEnds:

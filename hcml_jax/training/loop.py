@@ -4,15 +4,16 @@ import dataclasses
 import itertools
 import math
 import pathlib
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import jax
 
 from hcml_jax.config import UserError
 from hcml_jax.methods.base import Method, Stage
-from hcml_jax.training.checkpoints import Checkpoints, Position
+from hcml_jax.training.checkpoints import CheckpointError, Checkpoints, Position
 from hcml_jax.training.config import TrainingConfig
-from hcml_jax.training.mesh import check_batch, make_mesh, replicated, shard_batch
+from hcml_jax.training.mesh import make_mesh, replicated, shard_batch
 from hcml_jax.training.metrics import MetricsWriter, Progress, average
 from hcml_jax.training.optimizer import make_optimizer
 from hcml_jax.training.step import (
@@ -32,6 +33,7 @@ class Data(Protocol):
     """What training reads of `data_pipelines.open_data(...)`; see docs/architecture.md."""
 
     def num_clips(self, split: str, labelled_only: bool = False) -> int: ...
+    def spread(self, split: str, count: int) -> Sequence[int]: ...
     def train_batches(self, batch_size: int, **options: Any): ...
     def eval_batches(self, split: str, batch_size: int, **options: Any): ...
 
@@ -42,13 +44,11 @@ def train(
     """Trains every stage of `method`, from the last checkpoint of `workdir` if it has one.
 
     Raises:
-      ConfigError: if the batch does not divide over the devices.
       TrainingError: if a loss is not finite.
       CheckpointError: if the last checkpoint cannot be restored.
     """
     mesh = make_mesh()
-    check_batch(config.batch_size, mesh)
-    with Checkpoints(workdir / "checkpoints", config.keep) as checkpoints:
+    with Checkpoints(workdir / "checkpoints", config.keep, writes=True) as checkpoints:
         latest = checkpoints.latest
         writer = MetricsWriter(workdir, latest.step if latest else 0)
         run = _Run(method, data, config, seed, mesh, checkpoints, writer)
@@ -74,8 +74,7 @@ class _Run:
         step = 0
         if latest:
             step = latest.step
-            names = [stage.name for stage in stages]
-            stages = stages[names.index(latest.stage) :]
+            stages = stages[self._number(latest.stage) :]
             state = self._restore(latest, variables, stages[0])
             print(f"resuming at step {step} ({latest.stage}, step {latest.stage_step})", flush=True)
             if not latest.complete:
@@ -99,8 +98,9 @@ class _Run:
         first = int(state.step)
         progress = Progress(stage.name, total, first, config.batch_size)
         window = []
-        for done, batch in enumerate(self._batches(stage, first, total - first), first + 1):
-            state, metrics = train_step(state, shard_batch(batch, self.mesh))
+        batches = self._device_batches(stage, first, total - first)
+        for done, batch in enumerate(batches, first + 1):
+            state, metrics = train_step(state, batch)
             window.append(metrics)
             if len(window) > 1:  # one step behind, so that the device is never idle
                 window[-2] = self._fetch(window[-2], stage, done - 1)
@@ -130,6 +130,16 @@ class _Run:
         )
         return itertools.islice(batches, count)
 
+    def _device_batches(self, stage: Stage, first: int, count: int):
+        """The same on the device, one batch ahead of the step."""
+        ahead = None
+        for batch in self._batches(stage, first, count):
+            if ahead is not None:
+                yield ahead
+            ahead = shard_batch(batch, self.mesh)
+        if ahead is not None:
+            yield ahead
+
     def _fetch(self, metrics, stage: Stage, done: int) -> dict[str, float]:
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
         bad = [name for name, value in values.items() if not math.isfinite(value)]
@@ -138,7 +148,8 @@ class _Run:
             good = f"step {latest.step} ({latest.stage})" if latest else "none yet"
             raise TrainingError(
                 f"stage {stage.name}, step {done}: {', '.join(bad)} not finite; the last good "
-                f"checkpoint is: {good}. A lower learning_rate or a clip_norm may help"
+                f"checkpoint is: {good}. A lower learning_rate or a clip_norm, in another "
+                f"workdir, may help"
             )
         return values
 
@@ -154,14 +165,23 @@ class _Run:
         config = self.config
         if not config.validation_split:
             return self.writer.records[-1]["loss"]
-        batches = self.data.eval_batches(config.validation_split, config.batch_size)
+        done = int(state.step)
         results = [
-            jax.device_get(validation_step(state.variables, shard_batch(batch, self.mesh)))
-            for batch in itertools.islice(batches, config.validation_batches)
+            self._fetch(validation_step(state.variables, batch), stage, done)
+            for batch in self._validation_batches()
         ]
-        metrics, done = average(results), int(state.step)
+        metrics = average(results)
         self.writer.write(_record(stage, before + done, done, "validation") | metrics)
         return metrics["loss"]
+
+    def _validation_batches(self):
+        """Whole batches (one, filled up, of a smaller split) of clips from all over the validation split."""
+        split, size = self.config.validation_split, self.config.batch_size
+        clips = self.data.num_clips(split)
+        count = min(self.config.validation_batches, max(1, clips // size)) * size
+        only = self.data.spread(split, count)
+        for batch in self.data.eval_batches(split, size, only=only):
+            yield shard_batch(batch, self.mesh)
 
     def _converged(self, stage: Stage) -> bool:
         """Whether the last `patience` losses of the stage improved on none before them."""
@@ -177,6 +197,15 @@ class _Run:
         best_before = min(losses[: -schedule.patience])
         best_since = min(losses[-schedule.patience :])
         return best_since > best_before - schedule.min_improvement * abs(best_before)
+
+    def _number(self, name: str) -> int:
+        """Which stage has this name."""
+        names = [stage.name for stage in self.method.stages]
+        if name not in names:
+            raise CheckpointError(
+                f"the last checkpoint is of stage {name!r}, which this run has not: {names}"
+            )
+        return names.index(name)
 
     def _num_clips(self, stage: Stage) -> int:
         return self.data.num_clips("train", labelled_only=stage.labelled_only)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
-from hcml_jax.methods.base import Method, Stage, Variables
+from hcml_jax.methods.base import Method, Variables
 from hcml_jax.training.checkpoints import CheckpointError, Checkpoints, Position
 from hcml_jax.training.mesh import make_mesh, replicated
 from hcml_jax.training.rng import step_key
@@ -39,7 +39,8 @@ def positions(method: Method, workdir: pathlib.Path) -> dict[str, Position]:
         last = checkpoints.latest
         if last is None:
             raise CheckpointError(f"{workdir} has no checkpoint yet: train it first")
-        ends = [checkpoints.stage_end(stage.name) for stage in method.stages if _teaches(stage)]
+        teaching = [s.name for s in method.stages if s.name not in recognising_stages(method)]
+        ends = [checkpoints.stage_end(name) for name in teaching]
     return {"representation": next((end for end in reversed(ends) if end), last), "last": last}
 
 
@@ -49,9 +50,9 @@ def restore(workdir: pathlib.Path, position: Position, abstract: Variables) -> V
         return checkpoints.restore_variables(position, abstract)
 
 
-def _teaches(stage: Stage) -> bool:
-    """Whether a stage teaches the representation before the classifier is trained."""
-    return "classification" not in stage.losses
+def recognising_stages(method: Method) -> set[str]:
+    """Names of the stages that train the classifier."""
+    return {stage.name for stage in method.stages if "classification" in stage.losses}
 
 
 def without(variables: Variables, *modules: str) -> Variables:

@@ -20,9 +20,13 @@ def claim(workdir: pathlib.Path, **described: Any) -> None:
       **described: what makes it this run and no other: `config`, `classes`, `clip_shape`; plain values.
 
     Raises:
-      ConfigError: if it holds another config's run (the fields that differ are named), or cannot be written.
+      ConfigError: if it holds another run (the fields that differ are named), or cannot be written.
     """
     check(workdir, **described)
+    if not (workdir / "run.json").exists() and (workdir / "checkpoints").exists():
+        raise ConfigError(
+            f"--workdir {workdir} holds checkpoints but no run.json that tells of which run: name another folder"
+        )
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         replace_text(workdir / "run.json", json.dumps(described, indent=1) + "\n")
@@ -42,12 +46,15 @@ def read(workdir: pathlib.Path) -> dict[str, Any]:
     """What `claim` wrote.
 
     Raises:
-      ConfigError: if there is none in `workdir`.
+      ConfigError: if there is none in `workdir`, or it is damaged.
     """
     path = workdir / "run.json"
     if not path.exists():
         raise ConfigError(f"{workdir} holds no run: {path} is not there")
-    return json.loads(path.read_text())
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ConfigError(f"{path} is damaged ({error}): name another folder") from error
 
 
 def _check_same(workdir: pathlib.Path, found: Mapping, wanted: Mapping) -> None:

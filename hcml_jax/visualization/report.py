@@ -2,10 +2,9 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 
-import jax
 import numpy as np
 
 from hcml_jax.evaluation.config import EvaluationConfig
@@ -43,20 +42,25 @@ class Report:
             self._confusion()
 
     def _flow(self) -> None:
-        """Flow of each level: by its own head where it has one, by its linear read-out where there is truth."""
+        """Flow of each level: by its own head where it has one, by its linear read-out where there is truth.
+
+        Where a level strides in time, its flow over several frames is shown as flow over one.
+        """
         split = self.config.split if self.config.split in self.data.splits else "train"
-        with_flow = bool(self.evaluation.readouts)
-        batch = self._spread(split, with_flow)
+        batch = self._batch(split, self.data.spread(split, self.config.figure_clips))
         clips, truth = batch["clip"], batch.get("flow")
-        flows = self.method.flow(self.variables, clips) if hasattr(self.method, "flow") else {}
-        flows = {f"{name}, its head": flow for name, flow in flows.items()}
-        if with_flow:
+        heads = self.method.flow(self.variables, clips) if hasattr(self.method, "flow") else {}
+        read = {}
+        if self.evaluation.readouts:
             maps = self.method.motion(self.variables, clips)
             read = read_flow(self.evaluation.readouts, maps, truth.shape)
-            flows |= {f"{n.removeprefix('readout/')}, read out": flow for n, flow in read.items()}
-        if not flows:
+        first = {
+            f"{level}, {kind}": np.asarray(flow)[:, :1] / self.method.frame_strides[level]
+            for kind, flows in (("its head", heads), ("read out", read))
+            for level, flow in flows.items()
+        }
+        if not first:
             return
-        first = {name: np.asarray(flow)[:, :1] for name, flow in flows.items()}
         truth = None if truth is None else truth[:, :1]
         flow_figure(self.folder / "flow.png", clips[:, :2], first, truth=truth, time=0)
 
@@ -67,13 +71,16 @@ class Report:
             name: nearest(gallery, test.features[name][queries], RETRIEVED)
             for name, gallery in train.features.items()
         }
-        shown = self._clips("train", {int(i) for rows in found.values() for i in rows.ravel()})
-        asked = self._clips(self.config.split, set(map(int, queries)))
+        asked = self._batch(self.config.split, test.index[queries])
+        shown = {
+            name: self._batch("train", train.index[rows.ravel()])["clip"]
+            for name, rows in found.items()
+        }
         retrieval_figure(
             self.folder / "retrieval.png",
-            np.stack([asked[int(i)] for i in queries]),
+            asked["clip"],
             {
-                name: np.stack([[shown[int(i)] for i in row] for row in rows])
+                name: shown[name].reshape(*rows.shape, *shown[name].shape[1:])
                 for name, rows in found.items()
             },
             query_labels=test.labels[queries],
@@ -87,19 +94,9 @@ class Report:
         matrix = confusion_matrix(predicted, recognised.labels, len(classes))
         confusion_figure(self.folder / "confusion.png", matrix, classes, self.data.families or None)
 
-    def _spread(self, split: str, with_flow: bool) -> dict[str, np.ndarray]:
-        """A batch of `figure_clips` clips, spread evenly over a split."""
-        total = self.data.num_clips(split)
-        wanted = set(np.linspace(0, total - 1, min(self.config.figure_clips, total)).astype(int))
-        picked = [row for i, row in enumerate(self._rows(split, with_flow)) if i in wanted]
-        return {name: np.stack([row[name] for row in picked]) for name in picked[0]}
-
-    def _clips(self, split: str, wanted: set[int]) -> dict[int, np.ndarray]:
-        """The clips at some places among a split's labelled clips."""
-        labelled = (row for row in self._rows(split, False) if row["label"] >= 0)
-        return {i: row["clip"] for i, row in enumerate(labelled) if i in wanted}
-
-    def _rows(self, split: str, with_flow: bool) -> Iterator[dict[str, np.ndarray]]:
-        for batch in self.data.eval_batches(split, 16, with_flow=with_flow):
-            for i in np.flatnonzero(batch["valid"]):
-                yield {name: array[i] for name, array in jax.device_get(batch).items()}
+    def _batch(self, split: str, only: Iterable[int]) -> dict[str, np.ndarray]:
+        """The clips of a split with these numbers, and their flow where there is truth."""
+        only = [int(index) for index in only]
+        with_flow = bool(self.evaluation.readouts)
+        (batch,) = self.data.eval_batches(split, len(only), with_flow=with_flow, only=only)
+        return batch

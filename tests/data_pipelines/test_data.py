@@ -140,8 +140,10 @@ def test_few_labels_hide_the_others_from_training_only(folder):
     assert batch["label"].tolist() == [0, 1, -1, 0, 1]
 
 
-def test_training_on_labels_needs_labels(folder):
-    data = open_videos(folder, table="")
+def test_training_on_labels_needs_labels(folder, tmp_path):
+    for video in folder.glob("*.mp4"):
+        (tmp_path / video.name).symlink_to(video)
+    data = open_videos(tmp_path, table="")
     assert data.num_clips("train") == 7 and data.classes == ()
     with pytest.raises(DataError, match="split 'train' has no labelled clips"):
         take(data.train_batches(2, seed=0, labelled_only=True), 1)
@@ -157,6 +159,21 @@ def test_evaluation_passes_once_in_table_order_from_the_middle(folder):
     for i, clip in enumerate(np.concatenate([batch["clip"] for batch in batches])[:5]):
         first = (LENGTHS[i] - 7) // 2
         assert read_numbers(clip) == [first, first + 2, first + 4, first + 6]
+
+
+def test_evaluation_may_show_some_clips_alone_spread_over_the_split(folder):
+    data = open_videos(folder)
+    assert data.spread("train", 3) == [0, 2, 4] and data.spread("test", 9) == [5, 6]
+    (batch,) = data.eval_batches("train", 3, only=[4, 0, 2])
+    assert batch["index"].tolist() == [4, 0, 2] and batch["valid"].all()
+
+
+def test_random_views_are_not_held_in_memory(folder):
+    data = open_videos(folder, jitter=True)
+    take(data.train_batches(5, seed=0), 2)
+    assert not data._reader._cache._held
+    take(data.eval_batches("train", 5), 1)
+    assert len(data._reader._cache._held) == 5
 
 
 def test_frames_are_cropped_where_the_view_says(tmp_path):
@@ -204,16 +221,17 @@ def test_bad_videos_are_listed_before_training(broken):
     assert "5.mp4: cannot be decoded" in str(caught.value)
 
 
-def test_bad_videos_may_be_left_out_and_are_written_down(broken, tmp_path):
+def test_bad_videos_may_be_left_out_and_are_written_down(broken, tmp_path, capsys):
     data = open_videos(broken, tmp_path / "run", table="", skip_bad=True)
     assert data.num_clips("train") == 4
     assert [row.index for row in data.rows("train")] == [0, 2, 3, 4]  # rows keep their numbers
     listed = tmp_path / "run/skipped.jsonl"
     lines = [json.loads(line) for line in listed.read_text().splitlines()]
-    assert {line["path"]: line["reason"] for line in lines} == data.skipped
+    assert {line["row"] - 1: line["reason"] for line in lines} == data.skipped
     open_videos(broken, tmp_path / "run", table="", skip_bad=True)
     assert len(listed.read_text().splitlines()) == 2
-    assert sorted(Path(path).name for path in data.skipped) == ["1.mp4", "5.mp4"]
+    assert sorted(Path(line["path"]).name for line in lines) == ["1.mp4", "5.mp4"]
+    assert "2 of 6 clips cannot be used" in capsys.readouterr().err
 
 
 def test_a_folder_of_bad_videos_cannot_be_left_out(tmp_path):
@@ -327,14 +345,17 @@ def test_flow_lies_where_its_pixels_are(moving):
 
 
 def test_flow_needs_consecutive_frames_and_the_right_shape(moving):
-    with pytest.raises(ConfigError, match="stride: found 2, but flow needs stride 1"):
-        take(open_videos(moving, frames=3).eval_batches("train", 1, with_flow=True), 1)
-    data = open_videos(moving, frames=9, stride=1, short_clips="loop")
-    with pytest.raises(ConfigError, match="clips no longer than the videos"):
-        take(data.eval_batches("train", 1, with_flow=True), 1)
+    for fields in ({"frames": 3, "stride": 2}, {"frames": 9, "stride": 1, "short_clips": "loop"}):
+        data = open_videos(moving, **fields)
+        assert not data.has_flow("train")
+        (batch,) = data.eval_batches("train", 1, with_flow=True)
+        assert "flow" not in batch
     np.savez(moving / "a.npz", flow=np.zeros((8, 64, 96, 2)))
     data = open_videos(moving, frames=3, stride=1)
     with pytest.raises(DataError, match=r"flow has shape \(8, 64, 96, 2\), its video needs \(7,"):
+        take(data.eval_batches("train", 1, with_flow=True), 1)
+    (moving / "a.npz").write_bytes((moving / "a.npz").read_bytes()[:99])
+    with pytest.raises(DataError, match="no array 'flow' can be read"):
         take(data.eval_batches("train", 1, with_flow=True), 1)
     np.savez(moving / "a.npz", motion=np.zeros(3))
     with pytest.raises(DataError, match="no array 'flow' can be read"):
@@ -342,8 +363,8 @@ def test_flow_needs_consecutive_frames_and_the_right_shape(moving):
 
 
 def test_flow_is_left_out_where_it_is_not_wanted_or_not_there(folder, moving):
-    assert open_videos(moving, frames=3).has_flow("train")
-    (batch,) = open_videos(moving, frames=3).eval_batches("train", 1)
+    assert open_videos(moving, frames=3, stride=1).has_flow("train")
+    (batch,) = open_videos(moving, frames=3, stride=1).eval_batches("train", 1)
     assert "flow" not in batch
     (batch,) = open_videos(folder).eval_batches("test", 2, with_flow=True)
     assert "flow" not in batch

@@ -78,7 +78,7 @@ def test_the_next_frame_warped_back_by_the_flow_is_this_frame(rendered):
             seen &= mask[t] > 0  # the background is easy
             errors.extend(np.abs(warped - clip[t])[seen].ravel())
             still.extend(np.abs(clip[t + 1] - clip[t])[seen].ravel())
-        # Of 255; linear interpolation of waves 6 px long is not exact.
+        # Of 255; interpolation at the seam between layers is not exact.
         assert np.mean(errors) < min(3.5, np.mean(still) / 3), name
 
 
@@ -86,7 +86,7 @@ def _warp(image, next_mask, mask, flow):
     """`image` at the places `flow` points to, and where the same layer is seen there."""
     y, x = np.mgrid[:SIZE, :SIZE]
     places = np.stack([y + flow[..., 1], x + flow[..., 0]])
-    warped = [map_coordinates(image[..., c], places, order=1, mode="nearest") for c in range(3)]
+    warped = [map_coordinates(image[..., c], places, order=3, mode="nearest") for c in range(3)]
     inside = ((places >= 0) & (places <= SIZE - 1)).all(0)
     layers = [
         map_coordinates((next_mask == layer) * 1.0, places, order=1, mode="nearest")

@@ -44,7 +44,8 @@ def test_the_table_may_lie_elsewhere(write, tmp_path_factory):
 
 
 def test_without_a_table_every_video_is_an_unlabelled_training_clip(write):
-    folder, _ = write("")
+    folder, table = write("")
+    (folder / table).unlink()
     (folder / "more").mkdir()
     (folder / "more" / "e.webm").touch()
     rows = read_table(folder)
@@ -125,3 +126,21 @@ def test_few_labels_are_the_same_few_and_nested(write):
     assert few == labelled_rows(rows, 3) and few < more
     assert sorted(rows[i].label for i in few) == ["x"] * 3 + ["y"] * 3
     assert more != set(range(20))  # drawn, not the first ones
+
+
+def test_a_table_in_the_folder_is_used_without_being_named(tmp_path):
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "._a.mp4").touch()  # what some systems leave beside a file is no video
+    assert [row.label for row in read_table(tmp_path)] == [""]
+    (tmp_path / "table.csv").write_text("path,label,split\na.mp4,run,train\n")
+    assert [row.label for row in read_table(tmp_path)] == ["run"]
+
+
+def test_a_table_that_is_not_utf8_or_names_a_column_twice_is_refused(tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_bytes("path,label,split\na.mp4,Rückhand,train\n".encode("cp1252"))
+    with pytest.raises(TableError, match="table.csv: is not a CSV file in UTF-8"):
+        read_table(tmp_path)
+    table.write_text("path,label,split,label\n")
+    with pytest.raises(TableError, match="column 'label' occurs twice"):
+        read_table(tmp_path)

@@ -3,6 +3,7 @@
 import struct
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -59,6 +60,30 @@ def test_a_keyframe_that_does_not_come_out_is_not_trusted(tmp_path):
     path = write_video(tmp_path / "a.mp4", numbered_frames(40), g="10")
     wrong = probe(path)._replace(keyframes=((0, 0), (25, 10**9)))
     assert read_numbers(read_frames(path, [27, 30], wrong)) == [27, 30]
+
+
+def test_a_video_cut_out_of_a_longer_one_keeps_its_numbers(tmp_path):
+    """Its first packets belong before its first keyframe, and cannot be decoded."""
+    options = {"codec": "libx264", "x264-params": "open-gop=1:keyint=8:bframes=3:scenecut=0"}
+    whole = write_video(tmp_path / "whole.mkv", numbered_frames(40), **options)
+    with av.open(str(whole)) as source, av.open(str(tmp_path / "cut.mkv"), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        packets = [packet for packet in source.demux(video=0) if packet.size]
+        second = [i for i, packet in enumerate(packets) if packet.is_keyframe][1]
+        assert min(packet.pts for packet in packets[second:]) < packets[second].pts
+        for packet in packets[second:]:
+            packet.stream = stream
+            target.mux(packet)
+    cut = tmp_path / "cut.mkv"
+    numbers = read_numbers(read_frames(cut, range(probe(cut).num_frames)))
+    assert numbers[0] > 0 and numbers == list(range(numbers[0], 40))
+    assert read_numbers(read_frames(cut, [5, 9])) == [numbers[5], numbers[9]]
+
+
+def test_a_name_that_is_not_utf8_does_no_harm(tmp_path):
+    path = Path(write_video(tmp_path / "a.mkv", numbered_frames(4), title="abcdefgh"))
+    path.write_bytes(path.read_bytes().replace(b"abcdefgh", b"\xff\xfe\xfd\xfcefgh"))
+    assert probe(path).num_frames == 4
 
 
 def test_frames_are_resized_while_decoding(tmp_path):

@@ -19,10 +19,12 @@ def read_numbers(frames: np.ndarray) -> list[int]:
 
 
 def write_video(
-    path, frames, *, codec="libx264", pix_fmt="yuv420p", rate=10, streams=1, **options
+    path, frames, *, codec="libx264", pix_fmt="yuv420p", rate=10, streams=1, title="", **options
 ) -> str:
     """Encodes `frames`, uint8 `[T, H, W, 3]`; of two `streams` the second is the default."""
     with av.open(str(path), "w") as container:
+        if title:
+            container.metadata["title"] = title
         tracks = []
         for i in range(streams):
             track = container.add_stream(codec, rate=rate, options=options)

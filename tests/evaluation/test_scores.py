@@ -7,8 +7,7 @@ import pytest
 from sklearn.metrics import confusion_matrix as reference_confusion
 
 from hcml_jax.evaluation.compare import main, read_results, table
-from hcml_jax.evaluation.evaluate import strided
-from hcml_jax.evaluation.flow import LinearReadout, endpoint_errors
+from hcml_jax.evaluation.flow import LinearReadout, endpoint_errors, flow_over
 from hcml_jax.evaluation.linear import efficacy, linear_probe
 from hcml_jax.evaluation.scores import accuracy, confusion_matrix, family_accuracies
 
@@ -59,11 +58,34 @@ def test_a_read_out_finds_flow_that_is_linear_in_the_features():
 
 
 @pytest.mark.parametrize(
-    ("frames", "level_frames", "kept"), [(8, 8, range(7)), (8, 4, (0, 2, 4)), (16, 4, (0, 4, 8))]
+    ("frames", "stride", "pairs"), [(8, 1, 7), (8, 2, 3), (7, 2, 3), (10, 4, 2)]
 )
-def test_flow_is_taken_at_the_frames_a_level_keeps(frames, level_frames, kept):
-    flow = np.broadcast_to(np.arange(frames - 1).reshape(1, -1, 1, 1, 1), (1, frames - 1, 2, 2, 2))
-    assert strided(flow, level_frames - 1)[0, :, 0, 0, 0].tolist() == list(kept)
+def test_flow_over_several_frames_is_chained(frames, stride, pairs):
+    """A zoom about the centre: over s frames, its factor to the power of s."""
+    side, factor = 17, 1.1
+    y, x = np.mgrid[:side, :side] - side // 2
+    place = np.stack([x, y], -1).astype(np.float32)
+    step = (factor - 1) * place + np.array([0.25, 0])
+    flow = np.broadcast_to(step, (1, frames - 1, side, side, 2))
+    found = flow_over(flow, stride)
+    moved = place
+    for _ in range(stride):
+        moved = moved + (factor - 1) * moved + np.array([0.25, 0])
+    assert found.shape == (1, pairs, side, side, 2)
+    inner = slice(4, -4)  # what leaves the frame takes the flow of its border
+    np.testing.assert_allclose(
+        found[0, -1, inner, inner], (moved - place)[inner, inner], rtol=1e-4, atol=1e-4
+    )
+
+
+def test_flow_over_several_frames_begins_at_every_stride_th():
+    flow = (
+        np.arange(7.0, dtype=np.float32).reshape(1, 7, 1, 1, 1)
+        * np.ones((1, 1, 9, 9, 2), np.float32)
+        / 9
+    )
+    centre = flow_over(flow, 2)[0, :, 2, 2, 0]
+    np.testing.assert_allclose(centre * 9, [0 + 1, 2 + 3, 4 + 5], rtol=1e-5)
 
 
 def test_runs_stand_side_by_side(tmp_path, capsys):

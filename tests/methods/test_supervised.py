@@ -6,10 +6,13 @@ import numpy as np
 import optax
 import pytest
 
+from hcml_jax import augment
 from hcml_jax.config import ConfigError
 from hcml_jax.methods import build_method
 from hcml_jax.methods.classification import classification_loss
+from hcml_jax.models import TrainMode
 from tests.methods import tiny
+from tests.methods.stages import leaves, moved, run_stage
 
 
 def supervised(**fields):
@@ -29,10 +32,25 @@ def test_the_loss_is_the_cross_entropy_of_its_logits(blocks):
     loss, outputs = jax.jit(lambda v, b: method.loss(v, b, jax.random.key(0), stage))(
         variables, batch
     )
-    assert np.isfinite(loss)
+    clips = augment.normalise(augment.to_float(batch["clip"]))
+    logits = method.network.apply(
+        variables, clips, TrainMode(), mutable=["batch_stats"], method="encode"
+    )[0]["logits"]
+    rows = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
+    np.testing.assert_allclose(loss, rows.mean(), rtol=1e-5)
     assert outputs.metrics["loss"] == loss
     levels = {f"level{level}" for level in range(len(blocks))}
     assert set(jax.eval_shape(method.features, variables, batch["clip"])) == levels | {"backbone"}
+
+
+def test_its_stage_moves_everything():
+    method = supervised()
+    variables = tiny.init(method)
+    state, _ = run_stage(method, method.stages[0], variables)
+    assert moved(variables["params"], state.variables["params"]) == set(leaves(variables["params"]))
+    assert moved(variables["batch_stats"], state.variables["batch_stats"]) == set(
+        leaves(variables["batch_stats"])
+    )
 
 
 def test_unlabelled_clips_teach_nothing():

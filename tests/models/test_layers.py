@@ -90,3 +90,15 @@ def test_max_pool_covers_three_by_three():
     assert y.shape == (1, 2, 3, 3, 1)
     assert y[0, 1, 1, 1, 0] == x[0, 1, 1:4, 1:4, 0].max()
     assert y[0, 0, 0, 0, 0] == x[0, 0, :2, :2, 0].max()
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_max_pool_passes_its_gradient_to_the_greatest(dtype):
+    x = np.random.default_rng(0).permutation(25).reshape(1, 1, 5, 5, 1)  # no two alike
+    gradient = jax.grad(lambda x: max_pool_frames(x).sum())(jnp.asarray(x, dtype))
+    expected = np.zeros((5, 5))
+    padded = np.pad(x[0, 0, ..., 0], 1, constant_values=-1)
+    for i, j in np.ndindex(3, 3):
+        window = padded[2 * i : 2 * i + 3, 2 * j : 2 * j + 3]
+        expected[tuple(np.argwhere(x[0, 0, ..., 0] == window.max())[0])] += 1
+    np.testing.assert_array_equal(np.asarray(gradient, np.float32)[0, 0, ..., 0], expected)

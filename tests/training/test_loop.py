@@ -1,12 +1,17 @@
 """The loop: interrupted equals uninterrupted bit for bit, not finite stops, convergence ends a stage."""
 
+import dataclasses
 import json
+import shutil
+from typing import ClassVar
 
 import jax
 import numpy as np
 import pytest
+from orbax.checkpoint import v1 as ocp
 
 from hcml_jax.config import ConfigError
+from hcml_jax.methods import build_method
 from hcml_jax.training.checkpoints import CheckpointError
 from hcml_jax.training.config import TrainingConfig
 from hcml_jax.training.loop import TrainingError
@@ -78,8 +83,14 @@ def test_another_seed_gives_another_run(method, uninterrupted, tmp_path):
 def test_a_loss_that_is_not_finite_stops_at_its_step_and_names_the_last_checkpoint(tmp_path):
     stages = {"level0": tiny.schedule(steps=6, learning_rate=1e30), "joint": tiny.schedule()}
     method = tiny.hcml(levels=("reconstruction",), stages=stages)
+    config = dataclasses.replace(CONFIG, validation_split="")
     with pytest.raises(TrainingError, match=r"stage level0, step [2-6]: .*not finite.*step 1 "):
-        run(tmp_path / "run", method)
+        run(tmp_path / "run", method, config=config)
+    with pytest.raises(TrainingError, match=r"stage level0, step 1: .*not finite.*none yet"):
+        run(tmp_path / "validated", method)
+    assert not any(
+        (tmp_path / "validated" / "checkpoints").iterdir()
+    )  # what cannot go on is not kept
 
 
 def test_a_stage_ends_early_once_it_has_converged(tmp_path):
@@ -97,16 +108,80 @@ def test_a_checkpoint_of_another_model_is_refused_by_name(uninterrupted):
         run(uninterrupted, wider)
 
 
-def test_a_batch_that_does_not_divide_over_the_devices_is_refused(method, tmp_path, monkeypatch):
-    from hcml_jax.training import mesh
+def test_a_checkpoint_whose_deletion_was_cut_short_is_passed_over(method, uninterrupted, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(uninterrupted, workdir)
+    (first, *_, last) = sorted((workdir / "checkpoints").iterdir(), key=lambda p: int(p.name))
+    for step in (first, last):
+        for file in list(step.rglob("*")):
+            if file.is_file():
+                file.unlink()
+    run(workdir, method)
+    expected, found = (final_variables(w, method) for w in (uninterrupted, workdir))
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
 
-    class EightDevices:
-        size = 8
 
-    monkeypatch.setattr("hcml_jax.training.loop.make_mesh", EightDevices)
-    with pytest.raises(ConfigError, match="batch_size 4 does not divide over 8 devices; 8 would"):
-        run(tmp_path / "run", method)
-    assert mesh.make_mesh().axis_names == ("data",)
+def test_a_checkpoint_that_cannot_be_read_is_refused_by_name(method, uninterrupted, monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("DATA_LOSS: Error decoding manifest")
+
+    monkeypatch.setattr(ocp.training.Checkpointer, "load", fail)
+    with pytest.raises(CheckpointError, match="checkpoints/4 cannot be read: DATA_LOSS"):
+        final_variables(uninterrupted, method)
+
+
+def test_a_checkpoint_of_another_method_is_refused(uninterrupted):
+    other = build_method(
+        {
+            "name": "supervised",
+            "backbone": tiny.BACKBONE,
+            "stages": {"supervised": tiny.schedule()},
+        },
+        3,
+    )
+    with pytest.raises(CheckpointError, match="stage 'joint', which this run has not"):
+        run(uninterrupted, other)
+
+
+def test_reading_leaves_a_save_under_way_alone(method, uninterrupted):
+    saving = uninterrupted / "checkpoints" / "99.orbax-checkpoint-tmp"
+    saving.mkdir()
+    final_variables(uninterrupted, method)
+    assert saving.exists()
+    saving.rmdir()
+
+
+def test_a_full_disk_ends_in_one_message_and_loses_nothing(method, tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise ValueError("RESOURCE_EXHAUSTED: No space left on device")
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "run", method, Memory(stop_after=4))
+    before = final_variables(tmp_path / "run", method)
+    with monkeypatch.context() as context:
+        context.setattr(ocp.training.Checkpointer, "save_async", fail)
+        with pytest.raises(CheckpointError, match="is the disk full.*No space left"):
+            run(tmp_path / "run", method)
+    jax.tree.map(np.testing.assert_array_equal, final_variables(tmp_path / "run", method), before)
+
+
+def test_validation_sees_clips_from_all_over_the_split(method, tmp_path):
+    class Spread(Memory):
+        asked: ClassVar[list] = []
+
+        def num_clips(self, split, labelled_only=False):
+            return 100
+
+        def spread(self, split, count):
+            return list(range(0, 100, 100 // count))
+
+        def eval_batches(self, split, batch_size, *, with_flow=False, only=None):
+            self.asked.append((split, only))
+            return super().eval_batches(split, batch_size)
+
+    config = dataclasses.replace(CONFIG, validation_batches=5)
+    run(tmp_path / "run", method, Spread(), config)
+    assert Spread.asked == [("test", list(range(0, 100, 5)))] * 4
 
 
 def test_the_last_the_best_and_the_stage_ends_are_kept(tmp_path):
