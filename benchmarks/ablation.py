@@ -19,7 +19,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 from configs import hcml_sprites, supervised_sprites
 from hcml_jax.config import UserError
 from hcml_jax.evaluation.compare import read_results
-from hcml_jax.experiment import run
+from hcml_jax.experiment import complete, run
+from hcml_jax.training import workdir as workdirs
 
 REPEATED = {
     "action": ("action",) * 3,
@@ -75,10 +76,11 @@ def experiments() -> dict[str, dict[str, Any]]:
 
 
 def scale(config: dict[str, Any], factor: float) -> None:
-    """Shortens every stage of a config in place."""
-    for stage in config["method"]["stages"].values():
-        stage["steps"] = max(1, round(stage["steps"] * factor))
-        stage["warmup"] = stage["warmup"] * factor
+    """Shortens the self-supervised stages of a config in place."""
+    for name, stage in config["method"]["stages"].items():
+        if name.startswith("level"):
+            stage["steps"] = max(1, round(stage["steps"] * factor))
+            stage["warmup"] = stage["warmup"] * factor
 
 
 def tables(results: Mapping[str, list[Mapping[str, Any]]]) -> str:
@@ -132,15 +134,18 @@ def main() -> None:
     """Runs what has not been run, and prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--scale", type=float, default=0.5, help="of the demo's steps")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument(
+        "--scale", type=float, default=0.6, help="of the demo's steps without labels"
+    )
     arguments = parser.parse_args()
     results: dict[str, list] = {name: [] for name in experiments()}
-    for seed in range(arguments.seeds):
+    for seed in arguments.seeds:
         for name, config in experiments().items():
             workdir = arguments.workdir / f"{name}_{seed}"
             config["seed"] = seed
             scale(config, arguments.scale)
+            workdirs.check(workdir, config=complete(config).to_dict())
             if not (workdir / "results.json").exists():
                 print(f"== {name}, seed {seed}", file=sys.stderr, flush=True)
                 run(config, str(workdir), "train")

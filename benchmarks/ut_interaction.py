@@ -10,6 +10,7 @@ import argparse
 import csv
 import json
 import pathlib
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -21,7 +22,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 from configs import hcml_folder
 from hcml_jax.config import UserError
 from hcml_jax.evaluation.compare import read_results
-from hcml_jax.experiment import run
+from hcml_jax.experiment import complete, run
+from hcml_jax.training import workdir as workdirs
 
 LABELS = ("handshake", "hug", "kick", "point", "punch", "push")
 
@@ -33,9 +35,10 @@ def read_clips(folder: pathlib.Path) -> list[tuple[pathlib.Path, int, str]]:
       UserError: if there is none.
     """
     clips = []
-    for path in sorted(folder.glob("*_*_*.avi")):
-        _, sequence, label = path.stem.split("_")
-        clips.append((path.absolute(), int(sequence), LABELS[int(label)]))
+    for path in sorted(folder.glob("*.avi")):
+        match = re.fullmatch(r"\d+_(\d+)_([0-5])", path.stem)
+        if match:
+            clips.append((path.absolute(), int(match[1]), LABELS[int(match[2])]))
     if not clips:
         raise UserError(f"{folder} holds no clips named <id>_<sequence>_<label>.avi")
     return clips
@@ -83,9 +86,11 @@ def main() -> None:
         workdir = arguments.workdir / f"sequence_{sequence}"
         table = arguments.workdir / f"sequence_{sequence}.csv"
         write_table(table, clips, sequence)
+        config = fold_config(arguments.data, table, arguments.scale)
+        workdirs.check(workdir, config=complete(config).to_dict())
         if not (workdir / "results.json").exists():
             print(f"== sequence {sequence} left out", file=sys.stderr, flush=True)
-            run(fold_config(arguments.data, table, arguments.scale), str(workdir), "train")
+            run(config, str(workdir), "train")
             jax.clear_caches()
         share = sum(s == sequence for _, s, _ in clips) / len(clips)
         for name, value in scores(read_results(workdir)).items():

@@ -1,7 +1,6 @@
 """The whole way with `launch.py`: train, be killed, resume, evaluate, export, load; the notebook; wrong input."""
 
 import json
-import os
 import pathlib
 import signal
 import subprocess
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 
 import hcml_jax
+from data_pipelines import DataConfig, open_data
 from hcml_jax.config import UserError
 from hcml_jax.experiment import run
 from hcml_jax.training.metrics import read_records
@@ -78,8 +78,7 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(finished, tmp_path,
     assert "resuming at step" in result.stdout
     whole, resumed = (hcml_jax.load(folder).variables for folder in (finished, workdir))
     jax.tree.map(np.testing.assert_array_equal, resumed, whole)
-    for name in ("results.json",):
-        assert (workdir / name).read_text() == (finished / name).read_text()
+    assert (workdir / "results.json").read_text() == (finished / "results.json").read_text()
 
 
 def test_an_export_predicts_the_same_without_its_side_branch(finished, sprites):
@@ -99,13 +98,15 @@ def test_an_export_predicts_the_same_without_its_side_branch(finished, sprites):
     assert "is there already" in again.stderr
 
 
-def test_the_notebook_runs(finished, sprites, tmp_path):
+def test_the_notebook_runs(finished, sprites, monkeypatch):
     import nbformat
     from nbclient import NotebookClient
 
-    notebook = nbformat.read(ROOT / "notebooks" / "quickstart.ipynb", as_version=4)
-    os.environ |= {"HCML_WORKDIR": str(finished), "HCML_DATA": str(sprites)}
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(ROOT)}}).execute()
+    folder = ROOT / "notebooks"
+    notebook = nbformat.read(folder / "quickstart.ipynb", as_version=4)
+    monkeypatch.setenv("HCML_WORKDIR", str(finished))
+    monkeypatch.setenv("HCML_DATA", str(sprites))
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
 
 
 def wrong(tmp_path, sprites, **fields):
@@ -129,8 +130,19 @@ def wrong(tmp_path, sprites, **fields):
         ({"metod": {}}, "config.metod is not a field. Did you mean 'method'"),
         ({"method__name": "hmcl"}, "no method 'hmcl'. Did you mean 'hcml'"),
         ({"seed": "0"}, "config.seed must be an int, 0 or more, not '0'"),
-        ({"data__crop": 40}, "crop"),
-        ({"data__frames": 9}, "9"),
+        ({"data__crop": 40}, "crop: found 40, must not exceed the least short_side, 32"),
+        ({"data__frames": 9}, "span 9, must span at most sprites.frames, 8"),
+        (
+            {"method__joint_batch_norm_group": 3},
+            "stage 'joint'.*does not divide into batch-norm groups of 3",
+        ),
+        ({"method__dtype": "floot32"}, "dtype must be 'float32' or 'bfloat16', not 'floot32'"),
+        ({"method__temperature": 0.0}, "temperature must be above 0"),
+        ({"method__positions": 0}, "positions must be 1 or more"),
+        ({"method__backbone__motion__reduction": 0}, "reduction.* must be 1 or more"),
+        ({"method__backbone__motion__reduction": 3}, "stage 'level0': .* do not divide by 3"),
+        ({"method__stages": 5}, "config.method.stages must hold named fields, not 5"),
+        ({"data__frames": 4}, "stage 'level2': level 2 has 1 frame"),
         ({"evaluation__split": "tset"}, "no split 'tset'. Did you mean 'test'"),
         ({"training__validation_split": "vla"}, "no .*split 'vla'"),
         ({"data__sprites": None, "data__root": "/nowhere/at/all"}, "/nowhere/at/all"),
@@ -141,7 +153,45 @@ def test_wrong_input_is_refused_before_anything_is_trained(
 ):
     with pytest.raises(UserError, match=message):
         wrong(tmp_path, sprites, **fields)
-    assert not (tmp_path / "run" / "checkpoints").exists()
+    assert not (tmp_path / "run" / "run.json").exists()  # the corrected command may use the folder
+
+
+def test_a_batch_that_does_not_divide_over_the_devices_is_refused(
+    sprites, tmp_path, finished, monkeypatch
+):
+    class EightDevices:
+        size = 8
+
+    monkeypatch.setattr("hcml_jax.experiment.make_mesh", EightDevices)
+    with pytest.raises(UserError, match="batch_size 4 does not divide over 8 devices; 8 would"):
+        wrong(tmp_path, sprites)
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_any_field_can_be_set_on_the_command_line_and_a_table_in_the_folder_is_used(
+    tmp_path, sprites
+):
+    """Also those that no config file spells out."""
+    flags = [
+        "--config.data.root=/nowhere",
+        "--config.data.cache_mb=0",
+        "--config.method.progressive=False",
+    ]
+    config = ["--config=configs/hcml_folder.py", f"--workdir={tmp_path / 'run'}"]
+    result = subprocess.run(
+        [sys.executable, "launch.py", *config, *flags],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode != 0
+    assert "stages must be ('levels',)" in result.stderr  # what follows from the last flag
+
+
+def test_a_folder_with_a_table_trains_the_recogniser_too(sprites):
+    data = DataConfig(root=str(sprites), frames=8, stride=1, short_side=(32, 32), crop=32)
+    assert len(open_data(data).classes) == 4
 
 
 def test_a_workdir_of_another_config_is_refused_and_left_alone(finished, sprites):

@@ -11,9 +11,9 @@ import numpy as np
 from hcml_jax.evaluation import scores
 from hcml_jax.evaluation.config import EvaluationConfig
 from hcml_jax.evaluation.extract import Extracted, extract, frame_difference, make_extractor
-from hcml_jax.evaluation.flow import LinearReadout, endpoint_errors, flow_over
+from hcml_jax.evaluation.flow import LinearReadout, flow_over
 from hcml_jax.methods.base import Method, Variables
-from hcml_jax.ops import resize_flow
+from hcml_jax.ops import end_point_error, resize_flow
 
 READOUT_CLIPS = 512
 
@@ -106,8 +106,8 @@ class Evaluator:
             kinds = zip(errors, (heads(variables, batch["clip"]), read, zero), strict=True)
             for kind, flows in kinds:
                 for level, flow in flows.items():
-                    error = endpoint_errors(np.asarray(flow), truth[level])[batch["valid"]]
-                    errors[kind].setdefault(level, []).append(error)
+                    error = np.asarray(end_point_error(flow, truth[level])).mean(1)
+                    errors[kind].setdefault(level, []).append(error[batch["valid"]])
         return _flow_results(errors), readouts
 
     def _fit_readouts(self, motion, variables: Variables) -> dict[str, LinearReadout]:

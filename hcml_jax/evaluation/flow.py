@@ -5,11 +5,6 @@ import numpy as np
 from hcml_jax.ops import backward_warp
 
 
-def endpoint_errors(flow: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Mean end-point error of each clip in pixels; `[B, T, H, W, 2]` twice to `[B]`."""
-    return np.linalg.norm(flow - truth, axis=-1).mean((1, 2, 3))
-
-
 def flow_over(flow: np.ndarray, stride: int) -> np.ndarray:
     """Flow over `stride` frames, chained from flow over one: what a level that strides in time sees.
 

@@ -113,21 +113,20 @@ class HCML(Recogniser):
         )
 
     def _joint_stage(self) -> Stage:
-        weights = {
-            "reconstruction": self.config.reconstruction_weight,
-            "contrastive": self.config.contrastive_weight,
-        }
+        config = self.config
         sides = {
-            f"{supervision}/level{level}": weights[supervision]
-            for level, supervision in enumerate(self.config.levels)
-            if supervision in weights
+            f"{supervision}/level{level}": config.reconstruction_weight
+            if supervision == "reconstruction"
+            else config.contrastive_weights[level - 1]
+            for level, supervision in enumerate(config.levels)
+            if supervision != "action"
         }
         return Stage(
             name="joint",
-            schedule=self.config.stages["joint"],
+            schedule=config.stages["joint"],
             trainable=everything,
             losses={"classification": 1.0, **sides},
-            batch_norm_group=self.config.joint_batch_norm_group,
+            batch_norm_group=config.joint_batch_norm_group,
             labelled_only=True,
         )
 
@@ -152,10 +151,11 @@ class HCML(Recogniser):
             frames = resize_area(frames, height, width)
         flow = resize_flow(flow, height, width)
         warped, valid = backward_warp(frames[:, 1:], flow)
+        penalty = {"alpha": config.charbonnier_alpha, "epsilon": config.charbonnier_epsilon}
         photometric = photometric_loss(
-            frames[:, :-1], warped, valid, normalise_by_valid=config.normalise_by_valid
+            frames[:, :-1], warped, valid, normalise_by_valid=config.normalise_by_valid, **penalty
         )
-        smoothness = smoothness_loss(flow)
+        smoothness = smoothness_loss(flow, **penalty)
         report = {
             "photometric": photometric,
             "smoothness": smoothness,

@@ -23,13 +23,15 @@ class HCMLConfig:
       progressive: one level at a time, the lower ones frozen (HCML 3.1), or all at once.
       flow_channels: of the flow head's five convolutions.
       photometric_size: side in pixels at which frames are compared (frames shrink by area); 0: as they come.
+      charbonnier_alpha, charbonnier_epsilon: of the penalty of both terms of reconstruction.
       smoothness_weight: zeta.
       normalise_by_valid: divide the photometric term by the valid pixels instead of all.
       prediction_steps: K, how many frames ahead are predicted; at most T - 1 of the level.
       positions: N, spatial positions drawn for each clip; at most those of the level's grid.
       temperature: tau.
       target_gradients: whether gradients also reach the predicted features in the joint stage.
-      reconstruction_weight, contrastive_weight: lambda and gamma of the joint loss (HCML eq. 4).
+      reconstruction_weight: lambda of the joint loss (HCML eq. 4).
+      contrastive_weights: gamma^1 and gamma^2 of it.
       joint_batch_norm_group: clips over which joint training takes batch statistics; 0: the global batch.
       flip: whether clips are mirrored at random (a flip changes labels such as "left").
       dtype: what convolutions compute in, "float32" or "bfloat16".
@@ -41,6 +43,8 @@ class HCMLConfig:
     progressive: bool = True
     flow_channels: tuple[int, ...] = (128, 128, 96, 64, 32)
     photometric_size: int = 0
+    charbonnier_alpha: float = 0.45
+    charbonnier_epsilon: float = 1e-3
     smoothness_weight: float = 0.02
     normalise_by_valid: bool = False
     prediction_steps: int = 3
@@ -48,7 +52,7 @@ class HCMLConfig:
     temperature: float = 0.07
     target_gradients: bool = False
     reconstruction_weight: float = 15.0
-    contrastive_weight: float = 0.25
+    contrastive_weights: tuple[float, float] = (0.25, 0.25)
     joint_batch_norm_group: int = 8
     flip: bool = True
     dtype: str = "float32"

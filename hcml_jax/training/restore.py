@@ -1,7 +1,6 @@
 """Reading the variables of a run back, at the end of any of its stages."""
 
 import pathlib
-from collections.abc import Mapping
 
 import jax
 import numpy as np
@@ -9,7 +8,7 @@ import numpy as np
 from hcml_jax.methods.base import Method, Variables
 from hcml_jax.training.checkpoints import CheckpointError, Checkpoints, Position
 from hcml_jax.training.mesh import make_mesh, replicated
-from hcml_jax.training.rng import step_key
+from hcml_jax.training.step import init_variables
 
 
 def abstract_variables(method: Method, clip_shape: tuple[int, ...]) -> Variables:
@@ -24,8 +23,7 @@ def abstract_variables(method: Method, clip_shape: tuple[int, ...]) -> Variables
 
 def untrained_variables(method: Method, clip_shape: tuple[int, ...], seed: int) -> Variables:
     """The variables with which a run of this seed starts."""
-    clip = np.zeros((1, *clip_shape), np.uint8)
-    return jax.jit(method.init)(step_key(seed, "init", 0), {"clip": clip})
+    return init_variables(method, {"clip": np.zeros((1, *clip_shape), np.uint8)}, seed, make_mesh())
 
 
 def positions(method: Method, workdir: pathlib.Path) -> dict[str, Position]:
@@ -60,5 +58,4 @@ def without(variables: Variables, *modules: str) -> Variables:
     return {
         collection: {name: tree for name, tree in trees.items() if name not in modules}
         for collection, trees in variables.items()
-        if isinstance(trees, Mapping)
     }

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import confusion_matrix as reference_confusion
 
 from hcml_jax.evaluation.compare import main, read_results, table
-from hcml_jax.evaluation.flow import LinearReadout, endpoint_errors, flow_over
+from hcml_jax.evaluation.flow import LinearReadout, flow_over
 from hcml_jax.evaluation.linear import efficacy, linear_probe
 from hcml_jax.evaluation.scores import accuracy, confusion_matrix, family_accuracies
 
@@ -38,13 +38,6 @@ def test_confusion_counts_true_rows_and_predicted_columns():
     labels, predicted = rng.integers(0, 4, 50), rng.integers(0, 4, 50)
     expected = reference_confusion(labels, predicted, labels=range(4))
     np.testing.assert_array_equal(confusion_matrix(predicted, labels, 4), expected)
-
-
-def test_endpoint_error_is_the_mean_distance_of_each_clip():
-    flow = np.zeros((2, 1, 2, 2, 2))
-    truth = flow.copy()
-    truth[1, 0, 0, 0] = [3, 4]
-    np.testing.assert_allclose(endpoint_errors(flow, truth), [0, 5 / 4])
 
 
 def test_a_read_out_finds_flow_that_is_linear_in_the_features():

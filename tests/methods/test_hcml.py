@@ -145,6 +145,16 @@ def test_nothing_above_the_level_is_computed(method, variables, level):
     assert seen == set(range(2, 2 + level))
 
 
+def test_the_weights_of_the_joint_loss_are_fields():
+    method = tiny.hcml(reconstruction_weight=2.0, contrastive_weights=(0.5, 0.125))
+    assert method.stages[3].losses == {
+        "classification": 1.0,
+        "reconstruction/level0": 2.0,
+        "contrastive/level1": 0.5,
+        "contrastive/level2": 0.125,
+    }
+
+
 def test_the_joint_loss_weighs_its_terms_as_equation_4(method, variables):
     stage = method.stages[3]
     assert dict(stage.losses) == {
@@ -193,6 +203,23 @@ def test_targets_pass_gradients_only_where_asked(method, variables):
     flowing = gradient_of_contrast(tiny.hcml(target_gradients=True), variables)
     name = "backbone/level0/join/conv/kernel"
     assert not np.allclose(leaves(stopped)[name], leaves(flowing)[name])
+
+
+def test_reconstruction_compares_the_frames_that_the_level_keeps():
+    """Level 1 strides by two; of seven frames it keeps 0, 2, 4 and 6. A quadratic penalty has a closed form."""
+    method = tiny.hcml(
+        levels=("reconstruction",) * 2, charbonnier_alpha=1.0, charbonnier_epsilon=0.0, joint=False
+    )
+    batch = tiny.batch(frames=7)
+    variables = method.init(jax.random.key(0), batch)
+    flow_head = variables["params"]["heads"]["level1"]["flow"]
+    flow_head["kernel"] = jnp.zeros_like(flow_head["kernel"])  # no flow: the warp does nothing
+    _, outputs = method.loss(variables, batch, jax.random.key(0), method.stages[1])
+    clip = batch["clip"][:, ::2].astype(np.float64) / 255
+    expected = np.square(clip[:, 1:] - clip[:, :-1]).mean()
+    metrics = outputs.metrics
+    np.testing.assert_allclose(metrics["reconstruction/level1/photometric"], expected, rtol=1e-5)
+    assert metrics["reconstruction/level1/smoothness"] == 0
 
 
 def test_loss_is_the_same_for_uint8_and_float_clips(method, variables):
