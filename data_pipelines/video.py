@@ -18,6 +18,8 @@ import numpy as np
 from data_pipelines.errors import VideoError
 
 _TIMED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
+# Titles that are not UTF-8 do no harm; from version 19 on PyAV knows that by itself.
+_TOLERANT = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 _UNTIMED_CODECS = {"vp8", "libvpx"}  # hides frames in packets of their own
 
 
@@ -113,7 +115,7 @@ def _opened(path: str | Path) -> Iterator[tuple]:
     if Path(path).stat().st_size == 0:
         raise VideoError(f"{path}: the file is empty")
     try:
-        with av.open(str(path), metadata_errors="ignore") as container:
+        with av.open(str(path), **_TOLERANT) as container:
             stream = container.streams.best("video")
             if stream is None:
                 raise VideoError(f"{path}: has no video stream")

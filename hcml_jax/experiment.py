@@ -130,7 +130,7 @@ class Experiment:
         """Traces the loss of every stage, so that what does not fit fails now, not when its stage comes.
 
         Raises:
-          ConfigError: naming the first stage that does not work with these clips and this batch.
+          ConfigError: if one does not work with these clips and this batch.
         """
         clips = self._training.batch_size
         batch = {
@@ -138,14 +138,13 @@ class Experiment:
             "label": jax.ShapeDtypeStruct((clips,), np.int32),
         }
         key = jax.random.key(0)
-        for stage in self._method.stages:
-            try:
-                variables = jax.eval_shape(self._method.init, key, batch)
-                jax.eval_shape(
-                    functools.partial(self._method.loss, stage=stage), variables, batch, key
-                )
-            except (ValueError, TypeError) as error:
-                raise ConfigError(f"config.method, stage {stage.name!r}: {error}") from error
+        try:
+            variables = jax.eval_shape(self._method.init, key, batch)
+            for stage in self._method.stages:
+                loss = functools.partial(self._method.loss, stage=stage)
+                jax.eval_shape(loss, variables, batch, key)
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"config.method does not fit these clips: {error}") from error
 
     def evaluate(self) -> None:
         """Writes `results.json` and `figures/`."""
