@@ -3,7 +3,7 @@
 HCML Table 2, second row. `--config.method.motion_blocks=()` gives the first row, the bare R2D.
 
 Command:  python launch.py --config configs/supervised_sprites.py --workdir runs/supervised
-Cost:     2 minutes on 2 cores
+Cost:     3 minutes on 2 cores
 Result:   top-1 35.5 (seed 0)
 """
 

@@ -171,9 +171,7 @@ def test_a_batch_that_does_not_divide_over_the_devices_is_refused(
     assert not (tmp_path / "run" / "run.json").exists()
 
 
-def test_any_field_can_be_set_on_the_command_line_and_a_table_in_the_folder_is_used(
-    tmp_path, sprites
-):
+def test_any_field_can_be_set_on_the_command_line(tmp_path):
     """Also those that no config file spells out."""
     flags = [
         "--config.data.root=/nowhere",
@@ -192,7 +190,7 @@ def test_any_field_can_be_set_on_the_command_line_and_a_table_in_the_folder_is_u
     assert "stages must be ('levels',)" in result.stderr  # what follows from the last flag
 
 
-def test_a_folder_with_a_table_trains_the_recogniser_too(sprites):
+def test_a_table_in_the_folder_gives_its_classes(sprites):
     data = DataConfig(root=str(sprites), frames=8, stride=1, short_side=(32, 32), crop=32)
     assert len(open_data(data).classes) == 4
 
