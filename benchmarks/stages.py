@@ -44,7 +44,7 @@ def compile_stages(config: dict, classes: int):
     compiled = {}
     for stage in method.stages:
         optimizer = make_optimizer(stage.schedule, 1000, size)
-        state = init_state(init_variables(method, batch, 0, mesh), stage, optimizer, mesh)
+        state = init_state(init_variables(method, shape[1:], 0, mesh), stage, optimizer, mesh)
         step = make_train_step(method, stage, optimizer, 0, mesh)
         compiled[stage.name] = (step.lower(state, batch).compile(), state, batch)
     return compiled

@@ -112,6 +112,11 @@ class Data:
         self._skipped = skipped
 
     @property
+    def clip_shape(self) -> tuple[int, int, int, int]:
+        """(T, H, W, 3) of every clip."""
+        return self.config.frames, self.config.crop, self.config.crop, 3
+
+    @property
     def skipped(self) -> dict[int, str]:
         """Clips left out so far: row of the table, from 0 -> reason."""
         return self._skipped.entries

@@ -90,15 +90,16 @@ class Experiment:
         self._evaluation = build(EvaluationConfig, config["evaluation"], "config.evaluation")
         data = build(DataConfig, config["data"], "config.data")
         methods.build_method(config["method"], num_classes=2)  # a typo should not wait for the data
-        self._clip_shape = (data.frames, data.crop, data.crop, 3)
         check_batch(self._training.batch_size, make_mesh())
         workdirs.check(workdir, config=config)
         self._data = data_pipelines.open_data(data, workdir)
         self._check_data()
         classes = self._data.classes
         self._method = methods.build_method(config["method"], len(classes))
-        self._check_stages()
-        workdirs.claim(workdir, config=config, classes=classes, clip_shape=self._clip_shape)
+        described = {"config": config, "classes": classes, "clip_shape": self._data.clip_shape}
+        if not workdirs.claimed(workdir):
+            self._check_stages()
+        workdirs.claim(workdir, **described)
 
     def run(self, mode: str) -> None:
         """Trains, unless `mode` is "evaluate", and evaluates."""
@@ -134,7 +135,7 @@ class Experiment:
         """
         clips = self._training.batch_size
         batch = {
-            "clip": jax.ShapeDtypeStruct((clips, *self._clip_shape), np.uint8),
+            "clip": jax.ShapeDtypeStruct((clips, *self._data.clip_shape), np.uint8),
             "label": jax.ShapeDtypeStruct((clips,), np.int32),
         }
         key = jax.random.key(0)
@@ -149,17 +150,13 @@ class Experiment:
     def evaluate(self) -> None:
         """Writes `results.json` and `figures/`."""
         from hcml_jax.evaluation.evaluate import Evaluator
-        from hcml_jax.training.restore import (
-            abstract_variables,
-            positions,
-            recognising_stages,
-            restore,
-            untrained_variables,
-        )
+        from hcml_jax.training.restore import positions, recognising_stages, restore
+        from hcml_jax.training.step import abstract_variables, init_variables
         from hcml_jax.visualization.report import Report
 
         print("evaluating", file=sys.stderr, flush=True)
-        abstract = abstract_variables(self._method, self._clip_shape)
+        clip_shape, mesh = self._data.clip_shape, make_mesh()
+        abstract = abstract_variables(self._method, clip_shape, mesh)
         at = positions(self._method, self._workdir)
         representation, last = (
             restore(self._workdir, at[name], abstract) for name in ("representation", "last")
@@ -168,7 +165,7 @@ class Experiment:
         batch_size = self._evaluation.batch_size or self._training.batch_size
         evaluator = Evaluator(self._method, self._data, self._evaluation, batch_size)
         evaluation = evaluator.evaluate(
-            untrained=untrained_variables(self._method, self._clip_shape, self._seed),
+            untrained=init_variables(self._method, clip_shape, self._seed, mesh),
             representation=representation,
             last=last,
             recognises=recognises,

@@ -13,11 +13,13 @@ from hcml_jax.config import UserError
 from hcml_jax.methods.base import Method, Stage
 from hcml_jax.training.checkpoints import CheckpointError, Checkpoints, Position
 from hcml_jax.training.config import TrainingConfig
-from hcml_jax.training.mesh import make_mesh, replicated, shard_batch
+from hcml_jax.training.mesh import make_mesh, shard_batch
 from hcml_jax.training.metrics import MetricsWriter, Progress, average
 from hcml_jax.training.optimizer import make_optimizer
 from hcml_jax.training.step import (
     TrainState,
+    abstract_state,
+    abstract_variables,
     init_state,
     init_variables,
     make_train_step,
@@ -31,6 +33,8 @@ class TrainingError(UserError, RuntimeError):
 
 class Data(Protocol):
     """What training reads of `data_pipelines.open_data(...)`; see docs/architecture.md."""
+
+    clip_shape: tuple[int, ...]
 
     def num_clips(self, split: str, labelled_only: bool = False) -> int: ...
     def spread(self, split: str, count: int) -> Sequence[int]: ...
@@ -70,17 +74,18 @@ class _Run:
 
     def train(self, latest: Position | None) -> None:
         stages = self.method.stages
-        variables = self._fresh_variables(stages[0])
         step = 0
         if latest:
             step = latest.step
             stages = stages[self._number(latest.stage) :]
-            state = self._restore(latest, variables, stages[0])
+            state = self._restore(latest, stages[0])
             print(f"resuming at step {step} ({latest.stage}, step {latest.stage_step})", flush=True)
             if not latest.complete:
                 state = self._train_stage(stages[0], state, step - latest.stage_step)
                 step += int(state.step) - latest.stage_step
             variables, stages = state.variables, stages[1:]
+        else:
+            variables = init_variables(self.method, self.data.clip_shape, self.seed, self.mesh)
         for stage in stages:
             state = init_state(variables, stage, self._optimizer(stage), self.mesh)
             state = self._train_stage(stage, state, step)
@@ -213,16 +218,10 @@ class _Run:
     def _optimizer(self, stage: Stage):
         return make_optimizer(stage.schedule, self._num_clips(stage), self.config.batch_size)
 
-    def _fresh_variables(self, stage: Stage):
-        batch = shard_batch(next(iter(self._batches(stage, 0, 1))), self.mesh)
-        return init_variables(self.method, batch, self.seed, self.mesh)
-
-    def _restore(self, latest: Position, variables, stage: Stage) -> TrainState:
-        state = init_state(variables, stage, self._optimizer(stage), self.mesh)
-        abstract = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated(self.mesh)), state
-        )
-        return self.checkpoints.restore(latest, abstract)
+    def _restore(self, latest: Position, stage: Stage) -> TrainState:
+        variables = abstract_variables(self.method, self.data.clip_shape, self.mesh)
+        state = abstract_state(variables, stage, self._optimizer(stage), self.mesh)
+        return self.checkpoints.restore(latest, state)
 
 
 def _record(stage: Stage, step: int, stage_step: int, split: str) -> dict[str, Any]:

@@ -2,28 +2,8 @@
 
 import pathlib
 
-import jax
-import numpy as np
-
 from hcml_jax.methods.base import Method, Variables
 from hcml_jax.training.checkpoints import CheckpointError, Checkpoints, Position
-from hcml_jax.training.mesh import make_mesh, replicated
-from hcml_jax.training.step import init_variables
-
-
-def abstract_variables(method: Method, clip_shape: tuple[int, ...]) -> Variables:
-    """Shapes, dtypes and shardings of a method's variables for clips `[T, H, W, 3]`; nothing is computed."""
-    mesh = make_mesh()
-    batch = {"clip": jax.ShapeDtypeStruct((1, *clip_shape), np.uint8)}
-    shapes = jax.eval_shape(method.init, jax.random.key(0), batch)
-    return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated(mesh)), shapes
-    )
-
-
-def untrained_variables(method: Method, clip_shape: tuple[int, ...], seed: int) -> Variables:
-    """The variables with which a run of this seed starts."""
-    return init_variables(method, {"clip": np.zeros((1, *clip_shape), np.uint8)}, seed, make_mesh())
 
 
 def positions(method: Method, workdir: pathlib.Path) -> dict[str, Position]:

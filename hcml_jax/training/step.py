@@ -1,12 +1,14 @@
 """The train state and the pure, jitted step of a stage."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from hcml_jax.methods.base import Batch, Method, Stage, Variables
@@ -30,10 +32,18 @@ class TrainState:
     opt_state: Any
 
 
-def init_variables(method: Method, batch: Batch, seed: int, mesh) -> Variables:
-    """Fresh variables, born on the mesh."""
-    init = jax.jit(method.init, out_shardings=replicated(mesh))
-    return init(step_key(seed, "init", 0), batch)
+def init_variables(method: Method, clip_shape: tuple[int, ...], seed: int, mesh) -> Variables:
+    """The variables with which a run of this seed on clips `[T, H, W, 3]` starts, born on the mesh."""
+    # On CPU, optimising the random numbers of every kernel takes three times as long as making them.
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    init = jax.jit(method.init, out_shardings=replicated(mesh), compiler_options=options)
+    return init(step_key(seed, "init", 0), {"clip": np.zeros((1, *clip_shape), np.uint8)})
+
+
+def abstract_variables(method: Method, clip_shape: tuple[int, ...], mesh) -> Variables:
+    """Shapes, dtypes and shardings of what `init_variables` makes; nothing is computed."""
+    batch = {"clip": jax.ShapeDtypeStruct((1, *clip_shape), np.uint8)}
+    return _on_mesh(jax.eval_shape(method.init, jax.random.key(0), batch), mesh)
 
 
 def init_state(variables: Variables, stage: Stage, optimizer, mesh) -> TrainState:
@@ -45,6 +55,18 @@ def init_state(variables: Variables, stage: Stage, optimizer, mesh) -> TrainStat
     opt_state = jax.jit(start, out_shardings=replicated(mesh))(variables["params"])
     step = jax.device_put(jnp.zeros((), jnp.int32), replicated(mesh))
     return TrainState(step, dict(variables), opt_state)
+
+
+def abstract_state(variables: Variables, stage: Stage, optimizer, mesh) -> TrainState:
+    """The same of what `init_state` makes of variables, which may be abstract."""
+    start = functools.partial(init_state, stage=stage, optimizer=optimizer, mesh=mesh)
+    return _on_mesh(jax.eval_shape(start, variables), mesh)
+
+
+def _on_mesh(tree, mesh):
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated(mesh)), tree
+    )
 
 
 def make_train_step(method: Method, stage: Stage, optimizer, seed: int, mesh) -> Callable:

@@ -23,7 +23,7 @@ def claim(workdir: pathlib.Path, **described: Any) -> None:
       ConfigError: if it holds another run (the fields that differ are named), or cannot be written.
     """
     check(workdir, **described)
-    if not (workdir / "run.json").exists() and (workdir / "checkpoints").exists():
+    if not claimed(workdir) and (workdir / "checkpoints").exists():
         raise ConfigError(
             f"--workdir {workdir} holds checkpoints but no run.json that tells of which run: name another folder"
         )
@@ -34,9 +34,14 @@ def claim(workdir: pathlib.Path, **described: Any) -> None:
         raise ConfigError(f"--workdir {workdir} cannot be written: {error}") from error
 
 
+def claimed(workdir: pathlib.Path) -> bool:
+    """Whether `workdir` is a run's folder."""
+    return (workdir / "run.json").exists()
+
+
 def check(workdir: pathlib.Path, **described: Any) -> None:
     """Raises ConfigError if `workdir` holds a run that differs in one of `described`, which is named."""
-    if (workdir / "run.json").exists():
+    if claimed(workdir):
         found = read(workdir)
         wanted = json.loads(json.dumps(described))
         _check_same(workdir, {name: found.get(name) for name in wanted}, wanted)

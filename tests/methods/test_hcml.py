@@ -210,7 +210,7 @@ def test_reconstruction_compares_the_frames_that_the_level_keeps():
     method = tiny.hcml(
         levels=("reconstruction",) * 2, charbonnier_alpha=1.0, charbonnier_epsilon=0.0, joint=False
     )
-    batch = tiny.batch(frames=7)
+    batch = tiny.batch(clip_shape=(7, 16, 16, 3))
     variables = method.init(jax.random.key(0), batch)
     flow_head = variables["params"]["heads"]["level1"]["flow"]
     flow_head["kernel"] = jnp.zeros_like(flow_head["kernel"])  # no flow: the warp does nothing

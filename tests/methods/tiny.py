@@ -11,6 +11,7 @@ BACKBONE = {
     "stem_pool": False,
     "motion": {"reduction": 2, "channel_divisor": 2, "max_displacement": 1, "stride": 1},
 }
+CLIP_SHAPE = (8, 16, 16, 3)
 
 
 def schedule(steps=2, **fields):
@@ -37,10 +38,10 @@ def hcml(num_classes=3, **fields):
     return build_method(hcml_config(**fields), num_classes)
 
 
-def batch(clips=4, seed=0, frames=8, side=16, classes=3):
+def batch(clips=4, seed=0, clip_shape=CLIP_SHAPE, classes=3):
     rng = np.random.default_rng(seed)
     return {
-        "clip": rng.integers(0, 256, (clips, frames, side, side, 3), dtype=np.uint8),
+        "clip": rng.integers(0, 256, (clips, *clip_shape), dtype=np.uint8),
         "label": (np.arange(clips) % classes).astype(np.int32),
         "index": np.arange(clips, dtype=np.int32),
     }

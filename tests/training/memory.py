@@ -18,6 +18,7 @@ class Memory:
     classes = ("a", "b", "c")
     families = types.MappingProxyType({})
     splits = ("train", "test")
+    clip_shape = tiny.CLIP_SHAPE
 
     def __init__(self, stop_after: int | None = None):
         """Raises KeyboardInterrupt after so many training batches, as a killed process would."""
