@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+_IMPORTING = threading.Lock()
+
 
 class Example(NamedTuple):
     """One clip before it is cropped.
@@ -57,7 +59,7 @@ def batches(
     Raises:
       whatever `read` raises.
     """
-    tf = _tensorflow()
+    tf = import_tensorflow()
     read = _Reader(read)
 
     def example(number):
@@ -124,9 +126,17 @@ class _Reader:
             time.sleep(settle)
 
 
+def import_tensorflow():
+    """Tensorflow, quiet, on the CPU, with few threads: JAX needs the rest.
+
+    Its import takes seconds; a first call from a thread of its own hides them.
+    """
+    with _IMPORTING:
+        return _import_tensorflow()
+
+
 @lru_cache(maxsize=1)
-def _tensorflow():
-    """Imports tensorflow, quiet, on the CPU, with few threads: JAX needs the rest."""
+def _import_tensorflow():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     with warnings.catch_warnings():

@@ -4,6 +4,7 @@ import functools
 import json
 import pathlib
 import sys
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -84,6 +85,7 @@ class Experiment:
 
     def __init__(self, config: dict[str, Any], workdir: pathlib.Path):
         import data_pipelines
+        from data_pipelines.loader import import_tensorflow
 
         self._workdir, self._seed = workdir, config["seed"]
         self._training = build(TrainingConfig, config["training"], "config.training")
@@ -94,6 +96,7 @@ class Experiment:
         workdirs.check(workdir, config=config)
         self._data = data_pipelines.open_data(data, workdir)
         self._check_data()
+        threading.Thread(target=import_tensorflow).start()  # takes seconds
         classes = self._data.classes
         self._method = methods.build_method(config["method"], len(classes))
         described = {"config": config, "classes": classes, "clip_shape": self._data.clip_shape}
@@ -154,7 +157,6 @@ class Experiment:
         from hcml_jax.training.step import abstract_variables, init_variables
         from hcml_jax.visualization.report import Report
 
-        print("evaluating", file=sys.stderr, flush=True)
         clip_shape, mesh = self._data.clip_shape, make_mesh()
         abstract = abstract_variables(self._method, clip_shape, mesh)
         at = positions(self._method, self._workdir)
@@ -172,6 +174,7 @@ class Experiment:
         )
         results = evaluation.results | {"checkpoint": {name: p.step for name, p in at.items()}}
         replace_text(self._workdir / "results.json", json.dumps(results, indent=1) + "\n")
+        print("[evaluate] pictures", file=sys.stderr, flush=True)
         figures = self._workdir / "figures"
         Report(
             evaluation, self._method, representation, self._data, self._evaluation, figures

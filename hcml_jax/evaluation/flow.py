@@ -1,11 +1,18 @@
 """How much optical flow a level holds: the error of its own head, and of a linear read-out of its features."""
 
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from hcml_jax.ops import backward_warp
+from hcml_jax.methods.base import Method, Variables
+from hcml_jax.ops import backward_warp, end_point_error, resize_flow
 
 
-def flow_over(flow: np.ndarray, stride: int) -> np.ndarray:
+def flow_over(flow, stride: int) -> jax.Array:
     """Flow over `stride` frames, chained from flow over one: what a level that strides in time sees.
 
     Args:
@@ -15,10 +22,11 @@ def flow_over(flow: np.ndarray, stride: int) -> np.ndarray:
     Returns:
       `[B, (T - 1) // stride, H, W, 2]`, from frames 0, stride, ... to frames stride, 2 stride, ...
     """
+    flow = jnp.asarray(flow)
     pairs = flow.shape[1] // stride
     total = flow[:, ::stride][:, :pairs]
     for step in range(1, stride):
-        total = total + np.asarray(backward_warp(flow[:, step::stride][:, :pairs], total)[0])
+        total = total + backward_warp(flow[:, step::stride][:, :pairs], total)[0]
     return total
 
 
@@ -31,24 +39,105 @@ class LinearReadout:
     def __init__(self, ridge: float = 1e-3):
         self._ridge = ridge
         self._gram = self._cross = 0.0
-        self._weights = None
 
     def add(self, motion: np.ndarray, flow: np.ndarray) -> None:
         """Adds clips to learn from: motion `[B, T, H, W, C]`, flow on the same grid `[B, T, H, W, 2]`."""
-        x, y = _with_bias(motion), flow.reshape(-1, 2)
+        x = motion.reshape(-1, motion.shape[-1]).astype(np.float64)
+        x = np.concatenate([x, np.ones((len(x), 1))], axis=1)
         self._gram = self._gram + x.T @ x
-        self._cross = self._cross + x.T @ y
-        self._weights = None
+        self._cross = self._cross + x.T @ flow.reshape(-1, 2)
 
-    def __call__(self, motion: np.ndarray) -> np.ndarray:
-        """Flow `[B, T, H, W, 2]` of motion features `[B, T, H, W, C]`."""
-        if self._weights is None:
-            size = len(self._gram)
-            ridge = self._ridge * np.trace(self._gram) / size * np.eye(size)
-            self._weights = np.linalg.solve(self._gram + ridge, self._cross)
-        return (_with_bias(motion) @ self._weights).reshape(*motion.shape[:-1], 2)
+    @property
+    def weights(self) -> np.ndarray:
+        """float32 `[C + 1, 2]`; the last row is the bias."""
+        size = len(self._gram)
+        ridge = self._ridge * np.trace(self._gram) / size * np.eye(size)
+        return np.linalg.solve(self._gram + ridge, self._cross).astype(np.float32)
 
 
-def _with_bias(motion: np.ndarray) -> np.ndarray:
-    flat = motion.reshape(-1, motion.shape[-1]).astype(np.float64)
-    return np.concatenate([flat, np.ones((len(flat), 1))], axis=1)
+def read_out(weights, motion) -> jax.Array:
+    """Flow `[B, T, H, W, 2]` of motion features `[B, T, H, W, C]` by the weights of a `LinearReadout`."""
+    return motion.astype(jnp.float32) @ weights[:-1] + weights[-1]
+
+
+def fit_readouts(
+    method: Method, variables: Variables, batches: Iterable[Mapping[str, Any]]
+) -> dict[str, np.ndarray]:
+    """Level name -> weights of its linear read-out, learnt from batches with `flow`."""
+
+    @jax.jit
+    def examples(variables, clips, flow):
+        """Level name -> features and the flow at their place."""
+        pairs = {}
+        for level, motion in _paired_motion(method, variables, clips).items():
+            over = flow_over(flow, method.frame_strides[level])
+            pairs[level] = motion, resize_flow(over, *motion.shape[2:4])
+        return pairs
+
+    readouts: dict[str, LinearReadout] = {}
+    for batch in batches:
+        found = jax.device_get(examples(variables, batch["clip"], batch["flow"]))
+        for level, (motion, flow) in found.items():
+            readout = readouts.setdefault(level, LinearReadout())
+            readout.add(motion[batch["valid"]], flow[batch["valid"]])
+    return {level: readout.weights for level, readout in readouts.items()}
+
+
+def make_flow_reader(method: Method) -> Callable:
+    """A jitted function (variables, readouts, clips) -> (flow of heads, flow of linear read-outs).
+
+    Both are level name -> `[B, T^l - 1, H, W, 2]` in pixels of the clips, over as many frames as the level strides.
+    """
+
+    @jax.jit
+    def read(variables: Variables, readouts: Mapping[str, Any], clips: jax.Array):
+        heads = method.flow(variables, clips) if hasattr(method, "flow") else {}
+        motion = _paired_motion(method, variables, clips) if readouts else {}
+        read = {
+            level: resize_flow(read_out(weights, motion[level]), *clips.shape[2:4])
+            for level, weights in readouts.items()
+        }
+        return heads, read
+
+    return read
+
+
+def flow_results(
+    method: Method,
+    variables: Variables,
+    readouts: Mapping[str, Any],
+    batches: Iterable[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """End-point errors in pixels, means over clips with `flow`.
+
+    A level's flow leads over as many frames as the level strides, and so does its zero flow.
+
+    Returns:
+      "epe_zero" (over one frame), "epe" (of the lowest level with a head), and by level "epe_zero_by_level",
+      "epe_by_level" (of the heads) and "readout_epe".
+    """
+    read = make_flow_reader(method)
+
+    @jax.jit
+    def errors(variables, readouts, clips, flow):
+        heads, readout = read(variables, readouts, clips)
+        truth = {level: flow_over(flow, s) for level, s in method.frame_strides.items()}
+        zero = {level: jnp.zeros_like(target) for level, target in truth.items()}
+        kinds = {"epe_zero_by_level": zero, "epe_by_level": heads, "readout_epe": readout}
+        return {"epe_zero": end_point_error(jnp.zeros_like(flow), flow).mean(1)} | {
+            kind: {level: end_point_error(f, truth[level]).mean(1) for level, f in flows.items()}
+            for kind, flows in kinds.items()
+        }
+
+    found = []
+    for batch in batches:
+        by_clip = jax.device_get(errors(variables, readouts, batch["clip"], batch["flow"]))
+        found.append(jax.tree.map(operator.itemgetter(batch["valid"]), by_clip))
+    results = jax.tree.map(lambda *e: float(np.concatenate(e).mean()), *found)
+    heads = results["epe_by_level"]
+    return results | ({"epe": heads[min(heads)]} if heads else {})
+
+
+def _paired_motion(method: Method, variables: Variables, clips) -> dict[str, jax.Array]:
+    """Motion features but those of the last frame, which is paired with itself: it sees no motion."""
+    return {level: maps[:, :-1] for level, maps in method.motion(variables, clips).items()}

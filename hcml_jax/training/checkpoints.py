@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -65,13 +66,12 @@ class Checkpoints:
         """Where the last checkpoint was taken, once it is written; None if there is none."""
         with self._writing():
             self._checkpointer.wait()
-        positions = self._positions()
-        return positions[-1] if positions else None
+        return next(self._newest_first(), None)
 
-    def stage_end(self, stage: str) -> Position | None:
-        """Where the given stage ended; None if it has not."""
-        ends = [p for p in self._positions() if p.stage == stage and p.complete]
-        return ends[-1] if ends else None
+    @property
+    def positions(self) -> list[Position]:
+        """Where the checkpoints were taken, in order."""
+        return list(self._newest_first())[::-1]
 
     def save(self, position: Position, state: Any, loss: float) -> None:
         """Saves in the background; `loss` decides which checkpoint of a stage is its best.
@@ -86,7 +86,7 @@ class Checkpoints:
                 jax.tree.map(jnp.copy, state),
                 metrics={"loss": loss, "stage": position.stage, "complete": position.complete},
                 custom_metadata=dataclasses.asdict(position),
-                overwrite=True,  # of remains that `_positions` passes over
+                overwrite=True,  # of remains that `_newest_first` passes over
             )
 
     @contextlib.contextmanager
@@ -133,13 +133,11 @@ class Checkpoints:
         except Exception as error:  # Orbax raises whatever the libraries below it raise
             raise CheckpointError(f"checkpoint {path} cannot be read: {error}") from error
 
-    def _positions(self) -> list[Position]:
-        """Of all checkpoints, in order, but those whose deletion was cut short."""
-        found = []
-        for info in self._checkpointer.checkpoints:
+    def _newest_first(self) -> Iterator[Position]:
+        """Of all checkpoints but those whose deletion was cut short."""
+        for info in reversed(self._checkpointer.checkpoints):
             with contextlib.suppress(TypeError, ValueError, OSError):
-                found.append(Position(**self._checkpointer.metadata(info.step).custom_metadata))
-        return found
+                yield Position(**self._checkpointer.metadata(info.step).custom_metadata)
 
 
 class _KeepBestAndEnds:

@@ -14,12 +14,12 @@ def positions(method: Method, workdir: pathlib.Path) -> dict[str, Position]:
       CheckpointError: if the run has no checkpoint yet.
     """
     with Checkpoints(workdir / "checkpoints") as checkpoints:
-        last = checkpoints.latest
-        if last is None:
-            raise CheckpointError(f"{workdir} has no checkpoint yet: train it first")
-        teaching = [s.name for s in method.stages if s.name not in recognising_stages(method)]
-        ends = [checkpoints.stage_end(name) for name in teaching]
-    return {"representation": next((end for end in reversed(ends) if end), last), "last": last}
+        found = checkpoints.positions
+    if not found:
+        raise CheckpointError(f"{workdir} has no checkpoint yet: train it first")
+    recognising = recognising_stages(method)
+    ends = [p for p in found if p.complete and p.stage not in recognising]
+    return {"representation": (ends or found)[-1], "last": found[-1]}
 
 
 def restore(workdir: pathlib.Path, position: Position, abstract: Variables) -> Variables:

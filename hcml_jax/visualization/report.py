@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from hcml_jax.evaluation.config import EvaluationConfig
-from hcml_jax.evaluation.evaluate import Evaluation, read_flow
+from hcml_jax.evaluation.evaluate import Evaluation
+from hcml_jax.evaluation.flow import make_flow_reader
 from hcml_jax.evaluation.neighbours import nearest
 from hcml_jax.evaluation.scores import confusion_matrix
 from hcml_jax.methods.base import Method, Variables
@@ -49,11 +50,8 @@ class Report:
         split = self.config.split if self.config.split in self.data.splits else "train"
         batch = self._batch(split, self.data.spread(split, self.config.figure_clips))
         clips, truth = batch["clip"], batch.get("flow")
-        heads = self.method.flow(self.variables, clips) if hasattr(self.method, "flow") else {}
-        read = {}
-        if self.evaluation.readouts:
-            maps = self.method.motion(self.variables, clips)
-            read = read_flow(self.evaluation.readouts, maps, truth.shape)
+        read_flow = make_flow_reader(self.method)
+        heads, read = read_flow(self.variables, self.evaluation.readouts, clips)
         first = {
             f"{level}, {kind}": np.asarray(flow)[:, :1] / self.method.frame_strides[level]
             for kind, flows in (("its head", heads), ("read out", read))

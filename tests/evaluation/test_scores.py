@@ -2,12 +2,13 @@
 
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix as reference_confusion
 
 from hcml_jax.evaluation.compare import main, read_results, table
-from hcml_jax.evaluation.flow import LinearReadout, flow_over
+from hcml_jax.evaluation.flow import LinearReadout, flow_over, read_out
 from hcml_jax.evaluation.linear import efficacy, linear_probe
 from hcml_jax.evaluation.scores import accuracy, confusion_matrix, family_accuracies
 
@@ -47,7 +48,8 @@ def test_a_read_out_finds_flow_that_is_linear_in_the_features():
     readout = LinearReadout(ridge=1e-9)
     for clip in range(2):
         readout.add(motion[clip : clip + 1], flow[clip : clip + 1])
-    np.testing.assert_allclose(readout(motion), flow, atol=1e-5)
+    found = read_out(readout.weights, jnp.asarray(motion, jnp.float32))
+    np.testing.assert_allclose(found, flow, atol=1e-5)
 
 
 @pytest.mark.parametrize(
