@@ -1,14 +1,12 @@
-"""Probes, efficacy, families, confusion, flow errors and read-outs, the table of runs."""
+"""Probes, efficacy, families, confusion, the table of runs."""
 
 import json
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix as reference_confusion
 
 from hcml_jax.evaluation.compare import main, read_results, table
-from hcml_jax.evaluation.flow import LinearReadout, flow_over, read_out
 from hcml_jax.evaluation.linear import efficacy, linear_probe
 from hcml_jax.evaluation.scores import accuracy, confusion_matrix, family_accuracies
 
@@ -39,48 +37,6 @@ def test_confusion_counts_true_rows_and_predicted_columns():
     labels, predicted = rng.integers(0, 4, 50), rng.integers(0, 4, 50)
     expected = reference_confusion(labels, predicted, labels=range(4))
     np.testing.assert_array_equal(confusion_matrix(predicted, labels, 4), expected)
-
-
-def test_a_read_out_finds_flow_that_is_linear_in_the_features():
-    rng = np.random.default_rng(0)
-    motion = rng.normal(size=(2, 3, 4, 4, 5))
-    flow = motion @ rng.normal(size=(5, 2)) + np.array([0.5, -1])
-    readout = LinearReadout(ridge=1e-9)
-    for clip in range(2):
-        readout.add(motion[clip : clip + 1], flow[clip : clip + 1])
-    found = read_out(readout.weights, jnp.asarray(motion, jnp.float32))
-    np.testing.assert_allclose(found, flow, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("frames", "stride", "pairs"), [(8, 1, 7), (8, 2, 3), (7, 2, 3), (10, 4, 2)]
-)
-def test_flow_over_several_frames_is_chained(frames, stride, pairs):
-    """A zoom about the centre: over s frames, its factor to the power of s."""
-    side, factor = 17, 1.1
-    y, x = np.mgrid[:side, :side] - side // 2
-    place = np.stack([x, y], -1).astype(np.float32)
-    step = (factor - 1) * place + np.array([0.25, 0])
-    flow = np.broadcast_to(step, (1, frames - 1, side, side, 2))
-    found = flow_over(flow, stride)
-    moved = place
-    for _ in range(stride):
-        moved = moved + (factor - 1) * moved + np.array([0.25, 0])
-    assert found.shape == (1, pairs, side, side, 2)
-    inner = slice(4, -4)  # what leaves the frame takes the flow of its border
-    np.testing.assert_allclose(
-        found[0, -1, inner, inner], (moved - place)[inner, inner], rtol=1e-4, atol=1e-4
-    )
-
-
-def test_flow_over_several_frames_begins_at_every_stride_th():
-    flow = (
-        np.arange(7.0, dtype=np.float32).reshape(1, 7, 1, 1, 1)
-        * np.ones((1, 1, 9, 9, 2), np.float32)
-        / 9
-    )
-    centre = flow_over(flow, 2)[0, :, 2, 2, 0]
-    np.testing.assert_allclose(centre * 9, [0 + 1, 2 + 3, 4 + 5], rtol=1e-5)
 
 
 def test_runs_stand_side_by_side(tmp_path, capsys):

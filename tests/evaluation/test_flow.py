@@ -1,0 +1,121 @@
+"""Flow of levels: errors by hand, over as many frames as a level strides, without padding; linear read-outs."""
+
+import types
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hcml_jax.evaluation.flow import (
+    LinearReadout,
+    fit_readouts,
+    flow_over,
+    flow_results,
+    make_flow_reader,
+    read_out,
+)
+
+STRIDES = types.MappingProxyType({"level0": 1, "level1": 2})
+
+
+class Shifted:
+    """A method whose clips are their own flow: its head sees it off by (3, 4), its features hold it at half size."""
+
+    frame_strides = STRIDES
+
+    def flow(self, variables, clips):
+        return {"level0": clips[:, :-1, ..., :2] + variables["shift"]}
+
+    def motion(self, variables, clips):
+        del variables
+        maps = {}
+        for level, stride in self.frame_strides.items():
+            flow = flow_over(clips[:, :-1, ..., :2], stride)
+            small = flow[:, :, ::2, ::2]
+            last = jnp.full_like(small[:, :1], 99.0)  # of the last frame, paired with itself
+            maps[level] = jnp.concatenate([small, last], axis=1)
+        return maps
+
+
+def batches(valid=(True, True, False)):
+    """Flow that is the same all over a frame; what is not valid is far off."""
+    rng = np.random.default_rng(0)
+    for _ in range(2):
+        flow = np.broadcast_to(rng.normal(size=(3, 7, 1, 1, 2)), (3, 7, 4, 4, 2))
+        flow = flow.astype(np.float32)
+        clip = np.zeros((3, 8, 4, 4, 3), np.float32)
+        clip[:, :-1, ..., :2] = flow
+        flow = np.where(np.array(valid)[:, None, None, None, None], flow, 1e3).astype(np.float32)
+        yield {"clip": clip, "flow": flow, "valid": np.array(valid)}
+
+
+def test_a_read_out_finds_flow_that_is_linear_in_the_features():
+    rng = np.random.default_rng(0)
+    motion = rng.normal(size=(2, 3, 4, 4, 5))
+    flow = motion @ rng.normal(size=(5, 2)) + np.array([0.5, -1])
+    readout = LinearReadout(ridge=1e-9)
+    for clip in range(2):
+        readout.add(motion[clip : clip + 1], flow[clip : clip + 1])
+    found = read_out(readout.weights, jnp.asarray(motion, jnp.float32))
+    np.testing.assert_allclose(found, flow, atol=1e-5)
+
+
+def test_errors_are_means_over_valid_clips_and_over_a_levels_own_frames():
+    shift = {"shift": np.array([3, 4], np.float32)}
+    method = Shifted()
+    readouts = fit_readouts(method, shift, batches())
+    results = flow_results(method, shift, readouts, batches())
+    flow = np.concatenate([b["flow"][b["valid"]] for b in batches()])[:, :, 0, 0]
+    over_two = flow[:, 0:6:2] + flow[:, 1:6:2]
+    lengths = [np.linalg.norm(f, axis=-1).mean() for f in (flow, over_two)]
+    assert results["epe_by_level"] == {"level0": pytest.approx(5, rel=1e-5)}
+    assert results["epe"] == results["epe_by_level"]["level0"]
+    assert results["epe_zero"] == pytest.approx(lengths[0], rel=1e-5)
+    assert results["epe_zero_by_level"] == {
+        "level0": pytest.approx(lengths[0], rel=1e-5),
+        "level1": pytest.approx(lengths[1], rel=1e-5),
+    }
+    assert results["readout_epe"].keys() == STRIDES.keys()
+    assert max(results["readout_epe"].values()) < 0.01
+
+
+def test_flow_is_read_in_pixels_of_the_clips():
+    method, shift = Shifted(), {"shift": np.zeros(2, np.float32)}
+    readouts = fit_readouts(method, shift, batches())
+    batch = next(batches())
+    heads, read = make_flow_reader(method)(shift, readouts, batch["clip"])
+    np.testing.assert_allclose(heads["level0"], batch["clip"][:, :-1, ..., :2])
+    np.testing.assert_allclose(read["level0"], heads["level0"], atol=0.02)
+    assert read["level1"].shape == (3, 3, 4, 4, 2)
+    assert make_flow_reader(method)(shift, {}, batch["clip"])[1] == {}
+
+
+@pytest.mark.parametrize(
+    ("frames", "stride", "pairs"), [(8, 1, 7), (8, 2, 3), (7, 2, 3), (10, 4, 2)]
+)
+def test_flow_over_several_frames_is_chained(frames, stride, pairs):
+    """A zoom about the centre: over s frames, its factor to the power of s."""
+    side, factor = 17, 1.1
+    y, x = np.mgrid[:side, :side] - side // 2
+    place = np.stack([x, y], -1).astype(np.float32)
+    step = (factor - 1) * place + np.array([0.25, 0])
+    flow = np.broadcast_to(step, (1, frames - 1, side, side, 2))
+    found = flow_over(flow, stride)
+    moved = place
+    for _ in range(stride):
+        moved = moved + (factor - 1) * moved + np.array([0.25, 0])
+    assert found.shape == (1, pairs, side, side, 2)
+    inner = slice(4, -4)  # what leaves the frame takes the flow of its border
+    np.testing.assert_allclose(
+        found[0, -1, inner, inner], (moved - place)[inner, inner], rtol=1e-4, atol=1e-4
+    )
+
+
+def test_flow_over_several_frames_begins_at_every_stride_th():
+    flow = (
+        np.arange(7.0, dtype=np.float32).reshape(1, 7, 1, 1, 1)
+        * np.ones((1, 1, 9, 9, 2), np.float32)
+        / 9
+    )
+    centre = flow_over(flow, 2)[0, :, 2, 2, 0]
+    np.testing.assert_allclose(centre * 9, [0 + 1, 2 + 3, 4 + 5], rtol=1e-5)
