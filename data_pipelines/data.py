@@ -1,6 +1,7 @@
 """Opens a source of clips and hands out its batches."""
 
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 from data_pipelines.clips import ClipReader, find_fault
 from data_pipelines.config import DataConfig
 from data_pipelines.errors import DataError, VideoError
-from data_pipelines.loader import Example, batches
+from data_pipelines.loader import Example, batches, import_tensorflow
 from data_pipelines.progress import Report, to_stderr
 from data_pipelines.sampling import epoch_order, view_generator
 from data_pipelines.scan import scan_videos
@@ -148,6 +149,10 @@ class Data:
         clip = self.config
         whole = clip.stride == 1 and clip.short_clips == "error"
         return whole and all(row.flow is not None for row in self.rows(split))
+
+    def warm_up(self) -> None:
+        """Begins, in the background, the seconds of preparation for which the first batch would wait."""
+        threading.Thread(target=import_tensorflow).start()
 
     def spread(self, split: str, count: int) -> list[int]:
         """Numbers (`index`) of `count` clips, or of all, spread evenly over a split."""

@@ -127,10 +127,7 @@ class _Reader:
 
 
 def import_tensorflow():
-    """Tensorflow, quiet, on the CPU, with few threads: JAX needs the rest.
-
-    Its import takes seconds; a first call from a thread of its own hides them.
-    """
+    """Tensorflow, quiet, on the CPU, with few threads: JAX needs the rest. Threads may call it at once."""
     with _IMPORTING:
         return _import_tensorflow()
 

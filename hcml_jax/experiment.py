@@ -4,7 +4,6 @@ import functools
 import json
 import pathlib
 import sys
-import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -85,7 +84,6 @@ class Experiment:
 
     def __init__(self, config: dict[str, Any], workdir: pathlib.Path):
         import data_pipelines
-        from data_pipelines.loader import import_tensorflow
 
         self._workdir, self._seed = workdir, config["seed"]
         self._training = build(TrainingConfig, config["training"], "config.training")
@@ -96,7 +94,7 @@ class Experiment:
         workdirs.check(workdir, config=config)
         self._data = data_pipelines.open_data(data, workdir)
         self._check_data()
-        threading.Thread(target=import_tensorflow).start()  # takes seconds
+        self._data.warm_up()
         classes = self._data.classes
         self._method = methods.build_method(config["method"], len(classes))
         described = {"config": config, "classes": classes, "clip_shape": self._data.clip_shape}

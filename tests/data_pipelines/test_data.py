@@ -56,6 +56,7 @@ def test_what_the_data_says_of_itself(folder):
     assert (data.num_clips("train"), data.num_clips("test")) == (5, 2)
     assert data.num_clips("train", labelled_only=True) == 4
     assert not data.has_flow("train")
+    assert data.clip_shape == next(data.train_batches(2, seed=0))["clip"].shape[1:]
     with pytest.raises(DataError, match=r"no clips of split 'tset'.*mean 'test'"):
         data.num_clips("tset")
 
@@ -73,6 +74,12 @@ def test_a_training_batch_is_what_the_contract_says(folder):
     assert [truth[i] for i in batch["index"]] == batch["label"].tolist()
     for clip in batch["clip"]:
         assert np.diff(read_numbers(clip)).tolist() == [2, 2, 2]
+
+
+def test_warming_up_while_the_first_batch_is_read_changes_nothing(folder):
+    data = open_videos(folder)
+    data.warm_up()
+    assert_same(take(data.train_batches(2, seed=0), 2), take(data.train_batches(2, seed=0), 2))
 
 
 def test_every_epoch_shows_each_clip_once_in_another_order(folder):
