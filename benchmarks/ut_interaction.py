@@ -78,7 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
-    parser.add_argument("--scale", type=float, default=0.1, help="of the config's steps")
+    parser.add_argument("--scale", type=float, default=0.25, help="of the config's steps")
     arguments = parser.parse_args()
     clips = read_clips(arguments.data)
     totals: dict[str, float] = {}
