@@ -41,7 +41,7 @@ def parse(argv: list[str]) -> list[str]:
     """Parses flags; a mistyped config field, too, ends in a message without a traceback."""
     try:
         return app.parse_flags_with_usage(argv)
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         sys.exit(f"ConfigError: {error}")
 
 

@@ -1,9 +1,12 @@
 """Opens a source of clips and hands out its batches."""
 
+import hashlib
+import json
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -116,6 +119,24 @@ class Data:
     def clip_shape(self) -> tuple[int, int, int, int]:
         """(T, H, W, 3) of every clip."""
         return self.config.frames, self.config.crop, self.config.crop, 3
+
+    @property
+    def census(self) -> dict[str, Any]:
+        """What tells these clips from others: how many each split has, and a digest of their rows in order."""
+        rows = [
+            (
+                row.index,
+                _inside(self.config.root, row.path),
+                row.label,
+                row.split,
+                row.start,
+                row.end,
+            )
+            for split in self.splits
+            for row in self.rows(split)
+        ]
+        digest = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+        return {split: self.num_clips(split) for split in self.splits} | {"digest": digest}
 
     @property
     def skipped(self) -> dict[int, str]:
@@ -274,6 +295,11 @@ class Data:
         if not self.config.skip_bad:
             raise DataError(f"{error} (skip_bad=True leaves such videos out)") from error
         self._skipped.add(row, str(error))
+
+
+def _inside(root: str, path: Path) -> str:
+    """The path from `root` on, so that a folder may move; all of it if it lies elsewhere."""
+    return str(path.relative_to(root) if path.is_relative_to(root) else path)
 
 
 def _shard_size(batch_size: int, shard_index: int, num_shards: int) -> int:

@@ -60,11 +60,12 @@ def run(config: dict[str, Any], workdir: str, mode: str) -> None:
     if mode != "train":
         workdirs.read(folder)  # a mistyped folder should not become a new one
     if mode == "export":
+        workdirs.check(folder, config=config)
         from hcml_jax.inference import export
 
         print(f"exported to {export(folder)}")
         return
-    Experiment(config, folder).run(mode)
+    Experiment(config, folder, mode).run()
 
 
 def check_fields(config: dict[str, Any]) -> None:
@@ -82,29 +83,35 @@ def check_fields(config: dict[str, Any]) -> None:
 class Experiment:
     """A config's method and data, in a workdir."""
 
-    def __init__(self, config: dict[str, Any], workdir: pathlib.Path):
+    def __init__(self, config: dict[str, Any], workdir: pathlib.Path, mode: str):
         import data_pipelines
 
-        self._workdir, self._seed = workdir, config["seed"]
+        self._workdir, self._seed, self._mode = workdir, config["seed"], mode
         self._training = build(TrainingConfig, config["training"], "config.training")
         self._evaluation = build(EvaluationConfig, config["evaluation"], "config.evaluation")
         data = build(DataConfig, config["data"], "config.data")
         methods.build_method(config["method"], num_classes=2)  # a typo should not wait for the data
-        check_batch(self._training.batch_size, make_mesh())
+        if mode == "train":
+            check_batch(self._training.batch_size, make_mesh())
         workdirs.check(workdir, config=config)
         self._data = data_pipelines.open_data(data, workdir)
         self._check_data()
         self._data.warm_up()
         classes = self._data.classes
         self._method = methods.build_method(config["method"], len(classes))
-        described = {"config": config, "classes": classes, "clip_shape": self._data.clip_shape}
+        described = {
+            "config": config,
+            "classes": classes,
+            "clip_shape": self._data.clip_shape,
+            "clips": self._data.census,
+        }
         if not workdirs.claimed(workdir):
             self._check_stages()
         workdirs.claim(workdir, **described)
 
-    def run(self, mode: str) -> None:
-        """Trains, unless `mode` is "evaluate", and evaluates."""
-        if mode == "train":
+    def run(self) -> None:
+        """Trains, unless the mode is "evaluate", and evaluates."""
+        if self._mode == "train":
             train(self._method, self._data, self._training, self._workdir, self._seed)
         self.evaluate()
 
@@ -123,10 +130,11 @@ class Experiment:
             raise ConfigError(
                 f"config.data: all labels are {classes[0]!r}; name 2 classes, or none"
             )
-        if classes and not data.num_clips(self._evaluation.split, labelled_only=True):
-            raise ConfigError(
-                f"config.evaluation.split: split {self._evaluation.split!r} has no labels"
-            )
+        for field, split in {"data": "train", "evaluation.split": self._evaluation.split}.items():
+            if classes and not data.num_clips(split, labelled_only=True):
+                raise ConfigError(
+                    f"config.{field}: no clip of split {split!r} that can be used has a label"
+                )
 
     def _check_stages(self) -> None:
         """Traces the loss of every stage, so that what does not fit fails now, not when its stage comes.

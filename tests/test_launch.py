@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -109,7 +110,7 @@ def test_the_notebook_runs(finished, sprites, monkeypatch):
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
 
 
-def wrong(tmp_path, sprites, **fields):
+def wrong(tmp_path, sprites, *, workdir=None, mode="train", **fields):
     """The tiny config with some dotted fields set, run in this process."""
     config = tiny_config.get_config().to_dict()
     config["data"]["root"] = str(sprites)
@@ -119,7 +120,7 @@ def wrong(tmp_path, sprites, **fields):
         for parent in parents:
             inner = inner[parent]
         inner[last] = value
-    run(config, str(tmp_path / "run"), "train")
+    run(config, str(workdir or tmp_path / "run"), mode)
 
 
 @pytest.mark.parametrize(
@@ -202,6 +203,45 @@ def test_a_workdir_of_another_config_is_refused_and_left_alone(finished, sprites
     assert "config.method.smoothness_weight: 0.02 there, 0.5 now" in result.stderr
     assert "Traceback" not in result.stderr
     assert before == {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()}
+
+
+def test_clips_that_have_changed_are_another_run(finished, sprites, tmp_path):
+    folder = shutil.copytree(sprites, tmp_path / "sprites")
+    fields = {"data__root": str(folder)}
+    before = (finished / "results.json").read_text()
+    wrong(
+        finished.parent, sprites, workdir=finished, mode="evaluate", **fields
+    )  # a folder may move
+    assert (finished / "results.json").read_text() == before
+    lines = (folder / "table.csv").read_text().splitlines()
+    (folder / "table.csv").write_text("\n".join(lines[:-1]) + "\n")
+    with pytest.raises(UserError, match=r"(?s)clips.digest: .*clips.test: 8 there, 7 now"):
+        wrong(finished.parent, sprites, workdir=finished, mode="train", **fields)
+
+
+def test_an_export_with_another_config_is_refused(finished, sprites):
+    with pytest.raises(UserError, match="config.method.temperature: 0.07 there, 0.5 now"):
+        wrong(None, sprites, workdir=finished, mode="export", method__temperature=0.5)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--config=configs/hcml_flder.py", "--config.data.root=/data"],
+        ["--config=configs/hcml_folder.py", "--config.data.sprites.size=32"],
+    ],
+)
+def test_a_mistyped_command_ends_in_one_message(tmp_path, flags):
+    result = subprocess.run(
+        [sys.executable, "launch.py", f"--workdir={tmp_path / 'run'}", *flags],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode not in (0, None)
+    assert "Traceback" not in result.stderr
+    assert "hcml_flder.py" in result.stderr or "sprites" in result.stderr
 
 
 def test_a_mistyped_field_on_the_command_line_is_refused(tmp_path, sprites):

@@ -8,8 +8,15 @@ from typing import Any
 from hcml_jax.config import ConfigError
 from hcml_jax.training.metrics import replace_text
 
-# What may change between two commands on one workdir without making it another run.
-FREE = ("evaluation",)
+# What may change between two commands on one workdir without making it another run: no bit of training depends on it.
+FREE = (
+    "config.evaluation",
+    "config.data.root",  # and `table`: the run knows its clips by their census
+    "config.data.table",
+    "config.data.workers",
+    "config.data.cache_mb",
+    "config.training.keep",
+)
 
 
 def claim(workdir: pathlib.Path, **described: Any) -> None:
@@ -17,7 +24,7 @@ def claim(workdir: pathlib.Path, **described: Any) -> None:
 
     Args:
       workdir: the folder.
-      **described: what makes it this run and no other: `config`, `classes`, `clip_shape`; plain values.
+      **described: what makes it this run and no other: `config`, `classes`, `clip_shape`, `clips`; plain values.
 
     Raises:
       ConfigError: if it holds another run (the fields that differ are named), or cannot be written.
@@ -67,17 +74,18 @@ def _check_same(workdir: pathlib.Path, found: Mapping, wanted: Mapping) -> None:
     differences = [
         f"{name}: {found.get(name)!r} there, {wanted.get(name)!r} now"
         for name in sorted(found.keys() | wanted.keys())
-        if found.get(name) != wanted.get(name) and not name.startswith(_FREE_PREFIXES)
+        if found.get(name) != wanted.get(name) and not _is_free(name)
     ]
     if differences:
         shown = "\n  ".join(differences[:8])
         raise ConfigError(
-            f"--workdir {workdir} holds a run with another config; name another folder, or use the "
-            f"same config:\n  {shown}"
+            f"--workdir {workdir} holds a run with another config or other clips; name another folder, or use "
+            f"the same:\n  {shown}"
         )
 
 
-_FREE_PREFIXES = tuple(f"config.{name}." for name in FREE)
+def _is_free(name: str) -> bool:
+    return any(name == free or name.startswith(f"{free}.") for free in FREE)
 
 
 def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
