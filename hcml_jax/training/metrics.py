@@ -1,5 +1,6 @@
 """What a run tells: `metrics.jsonl`, TensorBoard events and a progress line."""
 
+import contextlib
 import json
 import pathlib
 import sys
@@ -28,7 +29,9 @@ class MetricsWriter:
         if self._writes:
             lines = "".join(json.dumps(record) + "\n" for record in self.records)
             replace_text(self._path, lines)
-            self._events = SummaryWriter(str(workdir / "events"), purge_step=first_step + 1)
+            # An endless queue: a full one would block for ever once the thread that empties it has failed.
+            events = workdir / "events"
+            self._events = SummaryWriter(str(events), max_queue=0, purge_step=first_step + 1)
 
     def write(self, record: Record) -> None:
         """Writes one record: "step", "stage", "stage_step", "split" and scalars."""
@@ -38,18 +41,21 @@ class MetricsWriter:
         try:
             with self._path.open("a") as file:
                 file.write(json.dumps(record) + "\n")
+            for name, value in record.items():
+                if isinstance(value, float):
+                    tag = f"{record['stage']}/{record['split']}/{name}"
+                    self._events.add_scalar(tag, value, record["step"])
+            self._events.flush()
         except OSError as error:  # a full disk names no file
-            raise UserError(f"{self._path} cannot be written: {error}") from error
-        for name, value in record.items():
-            if isinstance(value, float):
-                tag = f"{record['stage']}/{record['split']}/{name}"
-                self._events.add_scalar(tag, value, record["step"])
-        self._events.flush()
+            raise UserError(
+                f"{self._path} and events/ beside it cannot be written (is the disk full?): {error}"
+            ) from error
 
     def close(self) -> None:
-        """Closes the event file."""
+        """Closes the event file; what it could not take, `write` has told."""
         if self._writes:
-            self._events.close()
+            with contextlib.suppress(OSError):
+                self._events.close()
 
 
 def read_records(workdir: pathlib.Path) -> list[Record]:

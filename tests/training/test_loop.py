@@ -1,6 +1,7 @@
 """The loop: interrupted equals uninterrupted bit for bit, not finite stops, convergence ends a stage."""
 
 import dataclasses
+import errno
 import json
 import shutil
 from typing import ClassVar
@@ -9,8 +10,9 @@ import jax
 import numpy as np
 import pytest
 from orbax.checkpoint import v1 as ocp
+from tensorboardX.event_file_writer import EventFileWriter
 
-from hcml_jax.config import ConfigError
+from hcml_jax.config import ConfigError, UserError
 from hcml_jax.methods import build_method
 from hcml_jax.training.checkpoints import CheckpointError
 from hcml_jax.training.config import TrainingConfig
@@ -166,6 +168,17 @@ def test_a_full_disk_ends_in_one_message_and_loses_nothing(method, tmp_path, mon
     jax.tree.map(np.testing.assert_array_equal, final_variables(tmp_path / "run", method), before)
 
 
+def test_a_disk_too_full_for_metrics_ends_in_one_message(method, tmp_path, monkeypatch):
+    def fail(self):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(EventFileWriter, "flush", fail)
+    with pytest.raises(
+        UserError, match=r"metrics.jsonl and events/.*is the disk full.*No space left"
+    ):
+        run(tmp_path / "run", method)
+
+
 def test_validation_sees_clips_from_all_over_the_split(method, tmp_path):
     class Spread(Memory):
         asked: ClassVar[list] = []
@@ -217,4 +230,3 @@ def test_steps_are_logged_in_windows(tmp_path, method):
     config = TrainingConfig(batch_size=4, log_every=2, checkpoint_every=2)
     run(tmp_path / "run", method, config=config)
     assert [r["step"] for r in read_records(tmp_path / "run")] == [2, 4]
-    assert CONFIG.log_every == 1
