@@ -8,19 +8,12 @@ import argparse
 import json
 import pathlib
 import statistics
-import sys
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+from runs import call, finish
 
 from configs import hcml_sprites, supervised_sprites
-from hcml_jax.config import UserError
-from hcml_jax.evaluation.compare import read_results
-from hcml_jax.experiment import complete, run
-from hcml_jax.training import workdir as workdirs
 
 REPEATED = {
     "action": ("action",) * 3,
@@ -142,15 +135,9 @@ def main() -> None:
     results: dict[str, list] = {name: [] for name in experiments()}
     for seed in arguments.seeds:
         for name, config in experiments().items():
-            workdir = arguments.workdir / f"{name}_{seed}"
             config["seed"] = seed
             scale(config, arguments.scale)
-            workdirs.check(workdir, config=complete(config).to_dict())
-            if not (workdir / "results.json").exists():
-                print(f"== {name}, seed {seed}", file=sys.stderr, flush=True)
-                run(config, str(workdir), "train")
-                jax.clear_caches()
-            results[name].append(read_results(workdir))
+            results[name].append(finish(config, arguments.workdir / f"{name}_{seed}"))
     text = tables(results)
     (arguments.workdir / "ablation.json").write_text(json.dumps(results, indent=1))
     (arguments.workdir / "ablation.md").write_text(text + "\n")
@@ -158,7 +145,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (UserError, OSError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    call(main)

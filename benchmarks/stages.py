@@ -5,29 +5,17 @@ alike. Memory is the compiler's: bytes of temporaries of the compiled step.
 """
 
 import argparse
-import importlib.util
-import pathlib
+import runpy
 import statistics
-import sys
 import time
 
 import jax
 import numpy as np
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
-
 from hcml_jax.methods import build_method
 from hcml_jax.training.mesh import make_mesh, replicated
 from hcml_jax.training.optimizer import make_optimizer
 from hcml_jax.training.step import init_state, init_variables, make_train_step
-
-
-def load_config(path: str) -> dict:
-    """The config of a file, plain."""
-    spec = importlib.util.spec_from_file_location("experiment", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config().to_dict()
 
 
 def compile_stages(config: dict, classes: int):
@@ -71,7 +59,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--classes", type=int, default=16)
     arguments = parser.parse_args()
-    compiled = compile_stages(load_config(arguments.config), arguments.classes)
+    config = runpy.run_path(arguments.config)["get_config"]().to_dict()
+    compiled = compile_stages(config, arguments.classes)
     seconds = measure(compiled, arguments.rounds)
     last = list(compiled)[-1]
     joint = statistics.median(seconds[last])

@@ -11,19 +11,13 @@ import csv
 import json
 import pathlib
 import re
-import sys
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+from runs import call, finish
 
 from configs import hcml_folder
 from hcml_jax.config import UserError
-from hcml_jax.evaluation.compare import read_results
-from hcml_jax.experiment import complete, run
-from hcml_jax.training import workdir as workdirs
 
 LABELS = ("handshake", "hug", "kick", "point", "punch", "push")
 
@@ -83,17 +77,12 @@ def main() -> None:
     clips = read_clips(arguments.data)
     totals: dict[str, float] = {}
     for sequence in sorted({sequence for _, sequence, _ in clips}):
-        workdir = arguments.workdir / f"sequence_{sequence}"
         table = arguments.workdir / f"sequence_{sequence}.csv"
         write_table(table, clips, sequence)
         config = fold_config(arguments.data, table, arguments.scale)
-        workdirs.check(workdir, config=complete(config).to_dict())
-        if not (workdir / "results.json").exists():
-            print(f"== sequence {sequence} left out", file=sys.stderr, flush=True)
-            run(config, str(workdir), "train")
-            jax.clear_caches()
+        results = finish(config, arguments.workdir / f"sequence_{sequence}_left_out")
         share = sum(s == sequence for _, s, _ in clips) / len(clips)
-        for name, value in scores(read_results(workdir)).items():
+        for name, value in scores(results).items():
             totals[name] = totals.get(name, 0.0) + share * value
     (arguments.workdir / "scores.json").write_text(json.dumps(totals, indent=1) + "\n")
     print("| score | mean over clips |\n|---|---|")
@@ -102,7 +91,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (UserError, OSError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    call(main)

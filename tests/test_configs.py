@@ -1,7 +1,7 @@
 """Every file in configs/: a header that tells what it is, fields that are valid, a model that fits its clips."""
 
-import importlib.util
 import pathlib
+import runpy
 
 import jax
 import numpy as np
@@ -17,19 +17,16 @@ from hcml_jax.training.mesh import make_mesh
 from hcml_jax.training.optimizer import make_optimizer
 from hcml_jax.training.step import init_state, make_train_step
 
-FILES = sorted(p for p in pathlib.Path("configs").glob("*.py") if p.name != "__init__.py")
-
-
-def load(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+FILES = sorted(
+    p
+    for p in (pathlib.Path(__file__).parent.parent / "configs").glob("*.py")
+    if p.name != "__init__.py"
+)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_config_is_valid_and_its_model_fits_its_clips(path):
-    config = load(path).get_config()
+    config = runpy.run_path(str(path))["get_config"]()
     assert config.is_locked
     config = config.to_dict()
     check_fields(config)
@@ -59,7 +56,7 @@ def test_config_is_valid_and_its_model_fits_its_clips(path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_config_opens_with_paper_command_cost_and_result(path):
-    header = load(path).__doc__
+    header = runpy.run_path(str(path))["__doc__"]
     assert f"--config configs/{path.name}" in header
     assert "Cost:" in header
     assert "Result:" in header
