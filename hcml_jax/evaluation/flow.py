@@ -113,8 +113,8 @@ def flow_results(
     A level's flow leads over as many frames as the level strides, and so does its zero flow.
 
     Returns:
-      "epe_zero" (over one frame), "epe" (of the lowest level with a head), and by level "epe_zero_by_level",
-      "epe_by_level" (of the heads) and "readout_epe".
+      by level, "epe_by_level" (of the heads), "readout_epe" and "epe_zero_by_level"; "epe" and "epe_zero", those of the
+      lowest level with a head ("epe_zero" alone, over one frame, where there is none).
     """
     read = make_flow_reader(method)
 
@@ -135,7 +135,10 @@ def flow_results(
         found.append(jax.tree.map(operator.itemgetter(batch["valid"]), by_clip))
     results = jax.tree.map(lambda *e: float(np.concatenate(e).mean()), *found)
     heads = results["epe_by_level"]
-    return results | ({"epe": heads[min(heads)]} if heads else {})
+    if not heads:
+        return results
+    lowest = min(heads)
+    return results | {"epe": heads[lowest], "epe_zero": results["epe_zero_by_level"][lowest]}
 
 
 def _paired_motion(method: Method, variables: Variables, clips) -> dict[str, jax.Array]:

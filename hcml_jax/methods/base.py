@@ -24,8 +24,8 @@ class Schedule:
       learning_rate: peak rate for `per_clips` clips a step, scaled linearly with the batch; `per_clips` 0: as it is.
       weight_decay: on kernels only, not on biases nor batch normalisation.
       clip_norm: global norm to which gradients are clipped; 0: not clipped.
-      patience: the stage ends early once its validation loss has not improved by `min_improvement` (relative) for
-        so many validations in a row; 0: never.
+      patience: the stage ends early once its validation loss (its logged training loss, where there is no validation
+        split) has not improved by `min_improvement` (relative) for so many records in a row; 0: never.
     """
 
     epochs: float = 0.0
@@ -50,6 +50,9 @@ class Schedule:
             raise ConfigError(f"optimizer must be 'sgd' or 'adam', not {self.optimizer!r}")
         if self.learning_rate <= 0:
             raise ConfigError(f"learning_rate must be above 0, not {self.learning_rate}")
+        for name in ("per_clips", "momentum", "weight_decay", "clip_norm", "patience"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must be 0 or more, not {getattr(self, name)}")
         if not 0 <= self.warmup < (self.epochs or self.steps):
             raise ConfigError(f"warmup must be shorter than the stage, not {self.warmup}")
 

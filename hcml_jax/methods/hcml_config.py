@@ -29,7 +29,7 @@ class HCMLConfig:
       prediction_steps: K, how many frames ahead are predicted; at most T - 1 of the level.
       positions: N, spatial positions drawn for each clip; at most those of the level's grid.
       temperature: tau.
-      target_gradients: whether gradients also reach the predicted features in the joint stage.
+      target_gradients: whether gradients also reach the predicted features, where the level below trains too.
       reconstruction_weight: lambda of the joint loss (HCML eq. 4).
       contrastive_weights: gamma^1 and gamma^2 of it.
       joint_batch_norm_group: clips over which joint training takes batch statistics; 0: the global batch.

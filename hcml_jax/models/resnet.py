@@ -25,7 +25,6 @@ class BasicBlock(nn.Module):
     features: int
     strides: tuple[int, int, int] = (1, 1, 1)
     dtype: jnp.dtype = jnp.float32
-    expansion = 1
 
     @nn.compact
     def __call__(self, x: jax.Array, train: Train) -> jax.Array:
@@ -43,7 +42,6 @@ class Bottleneck(nn.Module):
     features: int
     strides: tuple[int, int, int] = (1, 1, 1)
     dtype: jnp.dtype = jnp.float32
-    expansion = 4
 
     @nn.compact
     def __call__(self, x: jax.Array, train: Train) -> jax.Array:

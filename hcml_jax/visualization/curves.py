@@ -13,12 +13,11 @@ from hcml_jax.visualization.figure import new_figure, save_figure
 # What no panel asks for (clips per second, norms of gradients) is not drawn.
 PANELS = {
     "loss": r"loss$|photometric$|smoothness$|^classification$|/level\d+$",
-    "top-1": r"(top1|accuracy)$",
+    "top-1": r"top1$",
     "cosine": r"cosine$",
     "feature std": r"(^|/)std$",
     "effective rank": r"rank$",
-    "flow (px)": r"(epe|end_point_error|flow_magnitude)$",
-    "learning rate": r"learning_rate$",
+    "flow (px)": r"flow_magnitude$",
 }
 TRAINING = {"linewidth": 1.2}
 VALIDATION = {"linestyle": "--", "marker": "o", "markersize": 3}

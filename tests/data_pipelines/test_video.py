@@ -80,6 +80,13 @@ def test_a_video_cut_out_of_a_longer_one_keeps_its_numbers(tmp_path):
     assert read_numbers(read_frames(cut, [5, 9])) == [numbers[5], numbers[9]]
 
 
+def test_a_video_without_a_frame_is_refused(tmp_path):
+    path = tmp_path / "a.y4m"
+    path.write_text("YUV4MPEG2 W64 H48 F10:1 Ip A1:1 C420\n")
+    with pytest.raises(VideoError, match=f"{path}.*no frames"):
+        probe(path)
+
+
 def test_a_name_that_is_not_utf8_does_no_harm(tmp_path):
     path = Path(write_video(tmp_path / "a.mkv", numbered_frames(4), title="abcdefgh"))
     path.write_bytes(path.read_bytes().replace(b"abcdefgh", b"\xff\xfe\xfd\xfcefgh"))

@@ -79,6 +79,20 @@ def test_errors_are_means_over_valid_clips_and_over_a_levels_own_frames():
     assert max(results["readout_epe"].values()) < 0.01
 
 
+def test_the_headline_errors_are_of_one_level():
+    class Upper(Shifted):
+        """Its head stands at level 1, whose flow leads over two frames."""
+
+        def flow(self, variables, clips):
+            found = super().flow(variables, clips)["level0"]
+            return {"level1": found[:, 0:6:2]}
+
+    results = flow_results(Upper(), {"shift": np.zeros(2, np.float32)}, {}, batches())
+    assert results["epe"] == results["epe_by_level"]["level1"]
+    assert results["epe_zero"] == results["epe_zero_by_level"]["level1"]
+    assert results["epe_zero"] != results["epe_zero_by_level"]["level0"]
+
+
 def test_flow_is_read_in_pixels_of_the_clips():
     method, shift = Shifted(), {"shift": np.zeros(2, np.float32)}
     readouts = fit_readouts(method, shift, batches())

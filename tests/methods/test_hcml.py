@@ -99,6 +99,17 @@ def test_g_trains_with_the_level_above_its_own(method, level):
     assert [trainable(path) for path in expands] == [l == level - 1 for l in range(3)]
 
 
+@pytest.mark.parametrize("number", [0, 1, 3])
+def test_a_stage_trains_in_bfloat16_with_float32_parameters_and_losses(method, variables, number):
+    halved = tiny.hcml(dtype="bfloat16")
+    state, metrics = run_stage(halved, halved.stages[number], variables, steps=1)
+    _, expected = run_stage(method, method.stages[number], variables, steps=1)
+    for leaf in jax.tree.leaves((state.variables, metrics)):
+        assert leaf.dtype == jnp.float32
+    assert float(metrics["loss"]) == pytest.approx(float(expected["loss"]), rel=0.02)
+    assert float(metrics["loss"]) != float(expected["loss"])
+
+
 def stage_loss(method, variables, stage):
     """The stage's loss of its own parameters."""
 

@@ -47,16 +47,21 @@ def test_r2d_50_counts_parameters_like_resnet_50():
 
 def test_motion_blocks_cost_r2d_50_what_the_paper_says():
     """HCML Tables 2 and 3: 49 G multiply-adds at 16 x 256 x 256, 1.18 times the bare backbone (spec section 9)."""
-    totals = []
+    totals, products = [], []
     for blocks in (False, True):
         model, variables, clip, _ = shapes_of("r2d_50", (1, 16, 256, 256, 3), motion_blocks=blocks)
         counts = multiply_adds(lambda v, x, m=model: m.apply(v, x, False), variables, clip)
         totals.append(counts["convolutions"])
+        products.append(counts["products"])
     # The cost volumes by their definition: 49 products of the reduced channels at each position.
     levels = [(16, 64, 32), (8, 32, 64), (4, 16, 128)]
     totals[1] += sum(49 * t * side * side * channels for t, side, channels in levels)
     assert totals[1] / 1e9 == pytest.approx(48.1, abs=0.05)
     assert totals[1] / totals[0] == pytest.approx(1.184, abs=0.001)
+    # What runs is the row form, which multiplies whole rows and drops what lies beyond the displacements.
+    rows = [7 * t * side * side * (side // 2 + 6) * channels for t, side, channels in levels]
+    assert products == [0, sum(rows)]
+    assert (counts["convolutions"] + sum(rows)) / totals[0] == pytest.approx(1.197, abs=0.001)
 
 
 def test_multiply_adds_counts_what_is_inside_jit_and_what_is_batched():

@@ -58,7 +58,6 @@ def test_only_losses_that_span_decades_are_logarithmic():
         ("contrastive/level1/easy_cosine", "cosine"),
         ("contrastive/level1/std", "feature std"),
         ("contrastive/level1/effective_rank", "effective rank"),
-        ("learning_rate", "learning rate"),
     ],
 )
 def test_metrics_find_their_panel(metric, panel):
