@@ -1,6 +1,7 @@
 """HCML with R2D-50 on Kinetics-400: the paper's recipe (C.2; Tables 2 and 3: top-1 67.3 from one clip, 74.8 from 30).
 
-The table has columns path, label, split ("train", "val"). A batch of 512 is the paper's 8 clips on each of 64 GPUs.
+The table has columns path, label, split ("train", "val"). The paper has 8 clips on each GPU and does not say how
+many GPUs; a batch of 512 is 64 of them.
 
 Command:  python launch.py --config configs/hcml_kinetics_r2d50.py --workdir runs/kinetics \\
               --config.data.root=/data/kinetics400

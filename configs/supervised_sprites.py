@@ -1,6 +1,6 @@
 """The baseline of the demo: the network of hcml_sprites.py, motion blocks included, on the same few labels alone.
 
-HCML Table 2, second row. `--config.method.motion_blocks=()` gives the first row, the bare R2D.
+HCML Table 2, second row. `'--config.method.motion_blocks=()'` gives the first row, the bare R2D.
 
 Command:  python launch.py --config configs/supervised_sprites.py --workdir runs/supervised
 Cost:     3 minutes on 2 cores
