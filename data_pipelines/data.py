@@ -1,5 +1,6 @@
 """Opens a source of clips and hands out its batches."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -173,7 +174,7 @@ class Data:
 
     def warm_up(self) -> None:
         """Begins, in the background, the seconds of preparation for which the first batch would wait."""
-        threading.Thread(target=import_tensorflow).start()
+        threading.Thread(target=_prepare).start()
 
     def spread(self, split: str, count: int) -> list[int]:
         """Numbers (`index`) of `count` clips, or of all, spread evenly over a split."""
@@ -295,6 +296,13 @@ class Data:
         if not self.config.skip_bad:
             raise DataError(f"{error} (skip_bad=True leaves such videos out)") from error
         self._skipped.add(row, str(error))
+
+
+def _prepare() -> None:
+    with contextlib.suppress(
+        Exception
+    ):  # a program that ends meanwhile; who needs it imports it again
+        import_tensorflow()
 
 
 def _inside(root: str, path: Path) -> str:

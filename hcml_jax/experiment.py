@@ -96,7 +96,6 @@ class Experiment:
         workdirs.check(workdir, config=config)
         self._data = data_pipelines.open_data(data, workdir)
         self._check_data()
-        self._data.warm_up()
         classes = self._data.classes
         self._method = methods.build_method(config["method"], len(classes))
         described = {
@@ -105,6 +104,8 @@ class Experiment:
             "clip_shape": self._data.clip_shape,
             "clips": self._data.census,
         }
+        workdirs.check(workdir, **described)
+        self._data.warm_up()
         if not workdirs.claimed(workdir):
             self._check_stages()
         workdirs.claim(workdir, **described)

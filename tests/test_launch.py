@@ -205,6 +205,15 @@ def test_a_workdir_of_another_config_is_refused_and_left_alone(finished, sprites
     assert before == {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()}
 
 
+def test_a_run_that_ends_while_tensorflow_is_imported_ends_in_one_message(
+    tmp_path, sprites, finished
+):
+    result = launch(tmp_path / "run", sprites, "--config.method.joint_batch_norm_group=3")
+    assert result.returncode != 0
+    assert "not divide into batch-norm groups of 3" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_clips_that_have_changed_are_another_run(finished, sprites, tmp_path):
     folder = shutil.copytree(sprites, tmp_path / "sprites")
     fields = {"data__root": str(folder)}
