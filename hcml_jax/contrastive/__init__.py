@@ -6,14 +6,16 @@ from hcml_jax.contrastive.candidates import (
     pair_predictions,
     sample_positions,
 )
-from hcml_jax.contrastive.info_nce import cosine_similarity, info_nce
+from hcml_jax.contrastive.info_nce import InfoNCE, choose_form, info_nce, info_nce_and_hits
 from hcml_jax.contrastive.report import contrast_report, spread_report
 
 __all__ = [
+    "InfoNCE",
+    "choose_form",
     "contrast_report",
-    "cosine_similarity",
     "gather_positions",
     "info_nce",
+    "info_nce_and_hits",
     "negative_counts",
     "pair_predictions",
     "sample_positions",

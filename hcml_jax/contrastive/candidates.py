@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from hcml_jax.ops.check import check_equal, checked
 
@@ -69,20 +68,41 @@ def pair_predictions(predictions, targets) -> tuple[jax.Array, jax.Array, jax.Ar
     Raises:
       ValueError: the shapes do not fit each other, or K is not in 1..T-1.
     """
+    queries, _ = align_predictions(predictions, targets)
+    batch, time, positions, channels = targets.shape
+    rows = jnp.arange(batch * time * positions).reshape(batch, time, positions)
+    positives = _futures(rows, len(predictions))
+    return queries.reshape(-1, channels), targets.reshape(-1, channels), positives.reshape(-1)
+
+
+def align_predictions(predictions, targets) -> tuple[jax.Array, jax.Array]:
+    """Predictions, without those beyond the clip, beside their targets.
+
+    Args:
+      predictions, targets: as in `pair_predictions`, which has the same order.
+
+    Returns:
+      [B, S, N, C] both, S = (T-1) + (T-2) + ... + (T-K).
+
+    Raises:
+      ValueError: as there.
+    """
     predictions = checked("predictions", predictions, "K B T N C")
     targets = checked("targets", targets, "B T N C")
     check_equal("predictions: [B, T, N, C] of targets", predictions.shape[1:], targets.shape)
-    B, T, N, C = targets.shape
-    steps = range(1, len(predictions) + 1)
-    if not 1 <= len(steps) < T:
+    steps, time = len(predictions), targets.shape[1]
+    if not 1 <= steps < time:
         raise ValueError(
-            f"predictions: expected 1 to {T - 1} steps for {T} frames, found {len(steps)}"
+            f"predictions: expected 1 to {time - 1} steps for {time} frames, found {steps}"
         )
-    rows = np.arange(B * T * N, dtype=np.int32).reshape(B, T, N)
     # Joined along time, so that queries keep the order, and the sharding, of the videos.
-    queries = jnp.concatenate([predictions[k - 1, :, : T - k] for k in steps], axis=1)
-    positives = np.concatenate([rows[:, k:] for k in steps], axis=1)
-    return queries.reshape(-1, C), targets.reshape(-1, C), jnp.asarray(positives.reshape(-1))
+    kept = [predictions[k - 1, :, : time - k] for k in range(1, steps + 1)]
+    return jnp.concatenate(kept, axis=1), _futures(targets, steps)
+
+
+def _futures(targets, steps: int) -> jax.Array:
+    """What the predictions of 1..`steps` frames ahead predict, joined along time."""
+    return jnp.concatenate([targets[:, k:] for k in range(1, steps + 1)], axis=1)
 
 
 def negative_counts(batch: int, positions: int, time: int) -> dict[str, int]:

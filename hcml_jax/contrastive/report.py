@@ -3,62 +3,45 @@
 import jax
 import jax.numpy as jnp
 
-from hcml_jax.contrastive.candidates import negative_counts
-from hcml_jax.contrastive.info_nce import check_candidates, cosine_similarity
-from hcml_jax.ops.check import check_equal, checked
+from hcml_jax.contrastive.candidates import align_predictions, negative_counts
+from hcml_jax.ops.check import checked
 from hcml_jax.ops.normalise import unit_vectors
 
 
-def contrast_report(
-    queries, keys, positives, *, batch: int, time: int, positions: int
-) -> dict[str, jax.Array]:
-    """How well queries find their positives, and how similar each type of negative is.
+def contrast_report(predictions, targets, hits) -> dict[str, jax.Array]:
+    """How well predictions find their targets, and how similar each type of negative is.
 
     Args:
-      queries: [M, C], floating.
-      keys: [B*T*N, C], floating, in the order of [B, T, N] (`pair_predictions`).
-      positives: integers [M].
-      batch: B, videos.
-      time: T, frames.
-      positions: N, positions of each video.
+      predictions: [K, B, T, N, C], floating, for the steps ahead 1..K (`pair_predictions`).
+      targets: [B, T, N, C], floating.
+      hits: bool [M], which predictions are most similar to their target (`info_nce_and_hits`).
 
     Returns:
-      float32 scalars without gradient: "top1", the share of queries whose positive is more similar
-      than every other key (a tie is a miss, or collapsed features would score 1), and the mean
-      cosines "positive_cosine", "spatial_cosine", "temporal_cosine" and "easy_cosine" of the
-      positive and of the negatives by type; 0 for a type of which there are none.
+      float32 scalars without gradient: "top1", the share of hits, and the mean cosines
+      "positive_cosine", "spatial_cosine", "temporal_cosine" and "easy_cosine" of the positive and
+      of the negatives by type; 0 for a type of which there are none.
 
     Raises:
       ValueError: the shapes do not fit each other.
     """
-    queries, keys, positives = check_candidates(queries, keys, positives)
-    check_equal("keys: batch * time * positions", keys.shape[0], batch * time * positions)
-    queries, keys = (jax.lax.stop_gradient(unit_vectors(x)) for x in (queries, keys))
-    counts = negative_counts(batch, positions, time)
-    cosines = _mean_cosines(queries, keys.reshape(batch, time, positions, -1), positives, counts)
-    return {"top1": _top1(queries, keys, positives)} | cosines
+    predictions = checked("predictions", predictions, "K B T N C")
+    targets = checked("targets", targets, "B T N C")
+    units = (jax.lax.stop_gradient(unit_vectors(x)) for x in (predictions, targets))
+    return {"top1": jnp.mean(hits, dtype=jnp.float32)} | _mean_cosines(*units)
 
 
-def _top1(queries, keys, positives):
-    similarity = cosine_similarity(queries, keys)
-    positive = jnp.take_along_axis(similarity, positives[:, None], axis=1)
-    at_least = jnp.sum(similarity >= positive, axis=1)  # the positive itself is one of them
-    return jnp.mean(at_least == 1, dtype=jnp.float32)
-
-
-def _mean_cosines(queries, keys, positives, counts):
-    """Mean cosines by type; queries and keys [B, T, N, C] of unit length.
+def _mean_cosines(predictions, targets):
+    """Mean cosines by type.
 
     The cosine is linear in the key: a sum of cosines is the cosine with the sum of the keys, and
     each type is one such sum less another. No M x K matrix is needed.
     """
-    _, time, number, _ = keys.shape
-    video, place = positives // (time * number), positives % number
-    moment = positives // number % time
-    every = jnp.sum(keys, axis=(0, 1, 2))[None]
-    own_video = jnp.sum(keys, axis=(1, 2))[video]
-    own_place = jnp.sum(keys, axis=1)[video, place]
-    own = keys[video, moment, place]
+    batch, time, positions, _ = targets.shape
+    counts = negative_counts(batch, positions, time)
+    queries, own = align_predictions(predictions, targets)
+    own_place = jnp.sum(targets, axis=1, keepdims=True)
+    own_video = jnp.sum(own_place, axis=2, keepdims=True)
+    every = jnp.sum(own_video, axis=0, keepdims=True)
 
     def mean_cosine(total, count):
         return jnp.mean(jnp.sum(queries * total, axis=-1)) / max(count, 1)

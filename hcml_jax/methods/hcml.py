@@ -12,7 +12,13 @@ import jax.numpy as jnp
 
 from hcml_jax import augment
 from hcml_jax.config import ConfigError
-from hcml_jax.contrastive import contrast_report, info_nce, pair_predictions, spread_report
+from hcml_jax.contrastive import (
+    choose_form,
+    contrast_report,
+    info_nce_and_hits,
+    pair_predictions,
+    spread_report,
+)
 from hcml_jax.methods.base import (
     Batch,
     Outputs,
@@ -168,12 +174,10 @@ class HCML(Recogniser):
         predictions, targets = outputs[f"predictions/{level}"], outputs[f"targets/{level}"]
         if not self.config.target_gradients:
             targets = jax.lax.stop_gradient(targets)
-        queries, keys, positives = pair_predictions(predictions, targets)
-        losses = info_nce(queries, keys, positives, temperature=self.config.temperature)
-        batch, time, positions, _ = targets.shape
-        report = contrast_report(
-            queries, keys, positives, batch=batch, time=time, positions=positions
-        )
+        candidates = pair_predictions(predictions, targets)
+        form = choose_form(len(candidates[0]), len(candidates[1]))
+        losses, hits = info_nce_and_hits(*candidates, temperature=self.config.temperature, form=form)
+        report = contrast_report(predictions, targets, hits)
         return losses.mean(), report | spread_report(outputs[level])
 
 

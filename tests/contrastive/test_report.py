@@ -3,23 +3,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hcml_jax.contrastive import contrast_report, pair_predictions, spread_report
+from hcml_jax.contrastive import contrast_report, info_nce_and_hits, pair_predictions, spread_report
 
 K, B, T, N, C = 2, 3, 4, 5, 6
 
 
-def candidates(batch=B, positions=N, dtype=np.float32):
+def predictions_and_targets(batch=B, positions=N, dtype=np.float32):
     rng = np.random.default_rng(0)
     targets = rng.normal(size=(batch, T, positions, C))
     # Predictions that are half right, so that some but not all find their target.
     ahead = [np.roll(targets, -k, axis=1) for k in range(1, K + 1)]
     predictions = ahead + 1.5 * rng.normal(size=(K, *targets.shape))
-    return pair_predictions(jnp.asarray(predictions, dtype), jnp.asarray(targets, dtype))
+    return jnp.asarray(predictions, dtype), jnp.asarray(targets, dtype)
 
 
-def report(queries, keys, positives, batch=B, positions=N):
-    sizes = {"batch": batch, "time": T, "positions": positions}
-    return jax.jit(lambda *a: contrast_report(*a, **sizes))(queries, keys, positives)
+@jax.jit
+def report(predictions, targets):
+    hits = info_nce_and_hits(*pair_predictions(predictions, targets), temperature=0.07).hits
+    return contrast_report(predictions, targets, hits)
 
 
 def report_by_loops(queries, keys, positives):
@@ -39,8 +40,9 @@ def report_by_loops(queries, keys, positives):
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_equals_the_loops(dtype):
-    figures = report(*candidates(dtype=dtype))
-    expected = report_by_loops(*candidates(dtype=dtype))
+    arrays = predictions_and_targets(dtype=dtype)
+    figures = report(*arrays)
+    expected = report_by_loops(*pair_predictions(*arrays))
     assert 0.1 < expected["top1"] < 0.9
     assert figures["top1"] == pytest.approx(expected.pop("top1"))
     for name, cosine in expected.items():
@@ -48,35 +50,28 @@ def test_equals_the_loops(dtype):
 
 
 def test_a_type_without_negatives_reports_zero():
-    figures = report(*candidates(batch=1, positions=1), batch=1, positions=1)
+    figures = report(*predictions_and_targets(batch=1, positions=1))
     assert figures["easy_cosine"] == 0
     assert figures["spatial_cosine"] == 0
     assert figures["temporal_cosine"] != 0
 
 
 def test_perfect_predictions_have_top1_1_and_collapsed_ones_0():
-    _, keys, positives = candidates()
-    assert report(keys[positives], keys, positives)["top1"] == 1
-    alike = jnp.broadcast_to(keys[:1], keys.shape)
-    figures = report(alike[positives], alike, positives)
+    _, targets = predictions_and_targets()
+    perfect = jnp.stack([jnp.roll(targets, -k, axis=1) for k in range(1, K + 1)])
+    assert report(perfect, targets)["top1"] == 1
+    alike = jnp.broadcast_to(targets[:1, :1, :1], targets.shape)
+    figures = report(jnp.broadcast_to(alike, perfect.shape), alike)
     assert figures["top1"] == 0
     assert figures["easy_cosine"] == pytest.approx(1, abs=1e-5)
 
 
 def test_reports_pass_no_gradient():
-    queries, keys, positives = candidates()
+    def total(predictions, targets):
+        return sum((report(predictions, targets) | spread_report(targets)).values())
 
-    def total(queries, keys):
-        figures = contrast_report(queries, keys, positives, batch=B, time=T, positions=N)
-        return sum((figures | spread_report(keys)).values())
-
-    for gradient in jax.jit(jax.grad(total, (0, 1)))(queries, keys):
+    for gradient in jax.jit(jax.grad(total, (0, 1)))(*predictions_and_targets()):
         np.testing.assert_array_equal(gradient, 0)
-
-
-def test_keys_that_are_not_batch_time_positions_are_refused():
-    with pytest.raises(ValueError, match=r"keys: batch \* time \* positions"):
-        contrast_report(*candidates(), batch=B + 1, time=T, positions=N)
 
 
 def test_spread_equals_numpy():
