@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from hcml_jax.methods import build_method
-from hcml_jax.training.mesh import make_mesh, replicated
+from hcml_jax.training.mesh import Layout, make_mesh
 from hcml_jax.training.optimizer import make_optimizer
 from hcml_jax.training.step import init_state, init_variables, make_train_step
 
@@ -22,18 +22,18 @@ def compile_stages(config: dict, classes: int):
     """Stage name -> (compiled step, its state, its batch)."""
     method = build_method(config["method"], classes)
     size, data = config["training"]["batch_size"], config["data"]
-    rng, mesh = np.random.default_rng(0), make_mesh()
+    rng, layout = np.random.default_rng(0), Layout(make_mesh())
     shape = (size, data["frames"], data["crop"], data["crop"], 3)
     batch = {
         "clip": rng.integers(0, 256, shape, dtype=np.uint8),
         "label": rng.integers(0, classes, size, dtype=np.int32),
     }
-    batch = jax.device_put(batch, replicated(mesh))
+    batch = jax.device_put(batch, layout.replicated)
     compiled = {}
     for stage in method.stages:
         optimizer = make_optimizer(stage.schedule, 1000, size)
-        state = init_state(init_variables(method, shape[1:], 0, mesh), stage, optimizer, mesh)
-        step = make_train_step(method, stage, optimizer, 0, mesh)
+        state = init_state(init_variables(method, shape[1:], 0, layout), stage, optimizer, layout)
+        step = make_train_step(method, stage, optimizer, 0, layout)
         compiled[stage.name] = (step.lower(state, batch).compile(), state, batch)
     return compiled
 

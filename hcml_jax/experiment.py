@@ -18,7 +18,7 @@ from hcml_jax.evaluation.config import EvaluationConfig
 from hcml_jax.training import workdir as workdirs
 from hcml_jax.training.config import TrainingConfig
 from hcml_jax.training.loop import train
-from hcml_jax.training.mesh import check_batch, make_mesh
+from hcml_jax.training.mesh import Layout, check_batch, make_mesh
 from hcml_jax.training.metrics import read_records, replace_text
 
 FIELDS = ("seed", "method", "data", "training", "evaluation")
@@ -164,8 +164,8 @@ class Experiment:
         from hcml_jax.training.step import abstract_variables, init_variables
         from hcml_jax.visualization.report import Report
 
-        clip_shape, mesh = self._data.clip_shape, make_mesh()
-        abstract = abstract_variables(self._method, clip_shape, mesh)
+        clip_shape, layout = self._data.clip_shape, Layout(make_mesh())
+        abstract = abstract_variables(self._method, clip_shape, layout)
         at = positions(self._method, self._workdir)
         representation, last = (
             restore(self._workdir, at[name], abstract) for name in ("representation", "last")
@@ -174,7 +174,7 @@ class Experiment:
         batch_size = self._evaluation.batch_size or self._training.batch_size
         evaluator = Evaluator(self._method, self._data, self._evaluation, batch_size)
         evaluation = evaluator.evaluate(
-            untrained=init_variables(self._method, clip_shape, self._seed, mesh),
+            untrained=init_variables(self._method, clip_shape, self._seed, layout),
             representation=representation,
             last=last,
             recognises=recognises,

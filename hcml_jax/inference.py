@@ -14,7 +14,7 @@ from hcml_jax.config import ConfigError
 from hcml_jax.methods import build_method
 from hcml_jax.methods.base import Method, Variables
 from hcml_jax.training import workdir as workdirs
-from hcml_jax.training.mesh import make_mesh
+from hcml_jax.training.mesh import Layout, make_mesh
 from hcml_jax.training.metrics import replace_text
 from hcml_jax.training.restore import positions, recognising_stages, restore, without
 from hcml_jax.training.step import abstract_variables
@@ -86,7 +86,7 @@ def load(workdir: str | pathlib.Path) -> Model:
     folder = pathlib.Path(workdir)
     described = workdirs.read(folder)
     method = build_method(described["config"]["method"], len(described["classes"]))
-    abstract = abstract_variables(method, described["clip_shape"], make_mesh())
+    abstract = abstract_variables(method, described["clip_shape"], Layout(make_mesh()))
     if (folder / "variables").exists():
         variables = ocp.load((folder / "variables").absolute(), without(abstract, SIDE_BRANCH))
         recognises = described["recognises"]

@@ -13,7 +13,7 @@ from hcml_jax.evaluation.config import EvaluationConfig
 from hcml_jax.experiment import check_fields
 from hcml_jax.methods import build_method
 from hcml_jax.training.config import TrainingConfig
-from hcml_jax.training.mesh import make_mesh
+from hcml_jax.training.mesh import Layout, make_mesh
 from hcml_jax.training.optimizer import make_optimizer
 from hcml_jax.training.step import init_state, make_train_step
 
@@ -41,9 +41,9 @@ def test_config_is_valid_and_its_model_fits_its_clips(path):
     for stage in method.stages:
         optimizer = make_optimizer(stage.schedule, clips=100, batch_size=8)
         state = jax.eval_shape(
-            lambda v, s=stage, o=optimizer: init_state(v, s, o, make_mesh()), variables
+            lambda v, s=stage, o=optimizer: init_state(v, s, o, Layout(make_mesh())), variables
         )
-        step = make_train_step(method, stage, optimizer, 0, make_mesh())
+        step = make_train_step(method, stage, optimizer, 0, Layout(make_mesh()))
         with jax.numpy_dtype_promotion(
             "standard"
         ):  # optax's Adam takes a float to the power of an integer

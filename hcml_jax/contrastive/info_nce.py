@@ -147,5 +147,9 @@ def _check_owners(owners, num_queries: int, num_keys: int) -> tuple[jax.Array, j
     if owners is None:
         return jnp.zeros(num_queries, jnp.int32), jnp.ones(num_keys, jnp.int32)
     of_queries, of_keys = (checked("owners", x, "N", jnp.integer) for x in owners)
-    check_equal("owners: numbers of queries and keys", (len(of_queries), len(of_keys)), (num_queries, num_keys))
+    check_equal(
+        "owners: numbers of queries and keys",
+        (len(of_queries), len(of_keys)),
+        (num_queries, num_keys),
+    )
     return of_queries, of_keys

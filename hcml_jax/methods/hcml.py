@@ -176,7 +176,9 @@ class HCML(Recogniser):
             targets = jax.lax.stop_gradient(targets)
         candidates = pair_predictions(predictions, targets)
         form = choose_form(len(candidates[0]), len(candidates[1]))
-        losses, hits = info_nce_and_hits(*candidates, temperature=self.config.temperature, form=form)
+        losses, hits = info_nce_and_hits(
+            *candidates, temperature=self.config.temperature, form=form
+        )
         report = contrast_report(predictions, targets, hits)
         return losses.mean(), report | spread_report(outputs[level])
 

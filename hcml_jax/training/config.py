@@ -11,6 +11,8 @@ class TrainingConfig:
 
     Attributes:
       batch_size: clips a step, over all devices and hosts.
+      shard_state: whether parameters and optimizer state are split over the devices, for networks whose state one
+        device cannot hold; costs communication every step.
       log_every: steps between records in `metrics.jsonl`.
       checkpoint_every: steps between checkpoints (and validations); a multiple of `log_every`.
       keep: how many of the last checkpoints are kept, beside the best and the end of each stage.
@@ -19,6 +21,7 @@ class TrainingConfig:
     """
 
     batch_size: int = 8
+    shard_state: bool = False
     log_every: int = 50
     checkpoint_every: int = 500
     keep: int = 2

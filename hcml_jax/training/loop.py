@@ -13,7 +13,7 @@ from hcml_jax.config import UserError
 from hcml_jax.methods.base import Method, Stage
 from hcml_jax.training.checkpoints import CheckpointError, Checkpoints, Position
 from hcml_jax.training.config import TrainingConfig
-from hcml_jax.training.mesh import make_mesh, shard_batch
+from hcml_jax.training.mesh import Layout, make_mesh
 from hcml_jax.training.metrics import MetricsWriter, Progress, average
 from hcml_jax.training.optimizer import make_optimizer
 from hcml_jax.training.step import (
@@ -51,11 +51,14 @@ def train(
       TrainingError: if a loss is not finite.
       CheckpointError: if the last checkpoint cannot be restored.
     """
-    mesh = make_mesh()
-    with Checkpoints(workdir / "checkpoints", config.keep, writes=True) as checkpoints:
+    layout = Layout(make_mesh(), config.shard_state)
+    with (
+        jax.set_mesh(layout.mesh),
+        Checkpoints(workdir / "checkpoints", config.keep, writes=True) as checkpoints,
+    ):
         latest = checkpoints.latest
         writer = MetricsWriter(workdir, latest.step if latest else 0)
-        run = _Run(method, data, config, seed, mesh, checkpoints, writer)
+        run = _Run(method, data, config, seed, layout, checkpoints, writer)
         try:
             run.train(latest)
         finally:
@@ -68,7 +71,7 @@ class _Run:
     data: Data
     config: TrainingConfig
     seed: int
-    mesh: jax.sharding.Mesh
+    layout: Layout
     checkpoints: Checkpoints
     writer: MetricsWriter
 
@@ -85,9 +88,9 @@ class _Run:
                 step += int(state.step) - latest.stage_step
             variables, stages = state.variables, stages[1:]
         else:
-            variables = init_variables(self.method, self.data.clip_shape, self.seed, self.mesh)
+            variables = init_variables(self.method, self.data.clip_shape, self.seed, self.layout)
         for stage in stages:
-            state = init_state(variables, stage, self._optimizer(stage), self.mesh)
+            state = init_state(variables, stage, self._optimizer(stage), self.layout)
             state = self._train_stage(stage, state, step)
             step += int(state.step)
             variables = state.variables
@@ -99,7 +102,7 @@ class _Run:
         train_step = make_train_step(
             self.method, stage, self._optimizer(stage), self.seed, self.mesh
         )
-        validation_step = make_validation_step(self.method, stage, self.seed, self.mesh)
+        validation_step = make_validation_step(self.method, stage, self.seed, self.layout)
         first = int(state.step)
         progress = Progress(stage.name, total, first, config.batch_size)
         window = []
@@ -141,7 +144,7 @@ class _Run:
         for batch in self._batches(stage, first, count):
             if ahead is not None:
                 yield ahead
-            ahead = shard_batch(batch, self.mesh)
+            ahead = self.layout.shard_batch(batch)
         if ahead is not None:
             yield ahead
 
@@ -186,7 +189,7 @@ class _Run:
         count = min(self.config.validation_batches, max(1, clips // size)) * size
         only = self.data.spread(split, count)
         for batch in self.data.eval_batches(split, size, only=only):
-            yield shard_batch(batch, self.mesh)
+            yield self.layout.shard_batch(batch)
 
     def _converged(self, stage: Stage) -> bool:
         """Whether the last `patience` losses of the stage improved on none before them."""
@@ -219,8 +222,8 @@ class _Run:
         return make_optimizer(stage.schedule, self._num_clips(stage), self.config.batch_size)
 
     def _restore(self, latest: Position, stage: Stage) -> TrainState:
-        variables = abstract_variables(self.method, self.data.clip_shape, self.mesh)
-        state = abstract_state(variables, stage, self._optimizer(stage), self.mesh)
+        variables = abstract_variables(self.method, self.data.clip_shape, self.layout)
+        state = abstract_state(variables, stage, self._optimizer(stage), self.layout)
         return self.checkpoints.restore(latest, state)
 
 

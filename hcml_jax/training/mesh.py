@@ -1,5 +1,6 @@
 """The device mesh, made in one place, and how arrays lie on it."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,9 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from hcml_jax.config import ConfigError
+
+# Smaller arrays stay whole on every device: splitting them saves nothing.
+SMALLEST_SPLIT = 2**12
 
 
 def make_mesh() -> jax.sharding.Mesh:
@@ -26,15 +30,52 @@ def check_batch(batch_size: int, mesh: jax.sharding.Mesh) -> None:
         )
 
 
-def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
-    """The whole array on every device."""
-    return NamedSharding(mesh, P())
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How a run's arrays lie on its devices: batches split over them, the state whole on each or split too.
 
+    Attributes:
+      mesh: of `make_mesh`.
+      shard_state: whether parameters and optimizer state are split; devices then gather each array when they need
+        it (ZeRO, Rajbhandari et al., 2020).
+    """
 
-def shard_batch(batch: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh) -> dict[str, Any]:
-    """Global arrays, split along their first axis, from this process's part of a batch."""
-    sharding = NamedSharding(mesh, P("data"))
-    return {
-        name: jax.make_array_from_process_local_data(sharding, array)
-        for name, array in batch.items()
-    }
+    mesh: jax.sharding.Mesh
+    shard_state: bool = False
+
+    @property
+    def replicated(self) -> NamedSharding:
+        """The whole array on every device."""
+        return NamedSharding(self.mesh, P())
+
+    def state_shardings(self, tree: Any) -> Any:
+        """Where each array of a state lies."""
+        return jax.tree.map(lambda x: NamedSharding(self.mesh, self._split(x.shape)), tree)
+
+    def place_state(self, tree: Any) -> Any:
+        """Inside jit: puts a state where it belongs."""
+        return jax.lax.with_sharding_constraint(tree, self.state_shardings(tree))
+
+    def abstract_state(self, tree: Any) -> Any:
+        """Shapes and dtypes of a state, with where its arrays belong."""
+        return jax.tree.map(
+            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+            tree,
+            self.state_shardings(tree),
+        )
+
+    def shard_batch(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+        """Global arrays, split along their first axis, from this process's part of a batch."""
+        sharding = NamedSharding(self.mesh, P("data"))
+        return {
+            name: jax.make_array_from_process_local_data(sharding, array)
+            for name, array in batch.items()
+        }
+
+    def _split(self, shape: tuple[int, ...]) -> P:
+        """Along the longest axis that divides, if the array is worth it."""
+        fitting = [axis for axis, size in enumerate(shape) if size % self.mesh.size == 0]
+        if not self.shard_state or not fitting or np.prod(shape) < SMALLEST_SPLIT:
+            return P()
+        longest = max(fitting, key=lambda axis: shape[axis])
+        return P(*("data" if axis == longest else None for axis in range(len(shape))))

@@ -13,7 +13,7 @@ import optax
 
 from hcml_jax.methods.base import Batch, Method, Stage, Variables
 from hcml_jax.training import freezing
-from hcml_jax.training.mesh import replicated
+from hcml_jax.training.mesh import Layout
 from hcml_jax.training.rng import step_key
 
 
@@ -32,44 +32,44 @@ class TrainState:
     opt_state: Any
 
 
-def init_variables(method: Method, clip_shape: tuple[int, ...], seed: int, mesh) -> Variables:
-    """The variables with which a run of this seed on clips `[T, H, W, 3]` starts, born on the mesh."""
+def init_variables(
+    method: Method, clip_shape: tuple[int, ...], seed: int, layout: Layout
+) -> Variables:
+    """The variables with which a run of this seed on clips `[T, H, W, 3]` starts, born where they belong."""
     # On CPU, optimising the random numbers of every kernel takes three times as long as making them.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-    init = jax.jit(method.init, out_shardings=replicated(mesh), compiler_options=options)
-    return init(step_key(seed, "init", 0), {"clip": np.zeros((1, *clip_shape), np.uint8)})
+
+    def init(key, batch):
+        return layout.place_state(method.init(key, batch))
+
+    batch = {"clip": np.zeros((1, *clip_shape), np.uint8)}
+    return jax.jit(init, compiler_options=options)(step_key(seed, "init", 0), batch)
 
 
-def abstract_variables(method: Method, clip_shape: tuple[int, ...], mesh) -> Variables:
+def abstract_variables(method: Method, clip_shape: tuple[int, ...], layout: Layout) -> Variables:
     """Shapes, dtypes and shardings of what `init_variables` makes; nothing is computed."""
     batch = {"clip": jax.ShapeDtypeStruct((1, *clip_shape), np.uint8)}
-    return _on_mesh(jax.eval_shape(method.init, jax.random.key(0), batch), mesh)
+    return layout.abstract_state(jax.eval_shape(method.init, jax.random.key(0), batch))
 
 
-def init_state(variables: Variables, stage: Stage, optimizer, mesh) -> TrainState:
+def init_state(variables: Variables, stage: Stage, optimizer, layout: Layout) -> TrainState:
     """The state at the start of a stage: given variables, fresh optimizer."""
 
-    def start(params):
-        return optimizer.init(freezing.select(params, stage.trainable))
+    def start(variables):
+        opt_state = optimizer.init(freezing.select(variables["params"], stage.trainable))
+        return layout.place_state(opt_state)
 
-    opt_state = jax.jit(start, out_shardings=replicated(mesh))(variables["params"])
-    step = jax.device_put(jnp.zeros((), jnp.int32), replicated(mesh))
-    return TrainState(step, dict(variables), opt_state)
+    step = jax.device_put(jnp.zeros((), jnp.int32), layout.replicated)
+    return TrainState(step, dict(variables), jax.jit(start)(variables))
 
 
-def abstract_state(variables: Variables, stage: Stage, optimizer, mesh) -> TrainState:
+def abstract_state(variables: Variables, stage: Stage, optimizer, layout: Layout) -> TrainState:
     """The same of what `init_state` makes of variables, which may be abstract."""
-    start = functools.partial(init_state, stage=stage, optimizer=optimizer, mesh=mesh)
-    return _on_mesh(jax.eval_shape(start, variables), mesh)
+    start = functools.partial(init_state, stage=stage, optimizer=optimizer, layout=layout)
+    return layout.abstract_state(jax.eval_shape(start, variables))
 
 
-def _on_mesh(tree, mesh):
-    return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated(mesh)), tree
-    )
-
-
-def make_train_step(method: Method, stage: Stage, optimizer, seed: int, mesh) -> Callable:
+def make_train_step(method: Method, stage: Stage, optimizer, seed: int, layout: Layout) -> Callable:
     """A jitted function (state, batch) -> (state, metrics), float32 scalars. The state given is consumed."""
 
     def train_step(state: TrainState, batch: Batch):
@@ -86,12 +86,15 @@ def make_train_step(method: Method, stage: Stage, optimizer, seed: int, mesh) ->
         selected = optax.apply_updates(selected, updates)
         variables = {"params": freezing.merge(selected, params), **outputs.state}
         metrics = {**outputs.metrics, "gradient_norm": optax.tree.norm(gradients)}
-        return TrainState(state.step + 1, variables, opt_state), metrics
+        state = TrainState(state.step + 1, variables, opt_state)
+        return layout.place_state(state), jax.lax.with_sharding_constraint(
+            metrics, layout.replicated
+        )
 
-    return jax.jit(train_step, donate_argnums=0, out_shardings=replicated(mesh))
+    return jax.jit(train_step, donate_argnums=0)
 
 
-def make_validation_step(method: Method, stage: Stage, seed: int, mesh) -> Callable:
+def make_validation_step(method: Method, stage: Stage, seed: int, layout: Layout) -> Callable:
     """A jitted function (variables, batch) -> metrics: the stage's loss with all statistics frozen."""
 
     def frozen(path):
@@ -104,4 +107,4 @@ def make_validation_step(method: Method, stage: Stage, seed: int, mesh) -> Calla
         key = step_key(seed, f"{stage.name}/validation", 0)
         return method.loss(variables, batch, key, stage)[1].metrics
 
-    return jax.jit(validation_step, out_shardings=replicated(mesh))
+    return jax.jit(validation_step, out_shardings=layout.replicated)

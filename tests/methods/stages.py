@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hcml_jax.training import freezing
-from hcml_jax.training.mesh import make_mesh
+from hcml_jax.training.mesh import Layout, make_mesh
 from hcml_jax.training.optimizer import make_optimizer
 from hcml_jax.training.step import init_state, make_train_step
 from tests.methods import tiny
@@ -13,11 +13,11 @@ from tests.methods import tiny
 
 def run_stage(method, stage, variables, steps=2):
     """Some steps of a stage from (copies of) `variables`."""
-    mesh = make_mesh()
+    layout = Layout(make_mesh())
     optimizer = make_optimizer(stage.schedule, clips=8, batch_size=4)
     copy = jax.tree.map(jnp.copy, variables)
-    state = init_state(copy, stage, optimizer, mesh)
-    step = make_train_step(method, stage, optimizer, 0, mesh)
+    state = init_state(copy, stage, optimizer, layout)
+    step = make_train_step(method, stage, optimizer, 0, layout)
     for seed in range(steps):
         state, metrics = step(state, tiny.batch(seed=seed))
     return state, metrics

@@ -11,7 +11,7 @@ from jax.extend.core import jaxprs_in_params
 from hcml_jax.config import ConfigError
 from hcml_jax.methods import build_method
 from hcml_jax.training import freezing
-from hcml_jax.training.mesh import make_mesh
+from hcml_jax.training.mesh import Layout, make_mesh
 from hcml_jax.training.optimizer import make_optimizer
 from hcml_jax.training.step import init_state
 from tests.methods import tiny
@@ -84,7 +84,7 @@ def test_what_is_frozen_has_no_gradient_and_no_optimizer_state(method, variables
     selected = freezing.select(variables["params"], stage.trainable)
     gradients = jax.eval_shape(jax.grad(stage_loss(method, variables, stage)), selected)
     optimizer = make_optimizer(stage.schedule, clips=8, batch_size=4)
-    state = init_state(variables, stage, optimizer, make_mesh())
+    state = init_state(variables, stage, optimizer, Layout(make_mesh()))
     momenta = {name.split("/trace/")[-1] for name in leaves(state.opt_state) if "/trace/" in name}
     own = own_parameters(variables, level)
     assert momenta == own

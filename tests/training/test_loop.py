@@ -18,7 +18,7 @@ from hcml_jax.methods import build_method
 from hcml_jax.training.checkpoints import CheckpointError, Checkpoints, Position
 from hcml_jax.training.config import TrainingConfig
 from hcml_jax.training.loop import TrainingError
-from hcml_jax.training.mesh import make_mesh
+from hcml_jax.training.mesh import Layout, make_mesh
 from hcml_jax.training.metrics import read_records
 from hcml_jax.training.restore import positions, restore
 from hcml_jax.training.step import abstract_variables
@@ -27,7 +27,7 @@ from tests.training.memory import CONFIG, Memory, run
 
 
 def final_variables(workdir, method):
-    abstract = abstract_variables(method, tiny.CLIP_SHAPE, make_mesh())
+    abstract = abstract_variables(method, tiny.CLIP_SHAPE, Layout(make_mesh()))
     return restore(workdir, positions(method, workdir)["last"], abstract)
 
 
