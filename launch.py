@@ -17,6 +17,13 @@ _MODE = flags.DEFINE_enum(
     "train: all stages, from where the workdir left off, then evaluate; evaluate: the workdir as it "
     "is; export: the recogniser without its side branch.",
 )
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator",
+    "",
+    "host:port of the first of several processes; Slurm, Open MPI and TPU pods tell it themselves.",
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "How many processes, with --coordinator.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Which of them this is, from 0.")
 flags.mark_flags_as_required(["config", "workdir"])
 
 
@@ -30,9 +37,17 @@ def main(argv: list[str]) -> None:
     logging.get_absl_logger().addFilter(lambda record: not record.exc_info)
     from hcml_jax.config import UserError
     from hcml_jax.experiment import run
+    from hcml_jax.training import cluster
+    from hcml_jax.training.stopping import Stopped
 
     try:
+        cluster.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
         run(_CONFIG.value.to_dict(), _WORKDIR.value, _MODE.value)
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(stopped.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
     except (UserError, OSError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
 

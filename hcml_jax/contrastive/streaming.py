@@ -130,7 +130,7 @@ streamed_cross_entropy.defvjp(_forward, _backward)
 
 
 class _Sums(NamedTuple):
-    """Of the similarities seen so far: the highest, the sum of exp(similarity - highest), the positive, the highest negative."""
+    """Of the similarities seen so far: highest, sum of exp(similarity - highest), the positive, highest negative."""
 
     highest: jax.Array
     total: jax.Array

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -27,12 +27,14 @@ class Position:
       stage: name of the stage.
       stage_step: steps of that stage.
       complete: whether the stage ended there.
+      window: metrics of the steps since the last record of them.
     """
 
     step: int
     stage: str
     stage_step: int
     complete: bool
+    window: Sequence[Mapping[str, float]] = ()
 
 
 class Checkpoints:
@@ -73,18 +75,19 @@ class Checkpoints:
         """Where the checkpoints were taken, in order."""
         return list(self._newest_first())[::-1]
 
-    def save(self, position: Position, state: Any, loss: float) -> None:
-        """Saves in the background; `loss` decides which checkpoint of a stage is its best.
+    def save(self, position: Position, state: Any, loss: float | None) -> None:
+        """Saves in the background; `loss` decides which checkpoint of a stage is its best (None: not this one).
 
         Raises:
           CheckpointError: if this one, or the one before it, cannot be written.
         """
+        told = {"loss": loss, "stage": position.stage, "complete": position.complete}
         with self._writing():
             # A copy: the next step consumes the state's buffers while they are still being written.
             self._checkpointer.save_async(
                 position.step,
                 jax.tree.map(jnp.copy, state),
-                metrics={"loss": loss, "stage": position.stage, "complete": position.complete},
+                metrics=None if loss is None else told,
                 custom_metadata=dataclasses.asdict(position),
                 overwrite=True,  # of remains that `_newest_first` passes over
             )

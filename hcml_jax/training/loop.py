@@ -25,6 +25,7 @@ from hcml_jax.training.step import (
     make_train_step,
     make_validation_step,
 )
+from hcml_jax.training.stopping import Stopped, StopSignals
 
 
 class TrainingError(UserError, RuntimeError):
@@ -50,15 +51,17 @@ def train(
     Raises:
       TrainingError: if a loss is not finite.
       CheckpointError: if the last checkpoint cannot be restored.
+      Stopped: on SIGTERM or SIGINT, once the state is saved.
     """
     layout = Layout(make_mesh(), config.shard_state)
     with (
         jax.set_mesh(layout.mesh),
+        StopSignals(layout) as signals,
         Checkpoints(workdir / "checkpoints", config.keep, writes=True) as checkpoints,
     ):
         latest = checkpoints.latest
         writer = MetricsWriter(workdir, latest.step if latest else 0)
-        run = _Run(method, data, config, seed, layout, checkpoints, writer)
+        run = _Run(method, data, config, seed, layout, signals, checkpoints, writer)
         try:
             run.train(latest)
         finally:
@@ -72,6 +75,7 @@ class _Run:
     config: TrainingConfig
     seed: int
     layout: Layout
+    signals: StopSignals
     checkpoints: Checkpoints
     writer: MetricsWriter
 
@@ -84,7 +88,8 @@ class _Run:
             state = self._restore(latest, stages[0])
             print(f"resuming at step {step} ({latest.stage}, step {latest.stage_step})", flush=True)
             if not latest.complete:
-                state = self._train_stage(stages[0], state, step - latest.stage_step)
+                before = step - latest.stage_step
+                state = self._train_stage(stages[0], state, before, latest.window)
                 step += int(state.step) - latest.stage_step
             variables, stages = state.variables, stages[1:]
         else:
@@ -95,36 +100,52 @@ class _Run:
             step += int(state.step)
             variables = state.variables
 
-    def _train_stage(self, stage: Stage, state: TrainState, before: int) -> TrainState:
-        """Trains a stage to its end; `before` counts the run's steps before the stage."""
-        config = self.config
+    def _train_stage(
+        self, stage: Stage, state: TrainState, before: int, window: Sequence[Any] = ()
+    ) -> TrainState:
+        """Trains a stage to its end.
+
+        Args:
+          stage: the stage.
+          state: where it stands.
+          before: the run's steps before the stage.
+          window: metrics of its last steps, which no record holds yet.
+        """
+        config, window = self.config, list(window)
         total = stage.schedule.num_steps(self._num_clips(stage), config.batch_size)
         train_step = make_train_step(
-            self.method, stage, self._optimizer(stage), self.seed, self.mesh
+            self.method, stage, self._optimizer(stage), self.seed, self.layout
         )
         validation_step = make_validation_step(self.method, stage, self.seed, self.layout)
         first = int(state.step)
         progress = Progress(stage.name, total, first, config.batch_size)
-        window = []
         batches = self._device_batches(stage, first, total - first)
         for done, batch in enumerate(batches, first + 1):
             state, metrics = train_step(state, batch)
             window.append(metrics)
             if len(window) > 1:  # one step behind, so that the device is never idle
                 window[-2] = self._fetch(window[-2], stage, done - 1)
-            if done % config.log_every and done != total:
+            stop, last = self.signals.poll(), done == total
+            if not (stop or last) and done % config.log_every:
                 continue
             window[-1] = self._fetch(window[-1], stage, done)
-            self._log(stage, before, done, average(window), progress)
-            window = []
-            if done % config.checkpoint_every == 0 or done == total:
+            if last or done % config.log_every == 0:
+                self._log(stage, before, done, average(window), progress)
+                window = []
+            complete = False
+            if last or done % config.checkpoint_every == 0:
                 loss = self._validate(validation_step, state, stage, before)
-                complete = done == total or self._converged(stage)
+                complete = last or self._converged(stage)
                 self.checkpoints.save(
                     Position(before + done, stage.name, done, complete), state, loss
                 )
-                if complete:
-                    break
+            elif stop:
+                position = Position(before + done, stage.name, done, False, window)
+                self.checkpoints.save(position, state, None)
+            if stop:
+                raise Stopped(stop, self.checkpoints.latest.step)
+            if complete:
+                break
         return state
 
     def _batches(self, stage: Stage, first: int, count: int):

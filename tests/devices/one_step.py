@@ -1,0 +1,83 @@
+"""One step of every stage of HCML on the devices that there are: `python -m tests.devices.one_step OUT.npz [flags]`.
+
+A program of its own, because the number of devices is fixed before jax starts.
+"""
+
+import argparse
+
+import jax
+import numpy as np
+
+from hcml_jax.training import cluster
+from hcml_jax.training.mesh import Layout, make_mesh
+from hcml_jax.training.optimizer import make_optimizer
+from hcml_jax.training.step import init_state, init_variables, make_train_step
+from tests.methods import tiny
+from tests.methods.stages import leaves
+
+CLIPS = 16
+
+
+def own_part(batch):
+    """The part of a batch that this process reads."""
+    size = CLIPS // jax.process_count()
+    own = slice(jax.process_index() * size, (jax.process_index() + 1) * size)
+    return {name: array[own] for name, array in batch.items()}
+
+
+def away_from_kinks(variables):
+    """With a flow of a third of a pixel: at a flow of zero the warp's gradient jumps with the last bit of the flow."""
+    flow = variables["params"]["heads"]["level0"]["flow"]
+    flow["bias"] = flow["bias"] + 0.37
+    return variables
+
+
+def steps(layout, stages):
+    """Name -> array: the state after one step of each stage and what it reports.
+
+    The optimizer's trace after a first step is the gradient.
+    """
+    method = tiny.hcml(joint_batch_norm_group=8)
+    found = {}
+    for stage in method.stages:
+        if stages and stage.name not in stages:
+            continue
+        optimizer = make_optimizer(stage.schedule, clips=CLIPS, batch_size=CLIPS)
+        variables = away_from_kinks(init_variables(method, tiny.CLIP_SHAPE, 0, layout))
+        state = init_state(variables, stage, optimizer, layout)
+        step = make_train_step(method, stage, optimizer, 0, layout)
+        outputs = step(state, layout.shard_batch(own_part(tiny.batch(CLIPS))))
+        whole = jax.jit(lambda tree: tree, out_shardings=layout.replicated)(outputs)
+        named = leaves(jax.device_get(whole))
+        found |= {f"{stage.name}/{name}": array for name, array in named.items()}
+    return found
+
+
+def main():
+    """Saves what the steps gave, from the first process."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("out")
+    parser.add_argument("--stages", nargs="*")
+    parser.add_argument("--shard_state", action="store_true")
+    parser.add_argument("--form", default="dense")
+    for name, kind, default in (
+        ("coordinator", str, ""),
+        ("num_processes", int, 0),
+        ("process_id", int, -1),
+    ):
+        parser.add_argument(f"--{name}", type=kind, default=default)
+    flags = parser.parse_args()
+    cluster.join(flags.coordinator, flags.num_processes, flags.process_id)
+    layout = Layout(make_mesh(), flags.shard_state)
+    if flags.form != "dense":
+        from hcml_jax.methods import hcml
+
+        hcml.choose_form = lambda *sizes: flags.form
+    with jax.set_mesh(layout.mesh):
+        found = steps(layout, flags.stages)
+    if jax.process_index() == 0:
+        np.savez(flags.out, **found)
+
+
+if __name__ == "__main__":
+    main()

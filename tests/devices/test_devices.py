@@ -1,0 +1,72 @@
+"""One device, eight, two processes of two: the same losses, gradients, states and statistics."""
+
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+
+
+def start(out, devices, *flags):
+    environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    command = [sys.executable, "-m", "tests.devices.one_step", str(out), *flags]
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def finish(*processes):
+    for process in processes:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def one_device(tmp_path_factory):
+    out = tmp_path_factory.mktemp("steps") / "one.npz"
+    finish(start(out, 1))
+    return read(out)
+
+
+def read(path):
+    with np.load(path) as arrays:
+        return dict(arrays)
+
+
+def assert_same(found, expected):
+    for name in found:
+        scale = max(np.abs(expected[name]).max(), 1e-6)
+        np.testing.assert_allclose(
+            found[name], expected[name], rtol=1e-5, atol=1e-5 * scale, err_msg=name
+        )
+
+
+@pytest.mark.parametrize(
+    ("flags", "stages"),
+    [
+        ([], ["level0", "level1", "level2", "joint"]),
+        (["--shard_state"], ["joint"]),
+        (["--form=ring"], ["level1"]),
+    ],
+    ids=["data", "state", "ring"],
+)
+def test_eight_devices_equal_one(one_device, tmp_path, flags, stages):
+    finish(start(tmp_path / "out.npz", 8, *flags, "--stages", *stages))
+    found = read(tmp_path / "out.npz")
+    assert {name.split("/")[0] for name in found} == set(stages)
+    assert_same(found, one_device)
+
+
+def test_two_processes_of_two_devices_equal_one(one_device, tmp_path):
+    together = [f"--coordinator=127.0.0.1:{free_port()}", "--num_processes=2"]
+    finish(*(start(tmp_path / "out.npz", 2, *together, f"--process_id={i}") for i in range(2)))
+    assert_same(read(tmp_path / "out.npz"), one_device)
