@@ -11,11 +11,18 @@ import jax.numpy as jnp
 from orbax.checkpoint import v1 as ocp
 
 from hcml_jax.config import UserError
+from hcml_jax.training.fingerprint import fingerprints
 from hcml_jax.training.freezing import path_names
+
+LAYOUT = 1  # of what a checkpoint holds: raise it when older ones can no longer be read
 
 
 class CheckpointError(UserError, RuntimeError):
     """A checkpoint is missing, another model's, or cannot be read or written; the message names it."""
+
+
+class _AnotherModelError(CheckpointError):
+    """The checkpoint is whole, but not of this model."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +95,11 @@ class Checkpoints:
                 position.step,
                 jax.tree.map(jnp.copy, state),
                 metrics=None if loss is None else told,
-                custom_metadata=dataclasses.asdict(position),
+                custom_metadata={
+                    "layout": LAYOUT,
+                    "position": dataclasses.asdict(position),
+                    "fingerprints": fingerprints(state),
+                },
                 overwrite=True,  # of remains that `_newest_first` passes over
             )
 
@@ -110,8 +121,10 @@ class Checkpoints:
           CheckpointError: if it cannot be read, or holds another model.
         """
         with self._reading(position) as (path, saved):
-            _check_same_model(path, saved, abstract_state)
-            return self._checkpointer.load(position.step, abstract_state)
+            _check_same_model(path, saved.metadata, abstract_state)
+            state = self._checkpointer.load(position.step, abstract_state)
+            _check_same_bits(saved.custom_metadata["fingerprints"], fingerprints(state))
+            return state
 
     def restore_variables(self, position: Position, abstract_variables: Any) -> Any:
         """Loads the variables alone, without optimizer state.
@@ -120,27 +133,50 @@ class Checkpoints:
           CheckpointError: if they cannot be read, or are another model's.
         """
         with self._reading(position) as (path, saved):
-            _check_same_model(path, saved["variables"], abstract_variables)
-            placeholders = jax.tree.map(lambda leaf: ocp.PLACEHOLDER, saved)
+            _check_same_model(path, saved.metadata["variables"], abstract_variables)
+            placeholders = jax.tree.map(lambda leaf: ocp.PLACEHOLDER, saved.metadata)
             wanted = {**placeholders, "variables": abstract_variables}
-            return self._checkpointer.load(position.step, wanted)["variables"]
+            variables = self._checkpointer.load(position.step, wanted)["variables"]
+            found = fingerprints({"variables": variables})
+            _check_same_bits(saved.custom_metadata["fingerprints"], found)
+            return variables
 
     @contextlib.contextmanager
     def _reading(self, position: Position):
-        """The path of a checkpoint and what arrays it holds; makes a failure to read it a CheckpointError."""
+        """The path of a checkpoint and what is known of it; makes a failure to read it a CheckpointError."""
         path = self._checkpointer.directory / str(position.step)
         try:
-            yield path, self._checkpointer.metadata(position.step).metadata
-        except CheckpointError:
+            saved = self._checkpointer.metadata(position.step)
+            _check_whole(saved)
+            yield path, saved
+        except _AnotherModelError:
             raise
         except Exception as error:  # Orbax raises whatever the libraries below it raise
-            raise CheckpointError(f"checkpoint {path} cannot be read: {error}") from error
+            raise CheckpointError(
+                f"checkpoint {path} cannot be read: {error}{self._offer(position)}"
+            ) from error
+
+    def _offer(self, position: Position) -> str:
+        """What to do without the checkpoint taken at `position`."""
+        before = [p for p in self.positions if p.step < position.step]
+        if not before:
+            return ""
+        step = before[-1].step
+        return f"\nThe one before it is of step {step}: to go on from there, move {position.step} out of the folder"
 
     def _newest_first(self) -> Iterator[Position]:
         """Of all checkpoints but those whose deletion was cut short."""
         for info in reversed(self._checkpointer.checkpoints):
             with contextlib.suppress(TypeError, ValueError, OSError):
-                yield Position(**self._checkpointer.metadata(info.step).custom_metadata)
+                known = self._checkpointer.metadata(info.step).custom_metadata
+                if known is None:
+                    continue
+                if known.get("layout") != LAYOUT:
+                    path = self._checkpointer.directory / str(info.step)
+                    raise CheckpointError(
+                        f"checkpoint {path} has layout {known.get('layout')}; this version reads layout {LAYOUT}"
+                    )
+                yield Position(**known["position"])
 
 
 class _KeepBestAndEnds:
@@ -162,6 +198,12 @@ def _best(checkpoints) -> set[int]:
     return {min(current, key=lambda info: info.metrics["loss"]).step} if current else set()
 
 
+def _check_whole(saved: Any) -> None:
+    gone = sorted(saved.custom_metadata["fingerprints"].keys() - _shapes(saved.metadata).keys())
+    if gone:
+        raise CheckpointError(f"{len(gone)} arrays are gone: {gone[:5]}")
+
+
 def _check_same_model(path, saved: Any, wanted: Any) -> None:
     """Raises CheckpointError, naming arrays, unless both trees hold arrays of the same names and shapes."""
     found, expected = _shapes(saved), _shapes(wanted)
@@ -172,9 +214,15 @@ def _check_same_model(path, saved: Any, wanted: Any) -> None:
     ]
     if differences:
         shown = "\n  ".join(differences[:5])
-        raise CheckpointError(
+        raise _AnotherModelError(
             f"checkpoint {path} is of another model ({len(differences)} arrays differ):\n  {shown}"
         )
+
+
+def _check_same_bits(written: Mapping[str, int], read: Mapping[str, int]) -> None:
+    changed = [name for name, value in read.items() if written[name] != value]
+    if changed:
+        raise CheckpointError(f"{len(changed)} arrays are not what was written: {changed[:5]}")
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

@@ -1,0 +1,93 @@
+"""What comes back from a disk is what went there, or is refused by name; the one before it is offered."""
+
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hcml_jax.training.checkpoints import CheckpointError, Checkpoints, Position
+from hcml_jax.training.fingerprint import fingerprints
+from hcml_jax.training.mesh import Layout, make_mesh
+
+SHAPES = {"variables": {"weights": (64, 100), "bias": (7,)}, "step": ()}
+
+
+def state(seed):
+    rng = np.random.default_rng(seed)
+    draw = lambda shape: jnp.asarray(rng.normal(size=shape), jnp.float32)  # noqa: E731
+    return jax.tree.map(draw, SHAPES, is_leaf=lambda x: isinstance(x, tuple))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two checkpoints, of steps 1 and 2."""
+    with Checkpoints(tmp_path, keep=2, writes=True) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(Position(step, "stage", step, False), state(step), 1.0)
+    return tmp_path
+
+
+def restore(folder, step=2):
+    with Checkpoints(folder) as checkpoints:
+        position = next(p for p in checkpoints.positions if p.step == step)
+        return checkpoints.restore(position, Layout(make_mesh()).abstract_state(state(0)))
+
+
+def data_files(checkpoint):
+    return sorted(p for p in checkpoint.rglob("*") if p.is_file() and "/d/" in p.as_posix())
+
+
+def test_a_state_comes_back_bit_for_bit(folder):
+    jax.tree.map(np.testing.assert_array_equal, restore(folder), state(2))
+
+
+@pytest.mark.parametrize("place", [0.2, 0.5, 0.8])
+def test_a_flipped_byte_is_refused_by_name_and_the_checkpoint_before_is_offered(folder, place):
+    path = max(data_files(folder / "2"), key=lambda p: p.stat().st_size)
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= 0x10
+    path.write_bytes(content)
+    with pytest.raises(
+        CheckpointError, match=rf"(?s){folder}/2 cannot be read.*step 1: .*move 2 out"
+    ):
+        restore(folder)
+    shutil.rmtree(folder / "2")
+    jax.tree.map(np.testing.assert_array_equal, restore(folder, 1), state(1))
+
+
+@pytest.mark.parametrize("which", [min, max, sorted], ids=["the least", "the largest", "all"])
+def test_a_missing_file_is_refused_by_name_and_the_checkpoint_before_is_offered(folder, which):
+    files = which([(path.stat().st_size, path) for path in data_files(folder / "2")])
+    for _, path in files if isinstance(files, list) else [files]:
+        path.unlink()
+    with pytest.raises(
+        CheckpointError, match=rf"(?s){folder}/2 cannot be read.*step 1: .*move 2 out"
+    ):
+        restore(folder)
+
+
+def test_a_checkpoint_of_an_older_layout_is_refused_by_name(folder, monkeypatch):
+    monkeypatch.setattr("hcml_jax.training.checkpoints.LAYOUT", 2)
+    with pytest.raises(
+        CheckpointError, match=rf"{folder}/2 has layout 1; this version reads layout 2"
+    ):
+        restore(folder)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.int32, jnp.uint8])
+def test_a_fingerprint_sees_every_change_and_every_exchange(dtype):
+    array = jnp.arange(24).reshape(2, 3, 4).astype(dtype)
+    seen = {fingerprints({"x": array})["x"]}
+    for i in range(24):
+        seen.add(fingerprints({"x": array.at[np.unravel_index(i, array.shape)].set(99)})["x"])
+    seen.add(fingerprints({"x": array[::-1]})["x"])
+    assert len(seen) == 26
+
+
+def test_a_fingerprint_equals_numpy():
+    array = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
+    weights = 2 * np.arange(35, dtype=np.uint64) + 1
+    expected = int((array.view(np.uint32).ravel() * weights).sum() % 2**32)
+    assert fingerprints({"a": {"b": array}}) == {"a/b": expected}
