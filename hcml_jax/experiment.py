@@ -16,6 +16,7 @@ from hcml_jax import methods
 from hcml_jax.config import ConfigError, build, fill, nearest
 from hcml_jax.evaluation.config import EvaluationConfig
 from hcml_jax.training import workdir as workdirs
+from hcml_jax.training.accumulation import check_micro_batches
 from hcml_jax.training.config import TrainingConfig
 from hcml_jax.training.loop import train
 from hcml_jax.training.mesh import Layout, check_batch, make_mesh
@@ -106,6 +107,8 @@ class Experiment:
         }
         workdirs.check(workdir, **described)
         self._data.warm_up()
+        if mode == "train":
+            self._check_micro_batches()
         if not workdirs.claimed(workdir):
             self._check_stages()
         workdirs.claim(workdir, **described)
@@ -136,6 +139,10 @@ class Experiment:
                 raise ConfigError(
                     f"config.{field}: no clip of split {split!r} that can be used has a label"
                 )
+
+    def _check_micro_batches(self) -> None:
+        for stage in self._method.stages:
+            check_micro_batches(stage, self._training.batch_size, make_mesh().size)
 
     def _check_stages(self) -> None:
         """Traces the loss of every stage, so that what does not fit fails now, not when its stage comes.

@@ -24,6 +24,8 @@ class Schedule:
       learning_rate: peak rate for `per_clips` clips a step, scaled linearly with the batch; `per_clips` 0: as it is.
       weight_decay: on kernels only, not on biases nor batch normalisation.
       clip_norm: global norm to which gradients are clipped; 0: not clipped.
+      micro_batches: in how many parts, one after another, the gradient of a batch is taken; needs a loss that is a mean
+        over clips, and batch normalisation in groups.
       patience: the stage ends early once its validation loss (its logged training loss, where there is no validation
         split) has not improved by `min_improvement` (relative) for so many records in a row; 0: never.
     """
@@ -37,6 +39,7 @@ class Schedule:
     momentum: float = 0.9
     weight_decay: float = 1e-4
     clip_norm: float = 0.0
+    micro_batches: int = 1
     patience: int = 0
     min_improvement: float = 0.01
 
@@ -53,6 +56,8 @@ class Schedule:
         for name in ("per_clips", "momentum", "weight_decay", "clip_norm", "patience"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must be 0 or more, not {getattr(self, name)}")
+        if self.micro_batches < 1:
+            raise ConfigError(f"micro_batches must be 1 or more, not {self.micro_batches}")
         if not 0 <= self.warmup < (self.epochs or self.steps):
             raise ConfigError(f"warmup must be shorter than the stage, not {self.warmup}")
 
@@ -78,6 +83,7 @@ class Stage:
       losses: name of a term -> its weight; other terms are not computed.
       batch_norm_group: clips over which batch statistics are taken; 0: the global batch.
       labelled_only: whether it trains on labelled clips only.
+      over_batch: the terms that are no means over clips, such as those that compare clips.
     """
 
     name: str
@@ -86,6 +92,7 @@ class Stage:
     losses: Mapping[str, float]
     batch_norm_group: int = 0
     labelled_only: bool = False
+    over_batch: tuple[str, ...] = ()
 
 
 class Outputs(NamedTuple):

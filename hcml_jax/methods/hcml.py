@@ -110,23 +110,26 @@ class HCML(Recogniser):
 
     def _level_stage(self, name: str, levels: tuple[int, ...]) -> Stage:
         supervisions = {level: self.config.levels[level] for level in levels}
+        losses = {f"{supervision}/level{l}": 1.0 for l, supervision in supervisions.items()}
         return Stage(
             name=name,
             schedule=self.config.stages[name],
             trainable=functools.partial(_trains_level, levels=levels),
-            losses={f"{supervision}/level{l}": 1.0 for l, supervision in supervisions.items()},
+            losses=losses,
             labelled_only="action" in supervisions.values(),
+            over_batch=self._over_batch(losses),
         )
 
     def _joint_stage(self) -> Stage:
         config = self.config
-        sides = {
+        weights = {
             f"{supervision}/level{level}": config.reconstruction_weight
             if supervision == "reconstruction"
             else config.contrastive_weights[level - 1]
             for level, supervision in enumerate(config.levels)
             if supervision != "action"
         }
+        sides = {name: weight for name, weight in weights.items() if weight}
         return Stage(
             name="joint",
             schedule=config.stages["joint"],
@@ -134,7 +137,17 @@ class HCML(Recogniser):
             losses={"classification": 1.0, **sides},
             batch_norm_group=config.joint_batch_norm_group,
             labelled_only=True,
+            over_batch=self._over_batch(sides),
         )
+
+    def _over_batch(self, losses) -> tuple[str, ...]:
+        """Terms that are no means over clips: contrast, and reconstruction over as many pixels as are valid."""
+        kinds = (
+            ("contrastive", "reconstruction")
+            if self.config.normalise_by_valid
+            else ("contrastive",)
+        )
+        return tuple(name for name in losses if name.startswith(kinds))
 
     def _term(self, name, outputs, clip, labels):
         """One term of the loss and what to report of it."""

@@ -13,6 +13,7 @@ import optax
 
 from hcml_jax.methods.base import Batch, Method, Stage, Variables
 from hcml_jax.training import freezing
+from hcml_jax.training.accumulation import accumulated_gradients
 from hcml_jax.training.mesh import Layout
 from hcml_jax.training.rng import step_key
 
@@ -76,12 +77,14 @@ def make_train_step(method: Method, stage: Stage, optimizer, seed: int, layout: 
         key = step_key(seed, stage.name, state.step)
         params = state.variables["params"]
 
-        def loss_fn(selected):
+        def loss(selected, batch, key):
             variables = {**state.variables, "params": freezing.merge(selected, params)}
             return method.loss(variables, batch, key, stage)
 
         selected = freezing.select(params, stage.trainable)
-        gradients, outputs = jax.grad(loss_fn, has_aux=True)(selected)
+        gradients, outputs = accumulated_gradients(
+            loss, selected, batch, key, stage.schedule.micro_batches, layout
+        )
         updates, opt_state = optimizer.update(gradients, state.opt_state, selected)
         selected = optax.apply_updates(selected, updates)
         variables = {"params": freezing.merge(selected, params), **outputs.state}

@@ -1,0 +1,129 @@
+"""Runs that are killed and resumed, against one that is not: `python benchmarks/kill_resume.py --kills 50`.
+
+Every run is the whole of `launch.py` on the tests' tiny config. It is killed with SIGKILL several times, now after a
+random time, now while a checkpoint is being written, and started again until it is done. Then its last checkpoint and
+its metrics must equal, bit for bit, those of the run that nobody killed. Exit code 0 if all do.
+"""
+
+import argparse
+import os
+import pathlib
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+import hcml_jax
+from hcml_jax.training.metrics import read_records
+
+ROOT = pathlib.Path(__file__).parent.parent
+KILLS_A_RUN = 5
+
+
+def start(workdir: pathlib.Path, data: pathlib.Path) -> subprocess.Popen:
+    """A process that trains and evaluates; compiled programs are shared, so that it spends its time in steps."""
+    flags = [f"--workdir={workdir}", f"--config.data.root={data}"]
+    command = [sys.executable, "launch.py", "--config=tests/tiny_config.py", *flags]
+    cache = {
+        "JAX_COMPILATION_CACHE_DIR": str(data.parent / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=ROOT, env=os.environ | cache, **quiet)
+
+
+def finish(workdir: pathlib.Path, data: pathlib.Path) -> float:
+    """Seconds until a run is done."""
+    began = time.monotonic()
+    process = start(workdir, data)
+    _, errors = process.communicate()
+    if process.returncode:
+        sys.exit(f"{workdir}: the run ended with {process.returncode}:\n{errors}")
+    return time.monotonic() - began
+
+
+def kill(workdir: pathlib.Path, data: pathlib.Path, seconds: float, saving: bool) -> str | None:
+    """Starts a run and kills it after so many seconds, or from then on at the first sight of an unfinished checkpoint.
+
+    Returns:
+      Where it was hit, for example "level1, while saving"; None if it was done before.
+    """
+    process = start(workdir, data)
+    time.sleep(seconds)
+    while saving and process.poll() is None and not _unfinished(workdir):
+        time.sleep(0.001)
+    done = process.poll() is not None
+    process.kill()
+    process.communicate()
+    if done:
+        return None
+    records = read_records(workdir) if workdir.exists() else []
+    where = records[-1]["stage"] if records else "before the first step"
+    return f"{where}, while saving" if _unfinished(workdir) else where
+
+
+def _unfinished(workdir: pathlib.Path) -> bool:
+    folder = workdir / "checkpoints"
+    return folder.exists() and any("tmp" in path.name for path in folder.iterdir())
+
+
+def outcome(workdir: pathlib.Path) -> tuple[Any, list]:
+    """The last checkpoint's variables, and the records without what depends on the clock."""
+    records = [
+        {name: value for name, value in record.items() if name != "clips_per_second"}
+        for record in read_records(workdir)
+    ]
+    return hcml_jax.load(workdir).variables, records
+
+
+def same(one: tuple[Any, list], other: tuple[Any, list]) -> bool:
+    """Whether two outcomes are equal bit for bit."""
+    leaves = [jax.tree.leaves(variables) for variables, _ in (one, other)]
+    equal = all(np.array_equal(a, b) for a, b in zip(*leaves, strict=True))
+    return equal and one[1] == other[1]
+
+
+def main() -> None:
+    """Prints a table of the kills, and whether every run came out the same."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    draw = random.Random(arguments.seed)
+    hits: dict[str, int] = {}
+    different, runs = 0, 0
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        data = folder / "data"
+        finish(folder / "first", data)  # renders the clips and compiles
+        seconds = finish(folder / "whole", data)
+        expected = outcome(folder / "whole")
+        while sum(hits.values()) < arguments.kills:
+            workdir = folder / f"run{runs}"
+            runs += 1
+            for number in range(min(KILLS_A_RUN, arguments.kills - sum(hits.values()))):
+                hit = kill(workdir, data, draw.uniform(0, seconds), saving=number % 2 == 1)
+                if hit is None:
+                    break
+                hits[hit] = hits.get(hit, 0) + 1
+                print(f"kill {sum(hits.values())}: {hit}", file=sys.stderr, flush=True)
+            finish(workdir, data)
+            if not same(outcome(workdir), expected):
+                different += 1
+                print(f"{workdir.name} differs", file=sys.stderr, flush=True)
+    print("| killed in | times |\n|---|---|")
+    for where, times in sorted(hits.items()):
+        print(f"| {where} | {times} |")
+    print(
+        f"\n{sum(hits.values())} kills, {runs} runs, {different} different from the run that was not killed"
+    )
+    sys.exit(different > 0)
+
+
+if __name__ == "__main__":
+    main()
