@@ -3,6 +3,7 @@
 Any field of the config can be set on the command line: `--config.training.batch_size=32`.
 """
 
+import os
 import sys
 
 from absl import app, flags, logging
@@ -35,14 +36,18 @@ def main(argv: list[str]) -> None:
         logging.set_verbosity(logging.WARNING)
     # Orbax logs a failure with its traceback several times before raising it.
     logging.get_absl_logger().addFilter(lambda record: not record.exc_info)
+    from hcml_jax import cluster
     from hcml_jax.config import UserError
     from hcml_jax.experiment import run
-    from hcml_jax.training import cluster
     from hcml_jax.training.stopping import Stopped
 
     try:
         cluster.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-        run(_CONFIG.value.to_dict(), _WORKDIR.value, _MODE.value)
+        with cluster.noticing_lost_partners():
+            run(_CONFIG.value.to_dict(), _WORKDIR.value, _MODE.value)
+    except cluster.PartnerLostError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        os._exit(1)  # an orderly end would wait for the lost
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         sys.exit(stopped.exit_code)

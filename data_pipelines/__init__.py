@@ -12,7 +12,7 @@ from data_pipelines.errors import DataError
 __all__ = ["DataConfig", "DataError", "SpritesConfig", "open_data"]
 
 
-def open_data(config: DataConfig, workdir: str | Path | None = None):
+def open_data(config: DataConfig, workdir: str | Path | None = None, **options):
     """Opens the clips that `config` names; see `data_pipelines.data.open_data`."""
     missing = [name for name in ("av", "tensorflow") if find_spec(name) is None]
     if missing:
@@ -21,4 +21,4 @@ def open_data(config: DataConfig, workdir: str | Path | None = None):
         )
     from data_pipelines import data
 
-    return data.open_data(config, workdir)
+    return data.open_data(config, workdir, **options)

@@ -36,7 +36,10 @@ _ENDLESS = 2**62  # examples
 
 
 def open_data(
-    config: DataConfig, workdir: str | Path | None = None, progress: Report = to_stderr
+    config: DataConfig,
+    workdir: str | Path | None = None,
+    progress: Report = to_stderr,
+    process: int = 0,
 ) -> "Data":
     """Opens the clips that `config` names; renders Motion Sprites first if it says so.
 
@@ -47,6 +50,8 @@ def open_data(
       config: which clips, and how to sample them.
       workdir: folder of the run, made if need be; None: nothing is written.
       progress: called with a line on how far it is, every few seconds.
+      process: number of this process of the run; one above 0 lists clips left out in a file of its own,
+        `skipped.<process>.jsonl`.
 
     Raises:
       DataError: the folder, the table (`read_table`) or videos are unusable; lists the videos.
@@ -61,11 +66,15 @@ def open_data(
         folder.mkdir(parents=True, exist_ok=True)
     memory = folder / "videos.json" if folder else None
     infos = scan_videos([row.path for row in rows], _workers(config), memory, progress)
-    skipped = SkipLog(folder / "skipped.jsonl" if folder else None)
+    skipped = SkipLog(folder / _skip_file(process) if folder else None)
     usable = _usable(config, rows, infos, skipped)
     if skipped.entries:
         progress(f"{len(skipped.entries)} of {len(rows)} clips cannot be used and are left out")
     return Data(config, rows, usable, infos, skipped)
+
+
+def _skip_file(process: int) -> str:
+    return f"skipped.{process}.jsonl" if process else "skipped.jsonl"
 
 
 def _workers(config: DataConfig) -> int:
@@ -235,14 +244,17 @@ class Data:
         *,
         with_flow: bool = False,
         only: Sequence[int] | None = None,
+        shard_index: int = 0,
+        num_shards: int = 1,
     ) -> Batches:
         """Yields each clip of a split once, in table order, from the middle, with its true label.
 
         Args:
           split: name of the split.
-          batch_size: examples of a batch; the last one is filled up with repeats of the last clip.
+          batch_size: examples of the global batch; the last one is filled up with repeats of the last clip.
           with_flow: hand out ground-truth flow if the split has it.
           only: numbers (`index`) of the clips to yield, in this order; None: all.
+          shard_index, num_shards: which of how many equal parts of each batch to yield.
 
         Yields:
           As `train_batches`, and `valid` bool `[B]`: False for repeats, and for videos that turn
@@ -250,9 +262,11 @@ class Data:
           (u right, v down) in pixels of the clip.
 
         Raises:
+          ConfigError: the batch does not divide into shards.
           DataError: there is no such split, a file of flow does not fit its video, or a video turns out to be
             broken, without `skip_bad`.
         """
+        local = _shard_size(batch_size, shard_index, num_shards)
         rows = self.rows(split)
         if only is not None:
             of_index = {row.index: row for row in rows}
@@ -260,11 +274,14 @@ class Data:
         with_flow = with_flow and self.has_flow(split)
 
         def read(number: int) -> Example:
-            example = self._eval_example(rows[min(number, len(rows) - 1)], with_flow)
-            return example if number < len(rows) else example._replace(valid=np.bool_(False))
+            step, place = divmod(number, local)
+            place += step * batch_size + shard_index * local
+            example = self._eval_example(rows[min(place, len(rows) - 1)], with_flow)
+            return example if place < len(rows) else example._replace(valid=np.bool_(False))
 
         keys = ("clip", "label", "index", "valid") + (("flow",) if with_flow else ())
-        return self._batches(read, (0, -(-len(rows) // batch_size) * batch_size), batch_size, keys)
+        numbers = 0, -(-len(rows) // batch_size) * local
+        return self._batches(read, numbers, local, keys)
 
     def _batches(self, read, numbers: tuple[int, int], batch_size: int, keys) -> Batches:
         crop, workers = self.config.crop, _workers(self.config)

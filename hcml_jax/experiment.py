@@ -3,7 +3,6 @@
 import functools
 import json
 import pathlib
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from data_pipelines.config import DataConfig
-from hcml_jax import methods
+from hcml_jax import cluster, methods
 from hcml_jax.config import ConfigError, build, fill, nearest
 from hcml_jax.evaluation.config import EvaluationConfig
 from hcml_jax.training import workdir as workdirs
@@ -95,7 +94,10 @@ class Experiment:
         if mode == "train":
             check_batch(self._training.batch_size, make_mesh())
         workdirs.check(workdir, config=config)
-        self._data = data_pipelines.open_data(data, workdir)
+        told = {"progress": cluster.say, "process": jax.process_index()}
+        self._data = cluster.first_then_others(
+            lambda: data_pipelines.open_data(data, workdir, **told)
+        )
         self._check_data()
         classes = self._data.classes
         self._method = methods.build_method(config["method"], len(classes))
@@ -111,7 +113,8 @@ class Experiment:
             self._check_micro_batches()
         if not workdirs.claimed(workdir):
             self._check_stages()
-        workdirs.claim(workdir, **described)
+        claim = workdirs.claim if cluster.is_first() else workdirs.check
+        cluster.first_then_others(lambda: claim(workdir, **described))
 
     def run(self) -> None:
         """Trains, unless the mode is "evaluate", and evaluates."""
@@ -171,24 +174,30 @@ class Experiment:
         from hcml_jax.training.step import abstract_variables, init_variables
         from hcml_jax.visualization.report import Report
 
-        clip_shape, layout = self._data.clip_shape, Layout(make_mesh())
-        abstract = abstract_variables(self._method, clip_shape, layout)
+        clip_shape, local = self._data.clip_shape, Layout(make_mesh(jax.local_devices()))
+        abstract = abstract_variables(self._method, clip_shape, Layout(make_mesh()))
         at = positions(self._method, self._workdir)
         representation, last = (
-            restore(self._workdir, at[name], abstract) for name in ("representation", "last")
+            jax.device_put(
+                jax.device_get(restore(self._workdir, at[name], abstract)), local.replicated
+            )
+            for name in ("representation", "last")
         )
         recognises = at["last"].stage in recognising_stages(self._method)
         batch_size = self._evaluation.batch_size or self._training.batch_size
-        evaluator = Evaluator(self._method, self._data, self._evaluation, batch_size)
+        batch_size += -batch_size % jax.device_count()
+        evaluator = Evaluator(self._method, self._data, self._evaluation, batch_size, local)
         evaluation = evaluator.evaluate(
-            untrained=init_variables(self._method, clip_shape, self._seed, layout),
+            untrained=init_variables(self._method, clip_shape, self._seed, local),
             representation=representation,
             last=last,
             recognises=recognises,
         )
         results = evaluation.results | {"checkpoint": {name: p.step for name, p in at.items()}}
+        if not cluster.is_first():
+            return
         replace_text(self._workdir / "results.json", json.dumps(results, indent=1) + "\n")
-        print("[evaluate] pictures", file=sys.stderr, flush=True)
+        cluster.say("[evaluate] pictures")
         figures = self._workdir / "figures"
         Report(
             evaluation, self._method, representation, self._data, self._evaluation, figures

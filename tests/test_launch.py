@@ -76,7 +76,7 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(finished, tmp_path,
     assert 7 <= len(read_records(workdir)) < 16
     result = launch(workdir, sprites)
     assert result.returncode == 0, result.stderr
-    assert "resuming at step" in result.stdout
+    assert "resuming at step" in result.stderr
     whole, resumed = (hcml_jax.load(folder).variables for folder in (finished, workdir))
     jax.tree.map(np.testing.assert_array_equal, resumed, whole)
     assert (workdir / "results.json").read_text() == (finished / "results.json").read_text()

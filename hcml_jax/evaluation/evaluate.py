@@ -2,11 +2,12 @@
 
 import dataclasses
 import functools
-import sys
 from typing import Any
 
+import jax
 import numpy as np
 
+from hcml_jax import cluster
 from hcml_jax.evaluation import scores
 from hcml_jax.evaluation.config import EvaluationConfig
 from hcml_jax.evaluation.extract import Extracted, extract, frame_difference, make_extractor
@@ -36,12 +37,19 @@ class Evaluation:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluator:
-    """Evaluates the variables of a method on the data of its run."""
+    """Evaluates the variables of a method on the data of its run.
+
+    Attributes:
+      method, data, config: of the run.
+      batch_size: clips at a time, over all devices of all processes.
+      layout: of this process's own devices (`training.mesh.Layout`); variables lie on all of them.
+    """
 
     method: Method
     data: Any
     config: EvaluationConfig
     batch_size: int
+    layout: Any
 
     def evaluate(
         self, untrained: Variables, representation: Variables, last: Variables, recognises: bool
@@ -58,19 +66,19 @@ class Evaluator:
         if all(
             s in self.data.splits and self.data.has_flow(s) for s in ("train", self.config.split)
         ):
-            _say("flow")
+            cluster.say("[evaluate] flow")
             results["flow"], readouts = self._flow(representation)
         if not self.data.classes:
             return Evaluation(results, readouts=readouts)
-        _say("neighbours and probes")
+        cluster.say("[evaluate] neighbours and probes")
         train, test = self._extract(representation)
         results |= self._scores(train, test)
-        _say("neighbours and probes, untrained")
+        cluster.say("[evaluate] neighbours and probes, untrained")
         results["untrained"] = self._scores(*self._extract(untrained))
         results["baseline"] = self._scores(*self._extract(untrained, frame_difference))
         recognised = None
         if recognises:
-            _say("recognition")
+            cluster.say("[evaluate] recognition")
             recognised = self._extract_split(last, self.config.split)
             _add_recognition(results, recognised, self.data)
         return Evaluation(results, train, test, recognised, readouts)
@@ -81,7 +89,7 @@ class Evaluator:
         return train, test
 
     def _extract_split(self, variables: Variables, split: str, extractor=None) -> Extracted:
-        batches = self.data.eval_batches(split, self.batch_size)
+        batches = self._batches(split)
         return extract(extractor or self._extractor, variables, batches)
 
     @functools.cached_property
@@ -96,17 +104,18 @@ class Evaluator:
 
     def _flow(self, variables: Variables) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """What `flow_results` finds on the test split, and the read-outs, fitted on the training split."""
-        fit, test = (
-            functools.partial(self.data.eval_batches, split, self.batch_size, with_flow=True)
-            for split in ("train", self.config.split)
-        )
         clips = self.data.spread("train", READOUT_CLIPS)
-        readouts = fit_readouts(self.method, variables, fit(only=clips))
-        return flow_results(self.method, variables, readouts, test()), readouts
+        fit = self._batches("train", with_flow=True, only=clips)
+        readouts = fit_readouts(self.method, variables, fit)
+        test = self._batches(self.config.split, with_flow=True)
+        return flow_results(self.method, variables, readouts, test), readouts
 
-
-def _say(part: str) -> None:
-    print(f"[evaluate] {part}", file=sys.stderr, flush=True)
+    def _batches(self, split: str, **options):
+        """This process's part of every batch of a split, its pixels on this process's devices."""
+        shard = {"shard_index": jax.process_index(), "num_shards": jax.process_count()}
+        for batch in self.data.eval_batches(split, self.batch_size, **shard, **options):
+            pixels = {name: batch[name] for name in ("clip", "flow") if name in batch}
+            yield batch | self.layout.shard_batch(pixels)
 
 
 def _add_recognition(results: dict[str, Any], recognised: Extracted, data) -> None:

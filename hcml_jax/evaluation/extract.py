@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from hcml_jax import augment
+from hcml_jax import augment, cluster
 from hcml_jax.methods.base import Method, Variables
 from hcml_jax.ops import resize_area
 
@@ -45,7 +45,7 @@ def make_extractor(method: Method, with_logits: bool) -> Callable:
 def extract(
     extractor: Callable, variables: Variables, batches: Iterable[Mapping[str, Any]]
 ) -> Extracted:
-    """Runs `extractor` over batches for evaluation; unlabelled clips and padding are left out."""
+    """Runs `extractor` over each process's batches of a split; unlabelled clips and padding are left out."""
     outputs, labels, index = [], [], []
     for batch in batches:
         keep = batch["valid"] & (batch["label"] >= 0)
@@ -54,8 +54,12 @@ def extract(
         labels.append(batch["label"][keep])
         index.append(batch["index"][keep])
     features = {name: np.concatenate([o[name] for o in outputs]) for name in outputs[0]}
+    own = features, np.concatenate(labels), np.concatenate(index)
+    features, labels, index = cluster.gather(own)
+    order = np.argsort(index)
+    features = {name: array[order] for name, array in features.items()}
     logits = features.pop("logits", None)
-    return Extracted(features, np.concatenate(labels), np.concatenate(index), logits)
+    return Extracted(features, labels[order], index[order], logits)
 
 
 @jax.jit

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hcml_jax import cluster
 from hcml_jax.methods.base import Method, Variables
 from hcml_jax.ops import backward_warp, end_point_error, resize_flow
 
@@ -49,10 +50,10 @@ class LinearReadout:
 
     @property
     def weights(self) -> np.ndarray:
-        """float32 `[C + 1, 2]`; the last row is the bias."""
-        size = len(self._gram)
-        ridge = self._ridge * np.trace(self._gram) / size * np.eye(size)
-        return np.linalg.solve(self._gram + ridge, self._cross).astype(np.float32)
+        """float32 `[C + 1, 2]`, learnt from the clips of all processes; the last row is the bias."""
+        gram, cross = (x.sum(0) for x in cluster.gather((self._gram[None], self._cross[None])))
+        ridge = self._ridge * np.trace(gram) / len(gram) * np.eye(len(gram))
+        return np.linalg.solve(gram + ridge, cross).astype(np.float32)
 
 
 def read_out(weights, motion) -> jax.Array:
@@ -133,7 +134,8 @@ def flow_results(
     for batch in batches:
         by_clip = jax.device_get(errors(variables, readouts, batch["clip"], batch["flow"]))
         found.append(jax.tree.map(operator.itemgetter(batch["valid"]), by_clip))
-    results = jax.tree.map(lambda *e: float(np.concatenate(e).mean()), *found)
+    by_clip = cluster.gather(jax.tree.map(lambda *errors: np.concatenate(errors), *found))
+    results = jax.tree.map(lambda errors: float(errors.mean()), by_clip)
     heads = results["epe_by_level"]
     if not heads:
         return results

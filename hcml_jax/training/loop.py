@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import jax
 
+from hcml_jax import cluster
 from hcml_jax.config import UserError
 from hcml_jax.methods.base import Method, Stage
 from hcml_jax.training.checkpoints import CheckpointError, Checkpoints, Position
@@ -86,7 +87,7 @@ class _Run:
             step = latest.step
             stages = stages[self._number(latest.stage) :]
             state = self._restore(latest, stages[0])
-            print(f"resuming at step {step} ({latest.stage}, step {latest.stage_step})", flush=True)
+            cluster.say(f"resuming at step {step} ({latest.stage}, step {latest.stage_step})")
             if not latest.complete:
                 before = step - latest.stage_step
                 state = self._train_stage(stages[0], state, before, latest.window)
@@ -209,7 +210,8 @@ class _Run:
         clips = self.data.num_clips(split)
         count = min(self.config.validation_batches, max(1, clips // size)) * size
         only = self.data.spread(split, count)
-        for batch in self.data.eval_batches(split, size, only=only):
+        shard = {"shard_index": jax.process_index(), "num_shards": jax.process_count()}
+        for batch in self.data.eval_batches(split, size, only=only, **shard):
             yield self.layout.shard_batch(batch)
 
     def _converged(self, stage: Stage) -> bool:

@@ -1,7 +1,7 @@
 """The device mesh, made in one place, and how arrays lie on it."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,9 +15,11 @@ from hcml_jax.config import ConfigError
 SMALLEST_SPLIT = 2**12
 
 
-def make_mesh() -> jax.sharding.Mesh:
-    """A mesh over all devices of all hosts with one axis, "data"."""
-    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+def make_mesh(devices: Sequence[jax.Device] | None = None) -> jax.sharding.Mesh:
+    """A mesh over `devices`, or over all devices of all hosts, with one axis, "data"."""
+    size = jax.device_count() if devices is None else len(devices)
+    auto = (jax.sharding.AxisType.Auto,)
+    return jax.make_mesh((size,), ("data",), axis_types=auto, devices=devices)
 
 
 def check_batch(batch_size: int, mesh: jax.sharding.Mesh) -> None:

@@ -3,14 +3,13 @@
 import contextlib
 import json
 import pathlib
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
+from hcml_jax import cluster
 from hcml_jax.config import UserError
 
 Record = dict[str, Any]
@@ -24,7 +23,7 @@ class MetricsWriter:
         from tensorboardX import SummaryWriter
 
         self._path = workdir / "metrics.jsonl"
-        self._writes = jax.process_index() == 0
+        self._writes = cluster.is_first()
         self.records = [r for r in read_records(workdir) if r["step"] <= first_step]
         if self._writes:
             lines = "".join(json.dumps(record) + "\n" for record in self.records)
@@ -102,11 +101,9 @@ class Progress:
         elapsed = time.monotonic() - self._start
         left = elapsed / max(done - self._first, 1) * (self._total - done)
         told = " ".join(f"{name} {metrics[name]:.4g}" for name in _headline(metrics))
-        print(
+        cluster.say(
             f"[{self._stage}] step {done}/{self._total}  {told}  {clips_per_second:.1f} clips/s  "
-            f"{format_seconds(left)} left",
-            file=sys.stderr,
-            flush=True,
+            f"{format_seconds(left)} left"
         )
 
 

@@ -8,7 +8,7 @@ import argparse
 import jax
 import numpy as np
 
-from hcml_jax.training import cluster
+from hcml_jax import cluster
 from hcml_jax.training.mesh import Layout, make_mesh
 from hcml_jax.training.optimizer import make_optimizer
 from hcml_jax.training.step import init_state, init_variables, make_train_step

@@ -39,7 +39,7 @@ class Memory:
     def spread(self, split, count):
         return range(count)
 
-    def eval_batches(self, split, batch_size, *, with_flow=False, only=None):
+    def eval_batches(self, split, batch_size, *, with_flow=False, only=None, **shard):
         batch = tiny.batch(batch_size, seed=77)
         yield {**batch, "valid": np.ones(batch_size, bool)}
 

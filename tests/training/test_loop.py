@@ -190,7 +190,7 @@ def test_validation_sees_clips_from_all_over_the_split(method, tmp_path):
         def spread(self, split, count):
             return list(range(0, 100, 100 // count))
 
-        def eval_batches(self, split, batch_size, *, with_flow=False, only=None):
+        def eval_batches(self, split, batch_size, *, with_flow=False, only=None, **shard):
             self.asked.append((split, only))
             return super().eval_batches(split, batch_size)
 

@@ -1,0 +1,150 @@
+"""Joining the processes of a cluster into one run, and what they do together."""
+
+import contextlib
+import faulthandler
+import importlib.util
+import os
+import pathlib
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from hcml_jax.config import ConfigError, UserError
+
+T = TypeVar("T")
+
+# A process that died is noticed after at most so long.
+HEARTBEAT_SECONDS = 30
+
+_LAUNCHERS = {"Slurm": "SLURM_STEP_NUM_TASKS", "Open MPI": "OMPI_COMM_WORLD_SIZE"}
+
+
+def join(coordinator: str = "", num_processes: int = 0, process_id: int = -1) -> None:
+    """Starts `jax.distributed` if this process is one of several; before anything else of jax.
+
+    Args:
+      coordinator: "host:port" of the first process; "": ask Slurm, Open MPI or the TPU pod, whichever started this
+        process, and where there is none, be alone.
+      num_processes: of the run; with `coordinator` alone.
+      process_id: this one's number, from 0; with `coordinator` alone.
+
+    Raises:
+      ConfigError: some of the three are given, not all.
+      UserError: the processes do not come together.
+    """
+    given = {
+        "coordinator": coordinator,
+        "num_processes": num_processes > 0,
+        "process_id": process_id >= 0,
+    }
+    missing = [f"--{name}" for name, value in given.items() if not value]
+    if 0 < len(missing) < len(given):
+        raise ConfigError(
+            f"--coordinator, --num_processes and --process_id go together; {' and '.join(missing)} missing"
+        )
+    explicit = {
+        "coordinator_address": coordinator,
+        "num_processes": num_processes,
+        "process_id": process_id,
+    }
+    if not missing:
+        _start(coordinator, **explicit, cluster_detection_method="deactivate")
+    elif launcher := started_by():
+        _start(launcher)
+
+
+def started_by() -> str | None:
+    """What started this process as one of several: "Slurm", "Open MPI", "TPU", or None."""
+    for name, variable in _LAUNCHERS.items():
+        if int(os.environ.get(variable, "1")) > 1:
+            return name
+    return "TPU" if _is_tpu_host() else None
+
+
+def _is_tpu_host() -> bool:
+    devices = (pathlib.Path("/dev/accel0"), pathlib.Path("/dev/vfio/0"))
+    return importlib.util.find_spec("libtpu") is not None and any(d.exists() for d in devices)
+
+
+def _start(named: str, **arguments) -> None:
+    # When the first process dies, the runtime ends this one with a line that says so; no stacks after it.
+    faulthandler.disable()
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    # Signals are the loop's: it saves first (training/stopping.py).
+    jax.config.update("jax_enable_preemption_service", False)
+    try:
+        jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT_SECONDS, **arguments)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise UserError(
+            f"the processes of this run ({named}) do not come together: {error}"
+        ) from error
+
+
+class PartnerLostError(UserError):
+    """Another process of the run has ended without saying why."""
+
+
+@contextlib.contextmanager
+def noticing_lost_partners():
+    """Makes what the runtime raises once a process is gone a PartnerLostError; elsewhere it passes."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        reason = str(error).splitlines()[0]
+        raise PartnerLostError(
+            "another process of this run has ended, or cannot be reached; start all of them again, and the same "
+            f"command goes on from the last checkpoint ({reason})"
+        ) from error
+
+
+def is_first() -> bool:
+    """Whether this process writes what a run writes once."""
+    return jax.process_index() == 0
+
+
+def say(line: str) -> None:
+    """A line to the standard error stream, from the first process alone."""
+    if is_first():
+        print(line, file=sys.stderr, flush=True)
+
+
+def first_then_others(action: Callable[[], T]) -> T:
+    """What `action` returns, which the first process runs before all others, so that they find what it wrote.
+
+    Raises:
+      UserError: in the others, if the first one failed.
+    """
+    if jax.process_count() == 1:
+        return action()
+    failure, result = None, None
+    if is_first():
+        try:
+            result = action()
+        except Exception as error:  # raised below, once the others know
+            failure = error
+    went_well = multihost_utils.broadcast_one_to_all(np.array(failure is None))
+    if failure:
+        raise failure
+    if not went_well:
+        raise UserError("the first process could not go on: its own message says why")
+    return result if is_first() else action()
+
+
+def gather(tree: Any) -> Any:
+    """Arrays `[N, ...]` of all processes joined along their first axis, on every process; N may differ."""
+    if jax.process_count() == 1:
+        return tree
+    return jax.tree.map(_gather, tree)
+
+
+def _gather(array: np.ndarray) -> np.ndarray:
+    counts = np.asarray(multihost_utils.process_allgather(np.array(len(array))))
+    padding = [(0, counts.max() - len(array))] + [(0, 0)] * (array.ndim - 1)
+    rows = np.asarray(multihost_utils.process_allgather(np.pad(array, padding)))
+    return np.concatenate([part[:count] for part, count in zip(rows, counts, strict=True)])

@@ -1,0 +1,90 @@
+"""`launch.py` as two processes of two devices each: the run of one; a dead partner is noticed, and the pair resumes."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from hcml_jax.training.metrics import read_records
+from tests.devices.test_devices import free_port
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+LONG = [f"--config.method.stages.level0.steps={10**6}", "--config.training.checkpoint_every=2"]
+
+
+def start(workdir, data, *flags, devices=1):
+    config = f"--config={ROOT / 'tests' / 'tiny_config.py'}"
+    place = [f"--workdir={workdir}", f"--config.data.root={data}"]
+    return subprocess.Popen(
+        [sys.executable, "launch.py", config, *place, *flags],
+        cwd=ROOT,
+        env=os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def start_pair(workdir, data, *flags):
+    together = [f"--coordinator=127.0.0.1:{free_port()}", "--num_processes=2", *flags]
+    return [start(workdir, data, *together, f"--process_id={i}", devices=2) for i in range(2)]
+
+
+def finish(*processes):
+    for process in processes:
+        _, errors = process.communicate(timeout=400)
+        assert process.returncode == 0, errors
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return tmp_path_factory.mktemp("data") / "sprites"
+
+
+@pytest.fixture(scope="module")
+def alone(data, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "alone"
+    finish(start(workdir, data))
+    return workdir
+
+
+def test_two_processes_run_as_one(alone, data, tmp_path):
+    finish(*start_pair(tmp_path / "pair", data))
+    expected, found = (read_records(w) for w in (alone, tmp_path / "pair"))
+    names = [(r["step"], r["stage"], r["split"]) for r in expected]
+    assert [(r["step"], r["stage"], r["split"]) for r in found] == names
+    np.testing.assert_allclose(found[0]["loss"], expected[0]["loss"], rtol=1e-5)
+    losses = [[r["loss"] for r in records] for records in (found, expected)]
+    np.testing.assert_allclose(*losses, rtol=1e-3)
+    assert (tmp_path / "pair" / "results.json").exists()
+
+
+@pytest.mark.parametrize("dies", [0, 1])
+def test_a_dead_partner_is_noticed_and_the_pair_resumes(data, alone, tmp_path, dies):
+    workdir = tmp_path / "pair"
+    pair = start_pair(workdir, data, *LONG)
+    deadline = time.monotonic() + 300
+    while len(read_records(workdir)) < 4 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    pair[dies].send_signal(signal.SIGKILL)
+    _, errors = pair[1 - dies].communicate(timeout=60)
+    pair[dies].communicate()
+    assert pair[1 - dies].returncode not in (0, None)
+    said = "another process of this run has ended", "most likely indicates that another task died"
+    assert any(line in errors for line in said), errors
+    assert errors.count("\n") < 30, errors
+    before = read_records(workdir)[-1]["step"]
+    pair = start_pair(workdir, data, *LONG)
+    while len(read_records(workdir)) < before + 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for process in pair:
+        process.send_signal(signal.SIGTERM)
+    for process in pair:
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 128 + signal.SIGTERM, errors
+        assert "stopped and saved at step" in errors
