@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from orbax.checkpoint import v1 as ocp
 
+from hcml_jax import cluster
 from hcml_jax.config import UserError
 from hcml_jax.training.fingerprint import fingerprints
 from hcml_jax.training.freezing import path_names
@@ -83,25 +84,51 @@ class Checkpoints:
         return list(self._newest_first())[::-1]
 
     def save(self, position: Position, state: Any, loss: float | None) -> None:
-        """Saves in the background; `loss` decides which checkpoint of a stage is its best (None: not this one).
+        """Saves in the background; the end of a stage, in the foreground.
+
+        A checkpoint that cannot be written is told of, and the run goes on without it.
+
+        Args:
+          position: where the run stands.
+          state: what to save.
+          loss: decides which checkpoint of a stage is its best; None: not this one.
 
         Raises:
-          CheckpointError: if this one, or the one before it, cannot be written.
+          CheckpointError: if the end of a stage cannot be written.
         """
+        with self._telling():
+            self._checkpointer.wait()
+        if position.complete:
+            with self._writing():
+                self._begin_saving(position, state, loss)
+                self._checkpointer.wait()
+        else:
+            with self._telling():
+                self._begin_saving(position, state, loss)
+
+    def _begin_saving(self, position: Position, state: Any, loss: float | None) -> None:
         told = {"loss": loss, "stage": position.stage, "complete": position.complete}
-        with self._writing():
-            # A copy: the next step consumes the state's buffers while they are still being written.
-            self._checkpointer.save_async(
-                position.step,
-                jax.tree.map(jnp.copy, state),
-                metrics=None if loss is None else told,
-                custom_metadata={
-                    "layout": LAYOUT,
-                    "position": dataclasses.asdict(position),
-                    "fingerprints": fingerprints(state),
-                },
-                overwrite=True,  # of remains that `_newest_first` passes over
-            )
+        # A copy: the next step consumes the state's buffers while they are still being written.
+        self._checkpointer.save_async(
+            position.step,
+            jax.tree.map(jnp.copy, state),
+            metrics=None if loss is None else told,
+            custom_metadata={
+                "layout": LAYOUT,
+                "position": dataclasses.asdict(position),
+                "fingerprints": fingerprints(state),
+            },
+            overwrite=True,  # of remains that `_newest_first` passes over
+        )
+
+    @contextlib.contextmanager
+    def _telling(self):
+        """Tells of a failure to write, and goes on."""
+        try:
+            with self._writing():
+                yield
+        except CheckpointError as error:
+            cluster.say(f"[checkpoint] {error}\n[checkpoint] the run goes on without it")
 
     @contextlib.contextmanager
     def _writing(self):

@@ -1,11 +1,13 @@
 """What comes back from a disk is what went there, or is refused by name; the one before it is offered."""
 
+import gc
 import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from orbax.checkpoint import v1 as ocp
 
 from hcml_jax.training.checkpoints import CheckpointError, Checkpoints, Position
 from hcml_jax.training.fingerprint import fingerprints
@@ -18,6 +20,13 @@ def state(seed):
     rng = np.random.default_rng(seed)
     draw = lambda shape: jnp.asarray(rng.normal(size=shape), jnp.float32)  # noqa: E731
     return jax.tree.map(draw, SHAPES, is_leaf=lambda x: isinstance(x, tuple))
+
+
+@pytest.fixture
+def unread():
+    """Collects, before the test ends, what Orbax leaves behind of a reading that failed."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture
@@ -43,6 +52,8 @@ def test_a_state_comes_back_bit_for_bit(folder):
     jax.tree.map(np.testing.assert_array_equal, restore(folder), state(2))
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("unread")
 @pytest.mark.parametrize("place", [0.2, 0.5, 0.8])
 def test_a_flipped_byte_is_refused_by_name_and_the_checkpoint_before_is_offered(folder, place):
     path = max(data_files(folder / "2"), key=lambda p: p.stat().st_size)
@@ -57,6 +68,8 @@ def test_a_flipped_byte_is_refused_by_name_and_the_checkpoint_before_is_offered(
     jax.tree.map(np.testing.assert_array_equal, restore(folder, 1), state(1))
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("unread")
 @pytest.mark.parametrize("which", [min, max, sorted], ids=["the least", "the largest", "all"])
 def test_a_missing_file_is_refused_by_name_and_the_checkpoint_before_is_offered(folder, which):
     files = which([(path.stat().st_size, path) for path in data_files(folder / "2")])
@@ -91,3 +104,26 @@ def test_a_fingerprint_equals_numpy():
     weights = 2 * np.arange(35, dtype=np.uint64) + 1
     expected = int((array.view(np.uint32).ravel() * weights).sum() % 2**32)
     assert fingerprints({"a": {"b": array}}) == {"a/b": expected}
+
+
+def test_the_run_goes_on_without_a_checkpoint_that_cannot_be_written(tmp_path, monkeypatch, capsys):
+    save_async = ocp.training.Checkpointer.save_async
+
+    def full_at_step_2(self, step, *args, **kwargs):
+        if step == 2:
+            raise ValueError("RESOURCE_EXHAUSTED: No space left on device")
+        return save_async(self, step, *args, **kwargs)
+
+    monkeypatch.setattr(ocp.training.Checkpointer, "save_async", full_at_step_2)
+    with Checkpoints(tmp_path, keep=3, writes=True) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(Position(step, "stage", step, False), state(step), 1.0)
+        assert checkpoints.latest.step == 3
+        assert [p.step for p in checkpoints.positions] == [1, 3]
+        told = capsys.readouterr().err
+        assert "is the disk full" in told and "the run goes on without it" in told
+        with pytest.raises(
+            CheckpointError, match="is the disk full"
+        ):  # the end of a stage must be written
+            checkpoints.save(Position(2, "stage", 2, True), state(2), 1.0)
+    jax.tree.map(np.testing.assert_array_equal, restore(tmp_path, 3), state(3))
