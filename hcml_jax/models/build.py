@@ -45,7 +45,11 @@ class BackboneConfig:
         return build_backbone(**fields, **options)
 
 
-BACKBONES = {f"r2d_{depth}": depth for depth in resnet.DEPTHS}
+# name -> what distinguishes it
+BACKBONES: dict[str, dict[str, Any]] = {
+    **{f"r2d_{depth}": {"depth": depth} for depth in resnet.DEPTHS},
+    "r2plus1d_101": {"depth": 101, "temporal_stages": ("res4", "res5")},
+}
 MOTION_STAGES = ("res2", "res3", "res4")
 
 
@@ -72,4 +76,4 @@ def build_backbone(
     for stage in motion_blocks:
         if stage not in resnet.STAGES:
             raise ValueError(f"no stage is called {stage!r}. {nearest(stage, resnet.STAGES)}")
-    return resnet.ResNet(BACKBONES[name], motion_blocks=tuple(motion_blocks), **options)
+    return resnet.ResNet(**BACKBONES[name], motion_blocks=tuple(motion_blocks), **options)

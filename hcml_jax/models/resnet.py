@@ -1,4 +1,7 @@
-"""Residual networks for clips: R2D, with 2-D convolutions on each frame (HCML Table 7)."""
+"""Residual networks for clips: R2D, with 2-D convolutions on each frame, and R(2+1)D (HCML, supplement Table 8)."""
+
+import functools
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -37,19 +40,27 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1x1, 1x3x3 and 1x1x1 convolutions with a shortcut (He et al., 2016); strides sit on the 1x3x3."""
+    """1x1x1, 1x3x3 and 1x1x1 convolutions with a shortcut (He et al., 2016); strides sit on the 1x3x3.
+
+    With `temporal`, a 3x1x1 convolution precedes the 1x3x3 and takes the stride in time (HCML, supplement Table 8).
+    """
 
     features: int
     strides: tuple[int, int, int] = (1, 1, 1)
     dtype: jnp.dtype = jnp.float32
+    temporal: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: Train) -> jax.Array:
         """Maps `[B, T, H, W, C]` to `[B, T', H', W', 4 features]`."""
         y = ConvNorm(self.features, dtype=self.dtype, name="conv1")(x, train)
-        y = ConvNorm(self.features, (1, 3, 3), self.strides, dtype=self.dtype, name="conv2")(
-            y, train
-        )
+        strides = self.strides
+        if self.temporal:
+            in_time, strides = (strides[0], 1, 1), (1, *strides[1:])
+            y = ConvNorm(self.features, (3, 1, 1), in_time, dtype=self.dtype, name="temporal")(
+                y, train
+            )
+        y = ConvNorm(self.features, (1, 3, 3), strides, dtype=self.dtype, name="conv2")(y, train)
         y = ConvNorm(4 * self.features, relu=False, dtype=self.dtype, name="conv3")(y, train)
         return nn.relu(y + _shortcut(x, y, self.strides, train, self.dtype))
 
@@ -64,10 +75,11 @@ def _shortcut(x, y, strides, train: Train, dtype) -> jax.Array:
 
 
 class ResNet(nn.Module):
-    """R2D of any depth and width, with motion blocks after any of its stages.
+    """R2D or R(2+1)D of any depth and width, with motion blocks after any of its stages.
 
     Attributes:
       depth: one of `DEPTHS`.
+      temporal_stages: the stages with 3x1x1 convolutions; needs bottlenecks. HCML's R(2+1)D has them in res4 and res5.
       width: channels of the stem and of the first stage's 3x3 convolutions.
       stem_pool: whether a 3x3 max-pool of stride 2 follows the stem (off for small frames).
       temporal_strides: of res2 ... res5; HCML halves time at res3 and at res4.
@@ -78,6 +90,7 @@ class ResNet(nn.Module):
     """
 
     depth: int
+    temporal_stages: tuple[str, ...] = ()
     width: int = 64
     stem_pool: bool = True
     temporal_strides: tuple[int, int, int, int] = (1, 2, 2, 1)
@@ -111,8 +124,11 @@ class ResNet(nn.Module):
     def _stage(self, number: int, name: str) -> nn.Module:
         blocks, bottleneck = DEPTHS[self.depth]
         temporal, spatial = self.temporal_strides[number], 1 if number == 0 else 2
+        block = Bottleneck if bottleneck else BasicBlock
+        if name in self.temporal_stages:
+            block = functools.partial(Bottleneck, temporal=True)
         return Stage(
-            block=Bottleneck if bottleneck else BasicBlock,
+            block=block,
             blocks=blocks[number],
             features=self.width * 2**number,
             strides=(temporal, spatial, spatial),
@@ -124,7 +140,7 @@ class ResNet(nn.Module):
 class Stage(nn.Module):
     """Blocks at one resolution; the first one strides."""
 
-    block: type[nn.Module]
+    block: Callable[..., nn.Module]
     blocks: int
     features: int
     strides: tuple[int, int, int]

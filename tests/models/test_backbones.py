@@ -1,4 +1,4 @@
-"""R2D and its motion blocks: shapes, parameter and multiply-add counts, fresh blocks, errors."""
+"""R2D and R(2+1)D, and their motion blocks: shapes, parameter and multiply-add counts, fresh blocks, errors."""
 
 import chex
 import jax
@@ -45,23 +45,39 @@ def test_r2d_50_counts_parameters_like_resnet_50():
     assert count(variables["params"]) == 23_508_032  # torchvision's resnet50 without `fc`
 
 
-def test_motion_blocks_cost_r2d_50_what_the_paper_says():
-    """HCML Tables 2 and 3: 49 G multiply-adds at 16 x 256 x 256, 1.18 times the bare backbone (spec section 9)."""
+def test_r2plus1d_101_is_resnet_101_with_temporal_convolutions_at_the_top():
+    _, variables, _, _ = shapes_of("r2plus1d_101", (1, 4, 64, 64, 3))
+    temporal = 23 * (3 * 256**2 + 2 * 256) + 3 * (3 * 512**2 + 2 * 512)
+    # torchvision's resnet101 without `fc`
+    assert count(variables["params"]) == 42_500_160 + temporal
+    stages = {
+        stage: any("temporal" in block for block in variables["params"][stage].values())
+        for stage in ("res2", "res3", "res4", "res5")
+    }
+    assert stages == {"res2": False, "res3": False, "res4": True, "res5": True}
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "billions", "ratio", "ratio_run"),
+    [("r2d_50", 16, 48.1, 1.184, 1.197), ("r2plus1d_101", 32, 148.0, 1.113, 1.120)],
+)
+def test_motion_blocks_cost_what_the_paper_says(name, frames, billions, ratio, ratio_run):
+    """HCML Tables 2 and 3 at 256 x 256: 49 and 150 G, 1.18 and 1.11 times the bare backbone (spec section 9)."""
     totals, products = [], []
     for blocks in (False, True):
-        model, variables, clip, _ = shapes_of("r2d_50", (1, 16, 256, 256, 3), motion_blocks=blocks)
+        model, variables, clip, _ = shapes_of(name, (1, frames, 256, 256, 3), motion_blocks=blocks)
         counts = multiply_adds(lambda v, x, m=model: m.apply(v, x, False), variables, clip)
         totals.append(counts["convolutions"])
         products.append(counts["products"])
     # The cost volumes by their definition: 49 products of the reduced channels at each position.
-    levels = [(16, 64, 32), (8, 32, 64), (4, 16, 128)]
+    levels = [(frames, 64, 32), (frames // 2, 32, 64), (frames // 4, 16, 128)]
     totals[1] += sum(49 * t * side * side * channels for t, side, channels in levels)
-    assert totals[1] / 1e9 == pytest.approx(48.1, abs=0.05)
-    assert totals[1] / totals[0] == pytest.approx(1.184, abs=0.001)
+    assert totals[1] / 1e9 == pytest.approx(billions, abs=0.06)
+    assert totals[1] / totals[0] == pytest.approx(ratio, abs=0.001)
     # What runs is the row form, which multiplies whole rows and drops what lies beyond the displacements.
     rows = [7 * t * side * side * (side // 2 + 6) * channels for t, side, channels in levels]
     assert products == [0, sum(rows)]
-    assert (counts["convolutions"] + sum(rows)) / totals[0] == pytest.approx(1.197, abs=0.001)
+    assert (counts["convolutions"] + sum(rows)) / totals[0] == pytest.approx(ratio_run, abs=0.001)
 
 
 def test_multiply_adds_counts_what_is_inside_jit_and_what_is_batched():
