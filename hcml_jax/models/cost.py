@@ -17,7 +17,8 @@ def multiply_adds(function: Callable, *args: Any) -> dict[str, int]:
 
     Returns:
       {"convolutions": ..., "products": ...}: of convolutions (a 1x1x1 one runs as a product with a kernel and is
-      counted as a convolution: any product without batch dimensions) and of batched matrix products.
+      counted as a convolution: any product without batch dimensions) and of batched matrix products. What no output
+      needs is not counted; the body of a loop is counted once.
     """
     counts = {"convolutions": 0, "products": 0}
     for equation in _equations(jax.make_jaxpr(function)(*args).jaxpr):
@@ -30,8 +31,8 @@ def multiply_adds(function: Callable, *args: Any) -> dict[str, int]:
 
 
 def _equations(jaxpr) -> Iterator[core.JaxprEqn]:
-    """All equations, those of called functions included."""
-    for equation in jaxpr.eqns:
+    """All equations that the outputs need, those of called functions included."""
+    for equation in _needed(jaxpr):
         yield equation
         for value in equation.params.values():
             inner = getattr(value, "jaxpr", value)
@@ -39,10 +40,22 @@ def _equations(jaxpr) -> Iterator[core.JaxprEqn]:
                 yield from _equations(inner)
 
 
+def _needed(jaxpr) -> list[core.JaxprEqn]:
+    needed = {v for v in jaxpr.outvars if not isinstance(v, core.Literal)}
+    kept = []
+    for equation in reversed(jaxpr.eqns):
+        if not needed.isdisjoint(equation.outvars):
+            kept.append(equation)
+            needed.update(v for v in equation.invars if not isinstance(v, core.Literal))
+    return kept[::-1]
+
+
 def _convolution(equation) -> int:
     kernel, layout = equation.invars[1].aval.shape, equation.params["dimension_numbers"].rhs_spec
     outputs = math.prod(equation.outvars[0].aval.shape)
-    return outputs * math.prod(kernel[d] for d in layout[1:])
+    # The gradient of a strided convolution spreads its input with zeros, which cost nothing.
+    zeros = math.prod(equation.params["lhs_dilation"])
+    return outputs * math.prod(kernel[d] for d in layout[1:]) // zeros
 
 
 def _product(equation) -> int:

@@ -96,6 +96,22 @@ def test_multiply_adds_counts_what_is_inside_jit_and_what_is_batched():
     assert counts == {"convolutions": 2 * 25 * 27 * 4, "products": 2 * 5 * 5 * 5 * 3}
 
 
+def test_multiply_adds_leaves_out_what_no_output_needs_and_the_zeros_of_gradients():
+    x, kernel = jnp.zeros((2, 8, 8, 3)), jnp.zeros((3, 3, 3, 4))
+
+    def strided(x, kernel):
+        layout = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(x, kernel, (2, 2), "SAME", dimension_numbers=layout)
+
+    def function(x, kernel):
+        y, backward = jax.vjp(strided, x, kernel)
+        jnp.einsum("bhwc,cd->bhwd", y, jnp.zeros((4, 5)))  # unused
+        return backward(y)
+
+    forward = 2 * 16 * 27 * 4
+    assert multiply_adds(function, x, kernel) == {"convolutions": 3 * forward, "products": 0}
+
+
 def test_a_fresh_motion_block_leaves_the_backbone_as_it_was(key):
     clip = jax.random.normal(key, (2, 4, 32, 32, 3))
     bare, blocks = (build_backbone("r2d_10", motion_blocks=b, **SMALL) for b in (False, True))
