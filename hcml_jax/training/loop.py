@@ -15,7 +15,7 @@ from hcml_jax.methods.base import Method, Stage
 from hcml_jax.training.checkpoints import CheckpointError, Checkpoints, Position
 from hcml_jax.training.config import TrainingConfig
 from hcml_jax.training.mesh import Layout, make_mesh
-from hcml_jax.training.metrics import MetricsWriter, Progress, average
+from hcml_jax.training.metrics import MetricsWriter, Progress, average, read_records
 from hcml_jax.training.optimizer import make_optimizer
 from hcml_jax.training.step import (
     TrainState,
@@ -61,12 +61,29 @@ def train(
         Checkpoints(workdir / "checkpoints", config.keep, writes=True) as checkpoints,
     ):
         latest = checkpoints.latest
+        _check_complete(workdir, latest, config.checkpoint_every)
         writer = MetricsWriter(workdir, latest.step if latest else 0)
         run = _Run(method, data, config, seed, layout, signals, checkpoints, writer)
         try:
             run.train(latest)
         finally:
             writer.close()
+
+
+def _check_complete(workdir: pathlib.Path, latest: Position | None, checkpoint_every: int) -> None:
+    """Raises CheckpointError if part of what a run had written is no longer in its folder."""
+    remedy = "put it back, or name another --workdir"
+    if latest and not (workdir / "metrics.jsonl").exists():
+        raise CheckpointError(
+            f"{workdir} holds checkpoints up to step {latest.step}, but metrics.jsonl is gone: {remedy}"
+        )
+    records = read_records(workdir)
+    # A save is whole once the next one begins.
+    if not latest and records and records[-1]["step"] > 2 * checkpoint_every:
+        raise CheckpointError(
+            f"{workdir / 'metrics.jsonl'} tells of step {records[-1]['step']}, but {workdir / 'checkpoints'} holds no "
+            f"checkpoint: {remedy}"
+        )
 
 
 @dataclasses.dataclass

@@ -37,6 +37,11 @@ class MetricsWriter:
         self.records.append(record)
         if not self._writes:
             return
+        if not self._path.exists():
+            raise UserError(
+                f"{self._path} is gone: the folder of this run was emptied or moved while it ran; start it again in "
+                "another folder, or where the old one now is"
+            )
         try:
             with self._path.open("a") as file:
                 file.write(json.dumps(record) + "\n")

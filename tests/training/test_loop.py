@@ -180,6 +180,40 @@ def test_a_disk_too_full_for_metrics_ends_in_one_message(method, tmp_path, monke
         run(tmp_path / "run", method)
 
 
+@pytest.fixture(scope="module")
+def five_steps():
+    return tiny.hcml(levels=("reconstruction",), stages={"level0": tiny.schedule(steps=5)})
+
+
+def test_a_folder_emptied_while_the_run_goes_on_ends_it(five_steps, tmp_path):
+    class Emptying(Memory):
+        def train_batches(self, batch_size, **options):
+            for number, batch in enumerate(super().train_batches(batch_size, **options)):
+                if number == 3:
+                    (tmp_path / "run").rename(tmp_path / "elsewhere")
+                yield batch
+
+    config = dataclasses.replace(CONFIG, checkpoint_every=10)
+    with pytest.raises(UserError, match=r"metrics.jsonl is gone: .* emptied or moved"):
+        run(tmp_path / "run", five_steps, Emptying(), config)
+
+
+@pytest.mark.parametrize(
+    ("gone", "message"),
+    [
+        ("metrics.jsonl", r"checkpoints up to step 3, but metrics.jsonl is gone: put it back"),
+        ("checkpoints", r"tells of step 3, but .*checkpoints holds no checkpoint: put it back"),
+    ],
+)
+def test_a_run_whose_folder_was_emptied_in_part_is_refused(five_steps, tmp_path, gone, message):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "run", five_steps, Memory(stop_after=4))
+    path = tmp_path / "run" / gone
+    path.unlink() if path.is_file() else shutil.rmtree(path)
+    with pytest.raises(CheckpointError, match=message):
+        run(tmp_path / "run", five_steps)
+
+
 def test_validation_sees_clips_from_all_over_the_split(method, tmp_path):
     class Spread(Memory):
         asked: ClassVar[list] = []
