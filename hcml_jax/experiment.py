@@ -94,6 +94,7 @@ class Experiment:
         if mode == "train":
             check_batch(self._training.batch_size, make_mesh())
         workdirs.check(workdir, config=config)
+        workdirs.check_writable(workdir)
         told = {"progress": cluster.say, "process": jax.process_index()}
         self._data = cluster.first_then_others(
             lambda: data_pipelines.open_data(data, workdir, **told)

@@ -1,6 +1,7 @@
 """A run's folder: which config, classes and clips it was made with."""
 
 import json
+import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -39,6 +40,14 @@ def claim(workdir: pathlib.Path, **described: Any) -> None:
         replace_text(workdir / "run.json", json.dumps(described, indent=1) + "\n")
     except OSError as error:
         raise ConfigError(f"--workdir {workdir} cannot be written: {error}") from error
+
+
+def check_writable(workdir: pathlib.Path) -> None:
+    """Raises ConfigError if `workdir` can be neither written nor made."""
+    existing = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        reason = "is read-only" if existing.is_dir() else "is no folder"
+        raise ConfigError(f"--workdir {workdir} cannot be written: {existing} {reason}")
 
 
 def claimed(workdir: pathlib.Path) -> bool:
