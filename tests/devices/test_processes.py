@@ -1,7 +1,9 @@
 """`launch.py` as two processes of two devices each: the run of one; a dead partner is noticed, and the pair resumes."""
 
+import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -62,6 +64,24 @@ def test_two_processes_run_as_one(alone, data, tmp_path):
     losses = [[r["loss"] for r in records] for records in (found, expected)]
     np.testing.assert_allclose(*losses, rtol=1e-3)
     assert (tmp_path / "pair" / "results.json").exists()
+
+
+def test_a_run_goes_on_with_other_devices(alone, tmp_path):
+    """From the end of the first stage: the same clips, and the losses, equal until steps drift apart."""
+    workdir = tmp_path / "moved"
+    shutil.copytree(alone, workdir)
+    expected = read_records(alone)
+    done = max(r["step"] for r in expected if r["stage"] == "level0")
+    for checkpoint in (workdir / "checkpoints").iterdir():
+        if int(checkpoint.name) > done:
+            shutil.rmtree(checkpoint)
+    data = json.loads((alone / "run.json").read_text())["config"]["data"]["root"]
+    finish(start(workdir, data, devices=4))
+    found = [r for r in read_records(workdir) if r["step"] > done]
+    expected = [r for r in expected if r["step"] > done]
+    np.testing.assert_allclose(found[0]["loss"], expected[0]["loss"], rtol=1e-5)
+    losses = [[r["loss"] for r in records] for records in (found, expected)]
+    np.testing.assert_allclose(*losses, rtol=1e-3)
 
 
 @pytest.mark.parametrize("dies", [0, 1])
