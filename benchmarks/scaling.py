@@ -1,9 +1,10 @@
 """What a step of HCML sends and computes on many devices: `python benchmarks/scaling.py`.
 
-On paper, from shapes alone: multiply-adds, bytes, and the time of the sending as a share of that of the computing, both
-at the peaks of the machines. With --compiled, for the devices there are
-(XLA_FLAGS=--xla_force_host_platform_device_count=8):
-the collectives of the compiled program beside those on paper. Nothing is run.
+On paper, from shapes alone: multiply-adds, bytes, the time of the sending as a share of that of the computing, both at
+the peaks of the machines, and the fewest clips on each device for which computing takes longer.
+
+With --compiled, for the devices there are (XLA_FLAGS=--xla_force_host_platform_device_count=8): the collectives of the
+compiled program beside those on paper. Nothing is run.
 """
 
 import argparse
@@ -109,6 +110,24 @@ class Step:
             computing + self.network / machine.bfloat16
         )
 
+    def with_clips(self, clips: int) -> "Step":
+        """The same step with another number of clips on each device; `self` has CLIPS."""
+        ratio, contrast = clips / CLIPS, self.contrast
+        scaled = dataclasses.replace(
+            contrast,
+            similarities=contrast.similarities * ratio**2,
+            bytes=contrast.bytes * ratio,
+            owners=contrast.owners * ratio,
+        )
+        return dataclasses.replace(self, network=self.network * ratio, contrast=scaled)
+
+    def fewest_clips(self, machine: Machine, form: str, devices: int) -> int:
+        """On each device, such that computing takes longer than sending."""
+        fewest = (
+            n for n in range(1, 1000) if self.with_clips(n).sending(machine, form, devices) < 1
+        )
+        return next(fewest)
+
 
 def paper_method(backbone: str) -> HCML:
     """The method of the config for Kinetics, on a backbone."""
@@ -185,8 +204,9 @@ def set_form(form: str) -> None:
 def print_paper(backbones: list[str], counts: list[int]) -> None:
     """The table on paper."""
     set_form("dense")
+    kinds = [(name, form) for name in MACHINES for form in FORMS]
     heads = ["network", "similarities", "gradients", "statistics", "keys, dense", "keys, ring"]
-    shares = [f"{name}, {form}" for name in MACHINES for form in FORMS]
+    shares = [f"{name}, {form}" for name, form in kinds]
     print(f"| backbone, stage | devices | {' | '.join(heads + shares)} |")
     print("|---" * (2 + len(heads) + len(shares)) + "|")
     for backbone in backbones:
@@ -197,11 +217,10 @@ def print_paper(backbones: list[str], counts: list[int]) -> None:
                 work = [step.network, step.contrast.multiply_adds("dense")]
                 sizes = [step.gradients, step.statistics, *map(step.contrast.received, FORMS)]
                 cells = [f"{x / 1e9:,.0f} G" for x in work] + [mebibytes(x) for x in sizes]
-                cells += [
-                    f"{step.sending(machine, form, devices):.0%}"
-                    for machine in MACHINES.values()
-                    for form in FORMS
-                ]
+                for name, form in kinds:
+                    machine = MACHINES[name]
+                    fewest = step.fewest_clips(machine, form, devices)
+                    cells.append(f"{step.sending(machine, form, devices):.0%}, {fewest}")
                 print(f"| {backbone}, {stage.name} | {devices} | {' | '.join(cells)} |", flush=True)
 
 
