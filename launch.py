@@ -3,7 +3,6 @@
 Any field of the config can be set on the command line: `--config.training.batch_size=32`.
 """
 
-import os
 import sys
 
 from absl import app, flags, logging
@@ -45,16 +44,13 @@ def main(argv: list[str]) -> None:
         cluster.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
         with cluster.noticing_lost_partners():
             run(_CONFIG.value.to_dict(), _WORKDIR.value, _MODE.value)
-    except cluster.PartnerLostError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        os._exit(1)  # an orderly end would wait for the lost
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         sys.exit(stopped.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
     except (UserError, OSError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+        cluster.end(f"{type(error).__name__}: {error}")
 
 
 def parse(argv: list[str]) -> list[str]:

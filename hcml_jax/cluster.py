@@ -3,9 +3,11 @@
 import contextlib
 import faulthandler
 import importlib.util
+import itertools
 import os
 import pathlib
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -19,6 +21,11 @@ T = TypeVar("T")
 
 # A process that died is noticed after at most so long.
 HEARTBEAT_SECONDS = 30
+
+# Long work of one process, such as looking at a million videos, is no reason for the others to give up.
+PATIENCE_DAYS = 10
+
+_meetings = itertools.count()  # alike in all processes, for they meet in the same order
 
 _LAUNCHERS = {"Slurm": "SLURM_STEP_NUM_TASKS", "Open MPI": "OMPI_COMM_WORLD_SIZE"}
 
@@ -82,6 +89,33 @@ def _start(named: str, **arguments) -> None:
         raise UserError(
             f"the processes of this run ({named}) do not come together: {error}"
         ) from error
+    sys.excepthook = _leave
+
+
+def _leave(*error) -> None:
+    traceback.print_exception(*error)
+    end("this process ends; the others will notice")
+
+
+def end(message: str) -> None:
+    """Ends this process with exit code 1 and a message."""
+    if jax.process_count() == 1:
+        sys.exit(message)
+    print(message, file=sys.stderr, flush=True)
+    os._exit(1)  # an orderly end would wait for the others, and they for this one
+
+
+def meet() -> None:
+    """Returns once all processes have come here, however long the last one takes.
+
+    A collective of devices would do, but gives up after half a minute where it is the first.
+    """
+    if jax.process_count() == 1:
+        return
+    from orbax.checkpoint import multihost
+
+    milliseconds = PATIENCE_DAYS * 24 * 3600 * 1000
+    multihost.get_barrier_sync_fn()(key=f"hcml_jax/{next(_meetings)}", timeout_ms=milliseconds)
 
 
 class PartnerLostError(UserError):
@@ -128,6 +162,7 @@ def first_then_others(action: Callable[[], T]) -> T:
             result = action()
         except Exception as error:  # raised below, once the others know
             failure = error
+    meet()
     went_well = multihost_utils.broadcast_one_to_all(np.array(failure is None))
     if failure:
         raise failure

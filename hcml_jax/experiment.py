@@ -122,6 +122,7 @@ class Experiment:
         if self._mode == "train":
             train(self._method, self._data, self._training, self._workdir, self._seed)
         self.evaluate()
+        cluster.meet()  # the first one draws; the others would not wait as long at their end
 
     def _check_data(self) -> None:
         """Raises ConfigError for splits and labels that would be missed only later."""

@@ -43,6 +43,17 @@ def finish(*processes):
         assert process.returncode == 0, errors
 
 
+def last_step(workdir):
+    records = read_records(workdir)
+    return records[-1]["step"] if records else 0
+
+
+def wait_for_step(workdir, step):
+    deadline = time.monotonic() + 300
+    while last_step(workdir) < step and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return tmp_path_factory.mktemp("data") / "sprites"
@@ -88,9 +99,7 @@ def test_a_run_goes_on_with_other_devices(alone, tmp_path):
 def test_a_dead_partner_is_noticed_and_the_pair_resumes(data, alone, tmp_path, dies):
     workdir = tmp_path / "pair"
     pair = start_pair(workdir, data, *LONG)
-    deadline = time.monotonic() + 300
-    while len(read_records(workdir)) < 4 and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_for_step(workdir, 4)
     pair[dies].send_signal(signal.SIGKILL)
     _, errors = pair[1 - dies].communicate(timeout=60)
     pair[dies].communicate()
@@ -98,13 +107,24 @@ def test_a_dead_partner_is_noticed_and_the_pair_resumes(data, alone, tmp_path, d
     said = "another process of this run has ended", "most likely indicates that another task died"
     assert any(line in errors for line in said), errors
     assert errors.count("\n") < 30, errors
-    before = read_records(workdir)[-1]["step"]
+    before = last_step(workdir)
     pair = start_pair(workdir, data, *LONG)
-    while len(read_records(workdir)) < before + 2 and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_for_step(workdir, before + 2)
     for process in pair:
         process.send_signal(signal.SIGTERM)
     for process in pair:
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 128 + signal.SIGTERM, errors
         assert "stopped and saved at step" in errors
+
+
+def test_one_that_fails_ends_at_once_and_the_other_notices(data, alone, tmp_path):
+    workdir = tmp_path / "pair"
+    pair = start_pair(workdir, data, *LONG)
+    wait_for_step(workdir, 4)
+    (workdir / "metrics.jsonl").unlink()
+    for process in pair:
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode not in (0, None)
+        if process is pair[0]:
+            assert "metrics.jsonl is gone" in errors.splitlines()[-1]
