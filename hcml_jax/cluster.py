@@ -4,6 +4,7 @@ import contextlib
 import faulthandler
 import importlib.util
 import itertools
+import math
 import os
 import pathlib
 import sys
@@ -27,15 +28,19 @@ PATIENCE_DAYS = 10
 
 _meetings = itertools.count()  # alike in all processes, for they meet in the same order
 
+# What tells that there are several processes.
 _LAUNCHERS = {"Slurm": "SLURM_STEP_NUM_TASKS", "Open MPI": "OMPI_COMM_WORLD_SIZE"}
+
+# Errors of a computation that say nothing of other processes.
+_OWN_FAULTS = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "FAILED_PRECONDITION", "UNIMPLEMENTED")
 
 
 def join(coordinator: str = "", num_processes: int = 0, process_id: int = -1) -> None:
     """Starts `jax.distributed` if this process is one of several; before anything else of jax.
 
     Args:
-      coordinator: "host:port" of the first process; "": ask Slurm, Open MPI or the TPU pod, whichever started this
-        process, and where there is none, be alone.
+      coordinator: "host:port" of the first process; "": ask Slurm, Open MPI, Kubernetes or the TPU pod, whichever
+        started this process, and where there is none, be alone.
       num_processes: of the run; with `coordinator` alone.
       process_id: this one's number, from 0; with `coordinator` alone.
 
@@ -61,15 +66,26 @@ def join(coordinator: str = "", num_processes: int = 0, process_id: int = -1) ->
     if not missing:
         _start(coordinator, **explicit, cluster_detection_method="deactivate")
     elif launcher := started_by():
-        _start(launcher)
+        # Left out, a process of Slurm or Open MPI takes one device; the only one of its host should take all.
+        _start(launcher, local_device_ids=[] if _processes_on_host(launcher) == 1 else None)
 
 
 def started_by() -> str | None:
-    """What started this process as one of several: "Slurm", "Open MPI", "TPU", or None."""
+    """What started this process as one of several: "Slurm", "Open MPI", "TPU", "Kubernetes", or None."""
     for name, variable in _LAUNCHERS.items():
         if int(os.environ.get(variable, "1")) > 1:
             return name
-    return "TPU" if _is_tpu_host() else None
+    if _is_tpu_host():
+        return "TPU"
+    in_indexed_job = {"KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"} <= os.environ.keys()
+    return "Kubernetes" if in_indexed_job else None
+
+
+def _processes_on_host(launcher: str) -> int:
+    if launcher == "Slurm":
+        tasks, nodes = (int(os.environ[f"SLURM_STEP_NUM_{what}"]) for what in ("TASKS", "NODES"))
+        return -(-tasks // nodes)
+    return int(os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE", "1"))
 
 
 def _is_tpu_host() -> bool:
@@ -128,7 +144,7 @@ def noticing_lost_partners():
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1:
+        if jax.process_count() == 1 or str(error).startswith(_OWN_FAULTS):
             raise
         reason = str(error).splitlines()[0]
         raise PartnerLostError(
@@ -163,12 +179,19 @@ def first_then_others(action: Callable[[], T]) -> T:
         except Exception as error:  # raised below, once the others know
             failure = error
     meet()
-    went_well = multihost_utils.broadcast_one_to_all(np.array(failure is None))
+    went_well = of_first(failure is None)
     if failure:
         raise failure
     if not went_well:
         raise UserError("the first process could not go on: its own message says why")
     return result if is_first() else action()
+
+
+def of_first(truth: bool) -> bool:
+    """What the first process says, on all of them."""
+    if jax.process_count() == 1:
+        return truth
+    return bool(multihost_utils.broadcast_one_to_all(np.array(truth)))
 
 
 def gather(tree: Any) -> Any:
@@ -180,6 +203,10 @@ def gather(tree: Any) -> Any:
 
 def _gather(array: np.ndarray) -> np.ndarray:
     counts = np.asarray(multihost_utils.process_allgather(np.array(len(array))))
-    padding = [(0, counts.max() - len(array))] + [(0, 0)] * (array.ndim - 1)
-    rows = np.asarray(multihost_utils.process_allgather(np.pad(array, padding)))
-    return np.concatenate([part[:count] for part, count in zip(rows, counts, strict=True)])
+    row = array.itemsize * math.prod(array.shape[1:])
+    # As bytes: devices would round float64 to float32.
+    own = np.frombuffer(array.tobytes(), np.uint8).reshape(len(array), row)
+    padded = np.pad(own, [(0, counts.max() - len(array)), (0, 0)])
+    parts = np.asarray(multihost_utils.process_allgather(padded))
+    rows = np.concatenate([part[:count] for part, count in zip(parts, counts, strict=True)])
+    return np.frombuffer(rows.tobytes(), array.dtype).reshape(-1, *array.shape[1:])

@@ -2,7 +2,12 @@
 
 import contextlib
 import dataclasses
+import errno
+import hashlib
+import json
+import os
 import pathlib
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +21,7 @@ from hcml_jax.training.fingerprint import fingerprints
 from hcml_jax.training.freezing import path_names
 
 LAYOUT = 1  # of what a checkpoint holds: raise it when older ones can no longer be read
+ROOM = 1.2  # free bytes that a save asks for, for each byte of the state
 
 
 class CheckpointError(UserError, RuntimeError):
@@ -53,9 +59,13 @@ class Checkpoints:
       keep: how many of the last ones stay.
       writes: whether this is the run itself, which clears away what an interrupted save left; readers must not, since
         the run may be saving.
+
+    Raises:
+      CheckpointError: if the loss of one cannot be read.
     """
 
     def __init__(self, directory: pathlib.Path, keep: int = 2, *, writes: bool = False):
+        _check_losses(directory)
         self._checkpointer = ocp.training.Checkpointer(
             directory.absolute(),
             preservation_policy=_KeepBestAndEnds(keep),
@@ -73,8 +83,12 @@ class Checkpoints:
 
     @property
     def latest(self) -> Position | None:
-        """Where the last checkpoint was taken, once it is written; None if there is none."""
-        with self._writing():
+        """Where the last checkpoint was taken, once it is written; None if there is none.
+
+        Raises:
+          CheckpointError: if what is known of the last one cannot be read.
+        """
+        with self._telling():
             self._checkpointer.wait()
         return next(self._newest_first(), None)
 
@@ -83,8 +97,10 @@ class Checkpoints:
         """Where the checkpoints were taken, in order."""
         return list(self._newest_first())[::-1]
 
-    def save(self, position: Position, state: Any, loss: float | None) -> None:
-        """Saves in the background; the end of a stage, in the foreground.
+    def save(
+        self, position: Position, state: Any, loss: float | None, *, needed: bool = False
+    ) -> None:
+        """Saves in the background.
 
         A checkpoint that cannot be written is told of, and the run goes on without it.
 
@@ -92,32 +108,47 @@ class Checkpoints:
           position: where the run stands.
           state: what to save.
           loss: decides which checkpoint of a stage is its best; None: not this one.
+          needed: whether the run is not to go on without it; it is saved in the foreground.
 
         Raises:
-          CheckpointError: if the end of a stage cannot be written.
+          CheckpointError: if it is needed, and cannot be written.
         """
         with self._telling():
             self._checkpointer.wait()
-        if position.complete:
-            with self._writing():
-                self._begin_saving(position, state, loss)
+        with self._writing() if needed else self._telling():
+            self._check_room(state)
+            self._begin_saving(position, state, loss)
+            if needed:
                 self._checkpointer.wait()
-        else:
-            with self._telling():
-                self._begin_saving(position, state, loss)
+
+    def _check_room(self, state: Any) -> None:
+        """Raises OSError if the disk lacks the room for a state: begun, saves of several processes would hang."""
+        needed = sum(x.nbytes for x in jax.tree.leaves(state))
+        if not cluster.of_first(cluster.is_first() and self._has_room(ROOM * needed)):
+            raise OSError(errno.ENOSPC, f"no room for {needed / 2**20:,.1f} MiB")
+
+    def _has_room(self, size: float) -> bool:
+        """Whether so many bytes are free, once what failed saves have left is gone."""
+        for remains in self._checkpointer.directory.glob("*.orbax-checkpoint-tmp"):
+            shutil.rmtree(remains, ignore_errors=True)
+        try:
+            return shutil.disk_usage(self._checkpointer.directory).free > size
+        except OSError:
+            return False
 
     def _begin_saving(self, position: Position, state: Any, loss: float | None) -> None:
         told = {"loss": loss, "stage": position.stage, "complete": position.complete}
+        known = {
+            "layout": LAYOUT,
+            "position": dataclasses.asdict(position),
+            "fingerprints": fingerprints(state),
+        }
         # A copy: the next step consumes the state's buffers while they are still being written.
         self._checkpointer.save_async(
             position.step,
             jax.tree.map(jnp.copy, state),
             metrics=None if loss is None else told,
-            custom_metadata={
-                "layout": LAYOUT,
-                "position": dataclasses.asdict(position),
-                "fingerprints": fingerprints(state),
-            },
+            custom_metadata=known | {"digest": _digest(known)},
             overwrite=True,  # of remains that `_newest_first` passes over
         )
 
@@ -180,30 +211,46 @@ class Checkpoints:
             raise
         except Exception as error:  # Orbax raises whatever the libraries below it raise
             raise CheckpointError(
-                f"checkpoint {path} cannot be read: {error}{self._offer(position)}"
+                f"checkpoint {path} cannot be read: {error}{self._offer(position.step)}"
             ) from error
 
-    def _offer(self, position: Position) -> str:
-        """What to do without the checkpoint taken at `position`."""
-        before = [p for p in self.positions if p.step < position.step]
-        if not before:
-            return ""
-        step = before[-1].step
-        return f"\nThe one before it is of step {step}: to go on from there, move {position.step} out of the folder"
+    def _offer(self, step: int) -> str:
+        """What to do without the checkpoint of `step`."""
+        for info in reversed(self._checkpointer.checkpoints):
+            if info.step < step:
+                with contextlib.suppress(Exception):  # as unreadable as the one asked for
+                    self._position(info.step)
+                    return f"\nTo go on from the one before it, of step {info.step}, move {step} out of the folder"
+        return ""
 
     def _newest_first(self) -> Iterator[Position]:
-        """Of all checkpoints but those whose deletion was cut short."""
+        """Of all checkpoints; but for the newest, those that cannot be read are what a deletion has left.
+
+        Raises:
+          CheckpointError: if what is known of the newest cannot be read.
+        """
+        newest = True
         for info in reversed(self._checkpointer.checkpoints):
-            with contextlib.suppress(TypeError, ValueError, OSError):
-                known = self._checkpointer.metadata(info.step).custom_metadata
-                if known is None:
-                    continue
-                if known.get("layout") != LAYOUT:
-                    path = self._checkpointer.directory / str(info.step)
+            path = self._checkpointer.directory / str(info.step)
+            try:
+                yield self._position(info.step)
+            except Exception as error:
+                if newest and any(files for _, _, files in os.walk(path)):
                     raise CheckpointError(
-                        f"checkpoint {path} has layout {known.get('layout')}; this version reads layout {LAYOUT}"
-                    )
-                yield Position(**known["position"])
+                        f"checkpoint {path} cannot be read: {error}{self._offer(info.step)}"
+                    ) from error
+                continue
+            newest = False
+
+    def _position(self, step: int) -> Position:
+        known = dict(self._checkpointer.metadata(step).custom_metadata or {})
+        if known.get("layout") != LAYOUT:
+            raise CheckpointError(
+                f"it has layout {known.get('layout')}; this version reads layout {LAYOUT}"
+            )
+        if known.pop("digest") != _digest(known):
+            raise CheckpointError("what is known of it is not what was written")
+        return Position(**known["position"])
 
 
 class _KeepBestAndEnds:
@@ -223,6 +270,23 @@ def _best(checkpoints) -> set[int]:
     known = [info for info in checkpoints if info.metrics]
     current = [info for info in known if info.metrics["stage"] == known[-1].metrics["stage"]]
     return {min(current, key=lambda info: info.metrics["loss"]).step} if current else set()
+
+
+def _check_losses(directory: pathlib.Path) -> None:
+    """Raises CheckpointError, naming the checkpoint, where Orbax would fail at all of them."""
+    for path in directory.glob("*/metrics/metrics"):
+        try:
+            json.loads(path.read_text())
+        except ValueError as error:
+            damaged = path.parent.parent
+            raise CheckpointError(
+                f"checkpoint {damaged} cannot be read: {path} is damaged ({error})\nTo go on from the one before it, "
+                f"move {damaged.name} out of the folder"
+            ) from error
+
+
+def _digest(known: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
 def _check_whole(saved: Any) -> None:

@@ -109,6 +109,7 @@ class _Run:
                 before = step - latest.stage_step
                 state = self._train_stage(stages[0], state, before, latest.window)
                 step += int(state.step) - latest.stage_step
+                self._stop_if_asked(step)
             variables, stages = state.variables, stages[1:]
         else:
             variables = init_variables(self.method, self.data.clip_shape, self.seed, self.layout)
@@ -116,7 +117,13 @@ class _Run:
             state = init_state(variables, stage, self._optimizer(stage), self.layout)
             state = self._train_stage(stage, state, step)
             step += int(state.step)
+            self._stop_if_asked(step)
             variables = state.variables
+
+    def _stop_if_asked(self, step: int) -> None:
+        """Between stages, where all is saved."""
+        if stop := self.signals.agree():
+            raise Stopped(stop, step)
 
     def _train_stage(
         self, stage: Stage, state: TrainState, before: int, window: Sequence[Any] = ()
@@ -154,14 +161,13 @@ class _Run:
             if last or done % config.checkpoint_every == 0:
                 loss = self._validate(validation_step, state, stage, before)
                 complete = last or self._converged(stage)
-                self.checkpoints.save(
-                    Position(before + done, stage.name, done, complete), state, loss
-                )
+                position = Position(before + done, stage.name, done, complete)
+                self.checkpoints.save(position, state, loss, needed=complete or bool(stop))
             elif stop:
                 position = Position(before + done, stage.name, done, False, window)
-                self.checkpoints.save(position, state, None)
+                self.checkpoints.save(position, state, None, needed=True)
             if stop:
-                raise Stopped(stop, self.checkpoints.latest.step)
+                raise Stopped(stop, before + done)
             if complete:
                 break
         return state

@@ -1,8 +1,8 @@
 """Stopping when asked: SIGTERM (also a preemption notice) and SIGINT let the run save first."""
 
 import functools
+import os
 import signal
-import sys
 import threading
 
 import jax
@@ -61,6 +61,11 @@ class StopSignals:
         pending, self._pending = self._pending, _largest(self._layout)(self._flags())
         return 0 if pending is None else int(pending)
 
+    def agree(self) -> int:
+        """The same, of what is known now."""
+        self.poll()
+        return self.poll()
+
     def _flags(self) -> jax.Array:
         sharding = NamedSharding(self._layout.mesh, P("data"))
         own = np.full(jax.local_device_count(), self._number, np.int32)
@@ -71,12 +76,8 @@ class StopSignals:
         self._number = number
         for each in SIGNALS:
             signal.signal(each, signal.SIG_DFL)
-        name = signal.Signals(number).name
-        print(
-            f"{name}: saving a checkpoint; a second signal ends at once",
-            file=sys.stderr,
-            flush=True,
-        )
+        line = f"{signal.Signals(number).name}: saving a checkpoint; a second signal ends at once\n"
+        os.write(2, line.encode())  # `print` may be what the signal interrupted
 
 
 @functools.cache

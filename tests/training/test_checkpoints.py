@@ -2,6 +2,7 @@
 
 import gc
 import shutil
+import types
 
 import jax
 import jax.numpy as jnp
@@ -61,7 +62,7 @@ def test_a_flipped_byte_is_refused_by_name_and_the_checkpoint_before_is_offered(
     content[int(place * len(content))] ^= 0x10
     path.write_bytes(content)
     with pytest.raises(
-        CheckpointError, match=rf"(?s){folder}/2 cannot be read.*step 1: .*move 2 out"
+        CheckpointError, match=rf"(?s){folder}/2 cannot be read.*of step 1, move 2 out"
     ):
         restore(folder)
     shutil.rmtree(folder / "2")
@@ -76,15 +77,63 @@ def test_a_missing_file_is_refused_by_name_and_the_checkpoint_before_is_offered(
     for _, path in files if isinstance(files, list) else [files]:
         path.unlink()
     with pytest.raises(
-        CheckpointError, match=rf"(?s){folder}/2 cannot be read.*step 1: .*move 2 out"
+        CheckpointError, match=rf"(?s){folder}/2 cannot be read.*of step 1, move 2 out"
     ):
         restore(folder)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("unread")
+@pytest.mark.parametrize("harm", ["gone", "flipped", "cut"])
+def test_whatever_file_is_damaged_the_state_is_right_or_refused_by_name(folder, tmp_path, harm):
+    whole = tmp_path / "whole"
+    shutil.copytree(folder / "2", whole)
+    files = [path.relative_to(whole) for path in whole.rglob("*") if path.is_file()]
+    refused = []
+    for name in files:
+        path = folder / "2" / name
+        content = bytearray(path.read_bytes())
+        if harm == "gone":
+            path.unlink()
+        elif content:
+            content[len(content) // 3] ^= 0x01
+            path.write_bytes(content if harm == "flipped" else content[: len(content) // 2])
+        try:
+            with Checkpoints(folder) as checkpoints:
+                wanted = Layout(make_mesh()).abstract_state(state(0))
+                found = checkpoints.restore(checkpoints.latest, wanted)
+            jax.tree.map(np.testing.assert_array_equal, found, state(2))
+        except CheckpointError as error:
+            assert f"{folder}/2 cannot be read" in str(error), name
+            assert "the one before it" in str(error) and "move 2 out" in str(error), name
+            refused.append(name.name)
+        shutil.rmtree(folder / "2")
+        shutil.copytree(whole, folder / "2")
+    assert "_CHECKPOINT_METADATA" in refused
+    assert len(refused) >= 3
+
+
+def test_a_save_without_room_is_not_begun(tmp_path, monkeypatch, capsys):
+    with Checkpoints(tmp_path, writes=True) as checkpoints:
+        checkpoints.save(Position(1, "stage", 1, False), state(1), 1.0)
+        assert checkpoints.latest.step == 1
+        left = tmp_path / "2.orbax-checkpoint-tmp"
+        left.mkdir()
+        full = types.SimpleNamespace(free=1000)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
+        checkpoints.save(Position(2, "stage", 2, False), state(2), 1.0)
+        assert checkpoints.latest.step == 1
+        assert not left.exists()
+        assert "no room for 0.0 MiB" in capsys.readouterr().err
+        with pytest.raises(CheckpointError, match="no room for 0.0 MiB"):
+            checkpoints.save(Position(2, "stage", 2, True), state(2), 1.0, needed=True)
 
 
 def test_a_checkpoint_of_an_older_layout_is_refused_by_name(folder, monkeypatch):
     monkeypatch.setattr("hcml_jax.training.checkpoints.LAYOUT", 2)
     with pytest.raises(
-        CheckpointError, match=rf"{folder}/2 has layout 1; this version reads layout 2"
+        CheckpointError,
+        match=rf"{folder}/2 cannot be read: .*layout 1; this version reads layout 2",
     ):
         restore(folder)
 
@@ -122,8 +171,6 @@ def test_the_run_goes_on_without_a_checkpoint_that_cannot_be_written(tmp_path, m
         assert [p.step for p in checkpoints.positions] == [1, 3]
         told = capsys.readouterr().err
         assert "is the disk full" in told and "the run goes on without it" in told
-        with pytest.raises(
-            CheckpointError, match="is the disk full"
-        ):  # the end of a stage must be written
-            checkpoints.save(Position(2, "stage", 2, True), state(2), 1.0)
+        with pytest.raises(CheckpointError, match="is the disk full"):
+            checkpoints.save(Position(2, "stage", 2, True), state(2), 1.0, needed=True)
     jax.tree.map(np.testing.assert_array_equal, restore(tmp_path, 3), state(3))
