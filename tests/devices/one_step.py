@@ -45,6 +45,8 @@ def steps(layout, stages):
         optimizer = make_optimizer(stage.schedule, clips=CLIPS, batch_size=CLIPS)
         variables = away_from_kinks(init_variables(method, tiny.CLIP_SHAPE, 0, layout))
         state = init_state(variables, stage, optimizer, layout)
+        if layout.shard_state:
+            assert any(not x.sharding.is_fully_replicated for x in jax.tree.leaves(state))
         step = make_train_step(method, stage, optimizer, 0, layout)
         outputs = step(state, layout.shard_batch(own_part(tiny.batch(CLIPS))))
         whole = jax.jit(lambda tree: tree, out_shardings=layout.replicated)(outputs)

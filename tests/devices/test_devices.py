@@ -13,8 +13,12 @@ ROOT = pathlib.Path(__file__).parent.parent.parent
 
 
 def start(out, devices, *flags):
+    return start_module("one_step", devices, str(out), *flags)
+
+
+def start_module(name, devices, *flags):
     environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
-    command = [sys.executable, "-m", "tests.devices.one_step", str(out), *flags]
+    command = [sys.executable, "-m", f"tests.devices.{name}", *flags]
     return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
 
 
@@ -64,6 +68,10 @@ def test_eight_devices_equal_one(one_device, tmp_path, flags, stages):
     found = read(tmp_path / "out.npz")
     assert {name.split("/")[0] for name in found} == set(stages)
     assert_same(found, one_device)
+
+
+def test_the_ring_over_eight_devices_equals_the_dense_form():
+    finish(start_module("forms", 8))
 
 
 def test_two_processes_of_two_devices_equal_one(one_device, tmp_path):

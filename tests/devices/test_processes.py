@@ -16,7 +16,11 @@ from hcml_jax.training.metrics import read_records
 from tests.devices.test_devices import free_port
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
-LONG = [f"--config.method.stages.level0.steps={10**6}", "--config.training.checkpoint_every=2"]
+LONG = [
+    f"--config.method.stages.level0.steps={10**6}",
+    "--config.training.checkpoint_every=2",
+    "--config.training.shard_state=True",
+]
 
 
 def start(workdir, data, *flags, devices=1):

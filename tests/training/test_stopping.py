@@ -64,6 +64,34 @@ def test_a_run_asked_to_stop_saves_and_goes_on_to_the_same_bits(
     assert without_speed(read_records(workdir)) == without_speed(read_records(uninterrupted))
 
 
+class InterruptingValidation(Memory):
+    """Raises SIGTERM in the validation of that number, after the step has asked for signals."""
+
+    def __init__(self, number):
+        super().__init__()
+        self._before = number
+
+    def eval_batches(self, *arguments, **options):
+        if not self._before:
+            signal.raise_signal(signal.SIGTERM)
+        self._before -= 1
+        return super().eval_batches(*arguments, **options)
+
+
+@pytest.mark.parametrize(("validation", "steps"), [(0, 5), (1, 10)], ids=["level0", "joint"])
+def test_a_signal_at_the_end_of_a_stage_stops_before_what_follows(
+    method, uninterrupted, tmp_path, validation, steps
+):
+    workdir = tmp_path / "run"
+    with pytest.raises(Stopped, match=f"stopped and saved at step {steps}"):
+        run(workdir, method, InterruptingValidation(validation), config=SPARSE)
+    assert positions(method, workdir)["last"].step == steps
+    run(workdir, method, config=SPARSE)
+    expected, found = (final_variables(w, method) for w in (uninterrupted, workdir))
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    assert without_speed(read_records(workdir)) == without_speed(read_records(uninterrupted))
+
+
 def test_handlers_are_gone_afterwards_and_after_the_first_signal():
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     with StopSignals(Layout(make_mesh())) as signals:
