@@ -15,6 +15,7 @@ from tensorboardX.event_file_writer import EventFileWriter
 
 from hcml_jax.config import ConfigError, UserError
 from hcml_jax.methods import build_method
+from hcml_jax.methods.hcml import HCML
 from hcml_jax.training.checkpoints import CheckpointError, Checkpoints, Position
 from hcml_jax.training.config import TrainingConfig
 from hcml_jax.training.loop import TrainingError
@@ -95,6 +96,40 @@ def test_a_loss_that_is_not_finite_stops_at_its_step_and_names_the_last_checkpoi
     assert not any(
         (tmp_path / "validated" / "checkpoints").iterdir()
     )  # what cannot go on is not kept
+
+
+class Poisoned(HCML):
+    """Its reconstruction is no number for a batch whose first label is 2."""
+
+    def _reconstruction(self, flow, frames):
+        term, report = super()._reconstruction(flow, frames)
+        return term + jnp.where(self.poison, jnp.nan, 0.0), report
+
+    def loss(self, variables, batch, key, stage):
+        object.__setattr__(self, "poison", batch["label"][0] == 2)
+        return super().loss(variables, batch, key, stage)
+
+
+class PoisonedStep(Memory):
+    """The batch of step 8 has labels that poison."""
+
+    def train_batches(self, batch_size, **options):
+        for number, batch in enumerate(super().train_batches(batch_size, **options), 1):
+            yield batch | {"label": batch["label"] * 0 + 2} if number == 8 else batch
+
+
+def test_a_loss_that_is_not_finite_is_told_with_its_step_its_term_and_the_last_good_checkpoint(
+    tmp_path,
+):
+    healthy = tiny.hcml(levels=("reconstruction",), stages={"level0": tiny.schedule(steps=9)})
+    method = Poisoned(healthy.config, num_classes=0)
+    config = dataclasses.replace(CONFIG, log_every=3, checkpoint_every=3)
+    with pytest.raises(
+        TrainingError,
+        match=r"stage level0, step 8: loss, reconstruction/level0 not finite; "
+        r"the last good checkpoint is: step 6 \(level0\)",
+    ):
+        run(tmp_path / "run", method, PoisonedStep(), config)
 
 
 def test_a_stage_ends_early_once_it_has_converged(tmp_path):
