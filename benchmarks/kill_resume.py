@@ -23,11 +23,21 @@ from hcml_jax.training.metrics import read_records
 
 ROOT = pathlib.Path(__file__).parent.parent
 KILLS_A_RUN = 5
+STEPS = 6  # of each stage
+# Sparse enough that kills fall between records, and between checkpoints.
+FIELDS = [
+    *(
+        f"--config.method.stages.{stage}.steps={STEPS}"
+        for stage in ("level0", "level1", "level2", "joint")
+    ),
+    "--config.training.log_every=2",
+    "--config.training.checkpoint_every=4",
+]
 
 
 def start(workdir: pathlib.Path, data: pathlib.Path) -> subprocess.Popen:
     """A process that trains and evaluates; compiled programs are shared, so that it spends its time in steps."""
-    flags = [f"--workdir={workdir}", f"--config.data.root={data}"]
+    flags = [f"--workdir={workdir}", f"--config.data.root={data}", *FIELDS]
     command = [sys.executable, "launch.py", "--config=tests/tiny_config.py", *flags]
     cache = {
         "JAX_COMPILATION_CACHE_DIR": str(data.parent / "compiled"),
@@ -53,23 +63,35 @@ def kill(workdir: pathlib.Path, data: pathlib.Path, seconds: float, saving: bool
     Returns:
       Where it was hit, for example "level1, while saving"; None if it was done before.
     """
+    before, left = read_records(workdir), unfinished(workdir)
     process = start(workdir, data)
     time.sleep(seconds)
-    while saving and process.poll() is None and not _unfinished(workdir):
+    while saving and process.poll() is None and not unfinished(workdir) - left:
         time.sleep(0.001)
     done = process.poll() is not None
     process.kill()
     process.communicate()
     if done:
         return None
-    records = read_records(workdir) if workdir.exists() else []
-    where = records[-1]["stage"] if records else "before the first step"
-    return f"{where}, while saving" if _unfinished(workdir) else where
+    where = place(before, read_records(workdir))
+    return f"{where}, while saving" if unfinished(workdir) - left else where
 
 
-def _unfinished(workdir: pathlib.Path) -> bool:
+def place(before: list, records: list) -> str:
+    """Where a run was, from its records before it was started and now."""
+    if records == before[: len(records)]:
+        return "before its first record"
+    last = records[-1]
+    done = (last["stage"], last["stage_step"], last["split"]) == ("joint", STEPS, "validation")
+    return "evaluation" if done else last["stage"]
+
+
+def unfinished(workdir: pathlib.Path) -> set[str]:
+    """Names of the checkpoints that are being written, or were when a process was killed."""
     folder = workdir / "checkpoints"
-    return folder.exists() and any("tmp" in path.name for path in folder.iterdir())
+    return (
+        {path.name for path in folder.iterdir() if "tmp" in path.name} if folder.exists() else set()
+    )
 
 
 def outcome(workdir: pathlib.Path) -> tuple[Any, list]:
