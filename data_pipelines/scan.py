@@ -1,7 +1,7 @@
 """Looks at every video once before training, side by side, and remembers what it found."""
 
 import json
-import os
+import uuid
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -78,9 +78,9 @@ def _remember(memory: Path, known: dict, stamps: dict, found: dict) -> None:
     entries = {
         str(path.absolute()): {"stamp": stamps[path], "info": info} for path, info in good.items()
     }
-    partial = memory.with_name(f"{memory.name}.{os.getpid()}")
+    partial = memory.with_name(f"{memory.name}.{uuid.uuid4().hex}")
     try:
         partial.write_text(json.dumps({"version": VERSION, "videos": {**known, **entries}}))
-        partial.replace(memory)  # whole or not at all, also with several processes
+        partial.replace(memory)  # whole or not at all, also with several processes and hosts
     finally:
         partial.unlink(missing_ok=True)

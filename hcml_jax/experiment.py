@@ -63,7 +63,9 @@ def run(config: dict[str, Any], workdir: str, mode: str) -> None:
         workdirs.check(folder, config=config)
         from hcml_jax.inference import export
 
-        print(f"exported to {export(folder)}")
+        if cluster.is_first():
+            print(f"exported to {export(folder)}")
+        cluster.meet()
         return
     Experiment(config, folder, mode).run()
 
@@ -92,7 +94,10 @@ class Experiment:
         data = build(DataConfig, config["data"], "config.data")
         methods.build_method(config["method"], num_classes=2)  # a typo should not wait for the data
         if mode == "train":
-            check_batch(self._training.batch_size, make_mesh())
+            mesh = make_mesh()
+            check_batch(self._training.batch_size, mesh)
+            kind, processes = mesh.devices.flat[0].device_kind, jax.process_count()
+            cluster.say(f"{mesh.size} x {kind}, {processes} process{'es' * (processes > 1)}")
         workdirs.check(workdir, config=config)
         workdirs.check_writable(workdir)
         told = {"progress": cluster.say, "process": jax.process_index()}
