@@ -1,6 +1,7 @@
 """Who starts several processes, and what is wrong with how they were started."""
 
 import jax
+import numpy as np
 import pytest
 
 from hcml_jax import cluster
@@ -86,3 +87,18 @@ def test_only_what_a_lost_partner_raises_is_called_so(processes, message, monkey
     expected = cluster.PartnerLostError if lost else jax.errors.JaxRuntimeError
     with pytest.raises(expected, match="gone|memory"), cluster.noticing_lost_partners():
         raise jax.errors.JaxRuntimeError(message)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.int64, np.bool_])
+def test_gathered_arrays_keep_every_bit(dtype, monkeypatch):
+    """Of two processes that hold the same; devices would round to 32 bits."""
+    own = (np.random.default_rng(0).normal(size=(3, 2, 5)) * 1e6).astype(dtype)
+
+    def allgather(array):
+        return np.stack([jax.device_get(jax.numpy.asarray(array))] * 2)
+
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(cluster.multihost_utils, "process_allgather", allgather)
+    found = cluster.gather({"a": own})["a"]
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, np.concatenate([own, own]))
