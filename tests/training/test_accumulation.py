@@ -1,12 +1,13 @@
 """A batch in parts is the batch as a whole, wherever that is so; elsewhere it is refused."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from hcml_jax.config import ConfigError
 from hcml_jax.methods import build_method
-from hcml_jax.training.accumulation import check_micro_batches
+from hcml_jax.training.accumulation import accumulated_gradients, check_micro_batches
 from hcml_jax.training.mesh import Layout, make_mesh
 from hcml_jax.training.optimizer import make_optimizer
 from hcml_jax.training.step import init_state, init_variables, make_train_step
@@ -46,15 +47,17 @@ def test_parts_give_the_gradients_statistics_and_metrics_of_the_whole():
 
 
 def test_parts_draw_from_keys_of_their_own():
-    config = {
-        "name": "supervised",
-        "backbone": tiny.BACKBONE,
-        "batch_norm_group": 2,
-        "stages": {"supervised": tiny.schedule(micro_batches=4)},
-    }
-    flipped = leaves(jax.device_get(one_step(build_method(config, num_classes=3))))
-    plain = leaves(jax.device_get(one_step(supervised(4))))
-    assert any(not np.array_equal(flipped[name], plain[name]) for name in plain)
+    def loss(weight, batch, key):
+        drawn = jax.random.normal(key, batch["clip"].shape)
+        return jnp.mean(weight * drawn), {"drawn": drawn.mean()}
+
+    key, batch = jax.random.key(0), {"clip": jnp.zeros((CLIPS, 3))}
+    gradient, outputs = accumulated_gradients(
+        loss, jnp.ones(()), batch, key, 4, Layout(make_mesh())
+    )
+    parts = [jax.random.normal(jax.random.fold_in(key, n), (CLIPS // 4, 3)) for n in range(4)]
+    expected = np.mean([np.mean(part) for part in parts])
+    np.testing.assert_allclose([gradient, outputs["drawn"]], expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,15 @@ def test_whatever_file_is_damaged_the_state_is_right_or_refused_by_name(folder, 
     assert len(refused) >= 3
 
 
+def test_a_position_that_was_changed_is_refused_by_name(folder):
+    path = folder / "2" / "_CHECKPOINT_METADATA"
+    known = path.read_text()
+    assert '"stage_step": 2' in known
+    path.write_text(known.replace('"stage_step": 2', '"stage_step": 3'))
+    with pytest.raises(CheckpointError, match=rf"{folder}/2 cannot be read: .* is not what was"):
+        restore(folder)
+
+
 def test_a_save_without_room_is_not_begun(tmp_path, monkeypatch, capsys):
     with Checkpoints(tmp_path, writes=True) as checkpoints:
         checkpoints.save(Position(1, "stage", 1, False), state(1), 1.0)
