@@ -1,4 +1,4 @@
-"""`launch.py` as two processes of two devices each: the run of one; a dead partner is noticed, and the pair resumes."""
+"""`launch.py` as two processes of two devices each: the run of one; a dead partner is noticed, both or one go on."""
 
 import json
 import os
@@ -100,7 +100,7 @@ def test_a_run_goes_on_with_other_devices(alone, tmp_path):
 
 
 @pytest.mark.parametrize("dies", [0, 1])
-def test_a_dead_partner_is_noticed_and_the_pair_resumes(data, alone, tmp_path, dies):
+def test_a_dead_partner_is_noticed_and_the_run_goes_on(data, alone, tmp_path, dies):
     workdir = tmp_path / "pair"
     pair = start_pair(workdir, data, *LONG)
     wait_for_step(workdir, 4)
@@ -111,12 +111,18 @@ def test_a_dead_partner_is_noticed_and_the_pair_resumes(data, alone, tmp_path, d
     said = "another process of this run has ended", "most likely indicates that another task died"
     assert any(line in errors for line in said), errors
     assert errors.count("\n") < 30, errors
+    goes_on(workdir, lambda: start_pair(workdir, data, *LONG))
+    if dies == 1:
+        goes_on(workdir, lambda: [start(workdir, data, *LONG)])
+
+
+def goes_on(workdir, begin):
     before = last_step(workdir)
-    pair = start_pair(workdir, data, *LONG)
+    processes = begin()
     wait_for_step(workdir, before + 2)
-    for process in pair:
+    for process in processes:
         process.send_signal(signal.SIGTERM)
-    for process in pair:
+    for process in processes:
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 128 + signal.SIGTERM, errors
         assert "stopped and saved at step" in errors
