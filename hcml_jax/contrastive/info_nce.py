@@ -130,7 +130,11 @@ def _ring_size(mesh) -> int:
 
 def _given_or_set(mesh):
     """`mesh`, or the one of `jax.set_mesh`; empty if there is neither."""
-    return jax.sharding.get_abstract_mesh() if mesh is None else mesh
+    if mesh is None:
+        return jax.sharding.get_abstract_mesh()
+    # `jax.make_mesh` makes explicit axes, along which jax would not split arrays by itself.
+    auto = (jax.sharding.AxisType.Auto,) * len(mesh.axis_names)
+    return jax.sharding.Mesh(mesh.devices, mesh.axis_names, axis_types=auto)
 
 
 def check_candidates(queries, keys, positives):

@@ -47,6 +47,10 @@ def main():
         for found, expected in zip(ring, dense, strict=True):
             scale = np.abs(expected).max()
             np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * scale)
+    explicit = jax.make_mesh((mesh.size,), ("data",))  # jax's default, as a notebook has it
+    arguments = queries, keys, arguments[2]
+    found, expected = (outcome("ring", arguments, positives, None, m) for m in (explicit, mesh))
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-6)
     with jax.set_mesh(mesh):
         limit = DENSE_LIMIT * mesh.size
         assert choose_form(mesh.size, limit // mesh.size) == "dense"
