@@ -19,7 +19,7 @@ demo: $(BIN)/.installed
 	$(BIN)/python -m hcml_jax.evaluation.compare runs/sprites runs/supervised
 
 test: $(BIN)/.installed
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(BIN)/.installed
 	$(BIN)/ruff check .

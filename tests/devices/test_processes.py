@@ -24,7 +24,7 @@ LONG = [
 
 
 def start(workdir, data, *flags, devices=1):
-    config = f"--config={ROOT / 'tests' / 'tiny_config.py'}"
+    config = f"--config={ROOT / 'tests' / 'devices' / 'short_config.py'}"
     place = [f"--workdir={workdir}", f"--config.data.root={data}"]
     return subprocess.Popen(
         [sys.executable, "launch.py", config, *place, *flags],
