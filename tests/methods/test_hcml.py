@@ -1,7 +1,6 @@
 """HCML's stages: what trains, what stays bit for bit, what each loss is made of, what may be configured."""
 
 import dataclasses
-
 import functools
 
 import jax
