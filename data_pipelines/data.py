@@ -316,9 +316,8 @@ class Data:
 
 
 def _prepare() -> None:
-    with contextlib.suppress(
-        Exception
-    ):  # a program that ends meanwhile; who needs it imports it again
+    # It fails where the program ends meanwhile; who needs tensorflow imports it again.
+    with contextlib.suppress(Exception):
         import_tensorflow()
 
 

@@ -134,7 +134,7 @@ def _given_or_set(mesh):
         return jax.sharding.get_abstract_mesh()
     # `jax.make_mesh` makes explicit axes, along which jax would not split arrays by itself.
     auto = (jax.sharding.AxisType.Auto,) * len(mesh.axis_names)
-    return jax.sharding.Mesh(mesh.devices, mesh.axis_names, axis_types=auto)
+    return mesh.update(axis_types=auto)
 
 
 def check_candidates(queries, keys, positives):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hcml_jax.contrastive import choose_form, info_nce, info_nce_and_hits, streaming
+from tests.contrastive.forms import outcome
 
 M, K, C = 23, 37, 8
 
@@ -33,24 +34,7 @@ def one_device_mesh():
 
 
 def losses_and_gradients(form, owners=None):
-    queries, keys, positives = candidates()
-    weights = jnp.linspace(-1, 2, M)
-
-    def total(queries, keys, temperature):
-        losses, hits = info_nce_and_hits(
-            queries,
-            keys,
-            positives,
-            temperature=temperature,
-            form=form,
-            mesh=one_device_mesh(),
-            owners=owners,
-        )
-        return jnp.vdot(weights, losses), (losses, hits)
-
-    arguments = queries, keys, jnp.asarray(0.07)
-    gradients, outputs = jax.jit(jax.grad(total, (0, 1, 2), has_aux=True))(*arguments)
-    return *outputs, *gradients
+    return outcome(form, *candidates(), jnp.asarray(0.07), owners, one_device_mesh())
 
 
 @pytest.mark.parametrize("owners", [None, some_owners()], ids=["all pairs", "pairs left out"])
