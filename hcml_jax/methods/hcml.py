@@ -32,7 +32,6 @@ from hcml_jax.methods.hcml_config import HCMLConfig
 from hcml_jax.methods.hcml_network import HCMLNetwork
 from hcml_jax.methods.recogniser import Recogniser
 from hcml_jax.models import TrainMode
-from hcml_jax.models.build import MOTION_STAGES
 from hcml_jax.ops import (
     backward_warp,
     photometric_loss,
@@ -114,7 +113,7 @@ class HCML(Recogniser):
         return Stage(
             name=name,
             schedule=self.config.stages[name],
-            trainable=functools.partial(_trains_level, levels=levels),
+            trainable=functools.partial(self._trains_any, levels=levels),
             losses=losses,
             labelled_only="action" in supervisions.values(),
             over_batch=self._over_batch(losses),
@@ -195,16 +194,14 @@ class HCML(Recogniser):
         report = contrast_report(predictions, targets, hits)
         return losses.mean(), report | spread_report(outputs[level])
 
+    def _trains_any(self, path: tuple[str, ...], levels: tuple[int, ...]) -> bool:
+        """Whether a parameter trains in the stage of these levels: what lies above P^{l-1}, up to P^l (HCML 3.1)."""
+        return any(self._trains(path, level) for level in levels)
 
-def _trains_level(path: tuple[str, ...], levels: tuple[int, ...]) -> bool:
-    """Whether a parameter trains in the stage of these levels: what lies above P^{l-1}, up to P^l (HCML 3.1)."""
-    return any(_trains(path, level) for level in levels)
-
-
-def _trains(path: tuple[str, ...], level: int) -> bool:
-    # g^l (`expand`) follows P^l: it trains with the level above, and P^l stays as its own stage left it.
-    if under(path, f"backbone/level{level}/expand"):
-        return False
-    below = "backbone/stem" if level == 0 else f"backbone/level{level - 1}/expand"
-    own = (f"backbone/{MOTION_STAGES[level]}", f"backbone/level{level}", f"heads/level{level}")
-    return under(path, below, *own)
+    def _trains(self, path: tuple[str, ...], level: int) -> bool:
+        # g^l (`expand`) follows P^l: it trains with the level above, and P^l stays as its own stage left it.
+        if under(path, f"backbone/level{level}/expand"):
+            return False
+        stages = (f"backbone/{stage}" for stage in self.config.own_stages(level))
+        below = f"backbone/level{level - 1}/expand"
+        return under(path, *stages, f"backbone/level{level}", f"heads/level{level}", below)

@@ -5,7 +5,6 @@ import dataclasses
 from hcml_jax.config import ConfigError, nearest
 from hcml_jax.methods.base import Schedule, check_dtype
 from hcml_jax.models import BackboneConfig
-from hcml_jax.models.build import MOTION_STAGES
 
 SUPERVISIONS = ("reconstruction", "contrastive", "action")
 
@@ -71,7 +70,7 @@ class HCMLConfig:
             raise ConfigError(
                 f"flow_channels must be 5 numbers, 1 or more, not {self.flow_channels}"
             )
-        if not 1 <= len(self.levels) <= len(MOTION_STAGES):
+        if not 1 <= len(self.levels) <= 3:
             raise ConfigError(f"levels must name 1 to 3 supervisions, not {self.levels}")
         for supervision in self.levels:
             if supervision not in SUPERVISIONS:
@@ -99,4 +98,10 @@ class HCMLConfig:
     @property
     def motion_blocks(self) -> tuple[str, ...]:
         """The backbone's stages with a motion block: level l stands after the l-th."""
-        return MOTION_STAGES[: len(self.levels)]
+        return self.backbone.bare.motion_stages[: len(self.levels)]
+
+    def own_stages(self, level: int) -> tuple[str, ...]:
+        """The backbone's stages that a level trains: from above the level below up to its own motion block."""
+        stages = self.backbone.stages
+        ends = [0, *(stages.index(stage) + 1 for stage in self.motion_blocks)]
+        return stages[ends[level] : ends[level + 1]]

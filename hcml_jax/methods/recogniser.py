@@ -15,11 +15,10 @@ class Recogniser:
     @property
     def frame_strides(self) -> dict[str, int]:
         """Level name -> frames of the clip from one frame of its motion features to the next."""
-        config = self.config
-        return {
-            f"level{level}": config.backbone.frame_stride(stage)
-            for level, stage in enumerate(config.motion_blocks)
-        }
+        blocks = self.config.motion_blocks
+        specs = self.config.backbone.build(motion_blocks=blocks).feature_spec
+        levels = (f"level{level}" for level in range(len(blocks)))
+        return {level: specs[level].strides[0] for level in levels}
 
     def features(self, variables: Variables, clips: jax.Array) -> dict[str, jax.Array]:
         """Pooled motion features of each level, and the embedding as "backbone"; name -> `[B, C]`."""

@@ -22,7 +22,6 @@ from hcml_jax.methods.classification import classification_loss
 from hcml_jax.methods.recogniser import Recogniser
 from hcml_jax.models import BackboneConfig, Classifier, TrainMode
 from hcml_jax.models.layers import Train
-from hcml_jax.models.resnet import STAGES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +47,10 @@ class SupervisedConfig:
     def __post_init__(self):
         check_dtype(self.dtype)
         for stage in self.motion_blocks:
-            if stage not in STAGES:
+            stages = self.backbone.stages
+            if stage not in stages:
                 raise ConfigError(
-                    f"motion_blocks: no stage is called {stage!r}. {nearest(stage, STAGES)}"
+                    f"motion_blocks: no stage is called {stage!r}. {nearest(stage, stages)}"
                 )
         if set(self.stages) != {"supervised"}:
             raise ConfigError(f"stages must be exactly 'supervised', not {sorted(self.stages)}")

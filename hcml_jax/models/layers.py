@@ -1,16 +1,16 @@
-"""Layers every backbone shares: convolutions lowered for speed, batch normalisation that can be frozen by path."""
+"""Layers every backbone shares: batch normalisation that can be frozen by path, convolution with it, pools."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from hcml_jax.models.convolution import Conv, Padding, paddings
 
 Path = tuple[str, ...]
-
-# He et al. (2015), scaled by the outputs as in the ResNet papers.
-kernel_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,10 +34,16 @@ class BatchNorm(nn.Module):
     """Batch normalisation over all axes but the last, frozen where `train` says so (Ioffe and Szegedy, 2015).
 
     Statistics, scale and bias are float32 whatever the input; the output has the input's dtype.
+
+    Attributes:
+      momentum: what a step keeps of the running statistics (PyTorch's `momentum` is 1 minus this).
+      epsilon: added to the variance.
+      scale_init: of the scale; zeros make a residual branch start as nothing.
     """
 
     momentum: float = 0.9
     epsilon: float = 1e-5
+    scale_init: Callable = nn.initializers.ones
 
     @nn.compact
     def __call__(self, x: jax.Array, train: Train) -> jax.Array:
@@ -47,7 +53,7 @@ class BatchNorm(nn.Module):
           ValueError: if the batch does not divide into the groups of `train`.
         """
         channels = x.shape[-1]
-        scale = self.param("scale", nn.initializers.ones, (channels,), jnp.float32)
+        scale = self.param("scale", self.scale_init, (channels,), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
@@ -88,69 +94,93 @@ def _num_groups(batch: int, group: int) -> int:
     return batch // group
 
 
-class Conv(nn.Module):
-    """A 3-D convolution without bias on `[B, T, H, W, C]`, padded by half its kernel, lowered to what runs fastest.
-
-    The kernel is always stored as `[kt, kh, kw, C, features]`. 1x1x1 runs as a matrix product and 1 x k x k as a
-    2-D convolution over all frames, because XLA's 3-D path is several times slower there.
-    """
-
-    features: int
-    kernel: tuple[int, int, int] = (1, 1, 1)
-    strides: tuple[int, int, int] = (1, 1, 1)
-    kernel_init: Callable = kernel_init
-    dtype: jnp.dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps `[B, T, H, W, C]` to `[B, ceil(T / st), ceil(H / sh), ceil(W / sw), features]`."""
-        kernel = self.param(
-            "kernel", self.kernel_init, (*self.kernel, x.shape[-1], self.features), jnp.float32
-        )
-        return convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.strides)
-
-
-def convolve(x: jax.Array, kernel: jax.Array, strides: Sequence[int]) -> jax.Array:
-    """Convolves `[B, T, H, W, C]` with `[kt, kh, kw, C, D]` (odd kernels, padding k // 2)."""
-    kt, kh, kw = kernel.shape[:3]
-    st, sh, sw = strides
-    if (kt, kh, kw) == (1, 1, 1):
-        return jnp.einsum("bthwc,cd->bthwd", x[:, ::st, ::sh, ::sw], kernel[0, 0, 0])
-    if kt == 1:
-        frames = x[:, ::st]
-        flat = frames.reshape(-1, *frames.shape[2:])
-        y = _convolve_nd(flat, kernel[0], (sh, sw))
-        return y.reshape(*frames.shape[:2], *y.shape[1:])
-    return _convolve_nd(x, kernel, strides)
-
-
-def _convolve_nd(x: jax.Array, kernel: jax.Array, strides: Sequence[int]) -> jax.Array:
-    spatial = "THW"[-len(strides) :]
-    layout = (f"N{spatial}C", f"{spatial}IO", f"N{spatial}C")
-    padding = [(k // 2, k // 2) for k in kernel.shape[:-2]]
-    return jax.lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=layout)
-
-
 class ConvNorm(nn.Module):
-    """Convolution and batch normalisation; ReLU unless `relu` is False."""
+    """Convolution and batch normalisation; ReLU unless `relu` is False. Attributes: see `Conv` and `BatchNorm`."""
 
     features: int
     kernel: tuple[int, int, int] = (1, 1, 1)
     strides: tuple[int, int, int] = (1, 1, 1)
     relu: bool = True
+    padding: Padding = "half"
+    groups: int = 1
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    scale_init: Callable = nn.initializers.ones
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, train: Train) -> jax.Array:
         """Maps `[B, T, H, W, C]` to `[B, T', H', W', features]`."""
-        x = Conv(self.features, self.kernel, self.strides, dtype=self.dtype, name="conv")(x)
-        x = BatchNorm(name="norm")(x, train)
+        x = Conv(
+            self.features,
+            self.kernel,
+            self.strides,
+            self.padding,
+            self.groups,
+            dtype=self.dtype,
+            name="conv",
+        )(x)
+        x = BatchNorm(self.momentum, self.epsilon, self.scale_init, name="norm")(x, train)
         return nn.relu(x) if self.relu else x
 
 
-def max_pool_frames(x: jax.Array) -> jax.Array:
-    """3x3 max-pool of stride 2 on each frame of `[B, T, H, W, C]`, padded by one."""
-    window, strides = (1, 1, 3, 3, 1), (1, 1, 2, 2, 1)
-    padding = ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0))
+class FactorisedConvNorm(nn.Module):
+    """A kxkxk convolution as a 1xkxk and a kx1x1 one, each normalised, with ReLU between (Tran et al., 2018).
+
+    Attributes:
+      features: channels of the outcome.
+      kernel: k in time, k in space.
+      strides: in time, in space.
+      middle: channels between the two.
+      relu: whether a ReLU follows.
+      momentum, epsilon: of the normalisations.
+    """
+
+    features: int
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    middle: int
+    relu: bool = True
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: Train) -> jax.Array:
+        """Maps `[B, T, H, W, C]` to `[B, T', H', W', features]`."""
+        (in_time, in_space), (st, s) = self.kernel, self.strides
+        shared = {"momentum": self.momentum, "epsilon": self.epsilon, "dtype": self.dtype}
+        kernel, strides = (1, in_space, in_space), (1, s, s)
+        x = ConvNorm(self.middle, kernel, strides, name="spatial", **shared)(x, train)
+        kernel, strides = (in_time, 1, 1), (st, 1, 1)
+        temporal = ConvNorm(self.features, kernel, strides, self.relu, name="temporal", **shared)
+        return temporal(x, train)
+
+
+def max_pool(
+    x: jax.Array,
+    window: tuple[int, int, int],
+    strides: tuple[int, int, int],
+    padding: Padding = "half",
+) -> jax.Array:
+    """Max-pool of `[B, T, H, W, C]`; what lies outside never wins."""
+    pads = ((0, 0), *paddings(x.shape[1:4], window, strides, padding), (0, 0))
     # A Python number: XLA knows the pool as a maximum, which has a gradient, only by a literal -inf.
-    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, strides, padding)
+    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, *window, 1), (1, *strides, 1), pads)
+
+
+def mean_pool(x: jax.Array, window: tuple[int, int, int]) -> jax.Array:
+    """The mean over all places of a sliding window, which shrinks to what there is; `[B, T, H, W, C]` to `[B, C]`.
+
+    Where the window is smaller than the map, cells at its borders count less than those inside: so do networks whose
+    classifier slides over the map before its scores are averaged.
+    """
+    x = x.astype(jnp.float32)
+    for axis, (size, length) in enumerate(zip(x.shape[1:4], window, strict=True), start=1):
+        inside = min(length, size)
+        places = size - inside + 1
+        weights = np.convolve(np.ones(places), np.ones(inside)) / (places * inside)
+        shape = [1] * x.ndim
+        shape[axis] = size
+        x = (x * jnp.asarray(weights.reshape(shape), jnp.float32)).sum(axis, keepdims=True)
+    return x.reshape(x.shape[0], -1)

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from hcml_jax.config import ConfigError
-from hcml_jax.models.layers import BatchNorm, Conv, ConvNorm, Train
+from hcml_jax.models.convolution import Conv
+from hcml_jax.models.layers import BatchNorm, ConvNorm, Train
 from hcml_jax.ops import cost_volume
 
 

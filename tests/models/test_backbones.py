@@ -25,19 +25,36 @@ def count(tree):
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_every_backbone_has_the_papers_grids(name):
-    _, _, _, (embedding, features) = shapes_of(name, (2, 16, 224, 224, 3), motion_blocks=True)
-    wide = 4 if int(name.split("_")[1]) >= 50 else 1
-    chex.assert_shape(embedding, (2, 512 * wide))
+def test_every_backbone_gives_what_its_feature_spec_says(name):
+    """Also where sizes do not divide by the strides, with a motion block behind every stage."""
+    frames, side = (64, 112) if name.startswith("slowfast") else (18, 112)
+    model = build_backbone(name, motion_blocks=build_backbone(name).stages)
+    clip = jax.ShapeDtypeStruct((2, frames, side, side + 8, 3), jnp.float32)
+    (_, features), variables = jax.eval_shape(
+        lambda x: model.init_with_output(jax.random.key(0), x, False), clip
+    )
+    assert features.keys() == model.feature_spec.keys()
+    for key, spec in model.feature_spec.items():
+        grid = [-(-n // s) for n, s in zip(clip.shape[1:4], spec.strides, strict=True)]
+        if (name, key) == ("s3d", "mixed5"):  # its last pool drops what is left over
+            grid = [2, 3, 4]
+        chex.assert_shape(features[key], (2, *grid, spec.channels))
+    named = {key for key in variables["params"] if not key.startswith("fc")}
+    assert named == {*model.stages, *(f"level{n}" for n in range(len(model.stages)))}
+
+
+def test_motion_blocks_stand_at_the_papers_stages():
+    _, _, _, (embedding, features) = shapes_of("r2d_50", (2, 16, 224, 224, 3), motion_blocks=True)
+    chex.assert_shape(embedding, (2, 2048))
     for stage, time, side, channels in [
-        ("res2", 16, 56, 64),
-        ("res3", 8, 28, 128),
-        ("res4", 4, 14, 256),
-        ("res5", 4, 7, 512),
+        ("res2", 16, 56, 256),
+        ("res3", 8, 28, 512),
+        ("res4", 4, 14, 1024),
+        ("res5", 4, 7, 2048),
     ]:
-        chex.assert_shape(features[stage], (2, time, side, side, channels * wide))
-    chex.assert_shape(features["level0"], (2, 16, 56, 56, 16 * wide))
-    chex.assert_shape(features["level2"], (2, 4, 14, 14, 64 * wide))
+        chex.assert_shape(features[stage], (2, time, side, side, channels))
+    chex.assert_shape(features["level0"], (2, 16, 56, 56, 64))
+    chex.assert_shape(features["level2"], (2, 4, 14, 14, 256))
 
 
 def test_r2d_50_counts_parameters_like_resnet_50():

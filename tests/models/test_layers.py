@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hcml_jax.models.layers import BatchNorm, TrainMode, convolve, max_pool_frames
+from hcml_jax.models.convolution import convolve
+from hcml_jax.models.layers import BatchNorm, TrainMode, max_pool
 
 
 def conv3d_loop(x, kernel, strides):
@@ -86,7 +87,7 @@ def test_batch_norm_groups_must_divide_the_batch():
 
 def test_max_pool_covers_three_by_three():
     x = np.random.default_rng(0).normal(size=(1, 2, 5, 5, 1)).astype(np.float32)
-    y = np.asarray(max_pool_frames(jnp.asarray(x)))
+    y = np.asarray(max_pool(jnp.asarray(x), (1, 3, 3), (1, 2, 2)))
     assert y.shape == (1, 2, 3, 3, 1)
     assert y[0, 1, 1, 1, 0] == x[0, 1, 1:4, 1:4, 0].max()
     assert y[0, 0, 0, 0, 0] == x[0, 0, :2, :2, 0].max()
@@ -95,7 +96,7 @@ def test_max_pool_covers_three_by_three():
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_max_pool_passes_its_gradient_to_the_greatest(dtype):
     x = np.random.default_rng(0).permutation(25).reshape(1, 1, 5, 5, 1)  # no two alike
-    differentiate = jax.grad(lambda x: max_pool_frames(x).sum())
+    differentiate = jax.grad(lambda x: max_pool(x, (1, 3, 3), (1, 2, 2)).sum())
     gradient = jax.jit(differentiate)(jnp.asarray(x, dtype))
     expected = np.zeros((5, 5))
     padded = np.pad(x[0, 0, ..., 0], 1, constant_values=-1)

@@ -1,0 +1,101 @@
+"""The convolution every backbone shares, lowered to what runs fastest."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+# He et al. (2015), scaled by the outputs as in the ResNet papers.
+kernel_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+# "half": k // 2 on both sides (PyTorch's habit); "same": TensorFlow's, with ceil(n / stride) outputs, where more may be
+# padded behind than before; "valid": nothing.
+Padding = Literal["half", "same", "valid"]
+
+
+class Conv(nn.Module):
+    """A 3-D convolution on `[B, T, H, W, C]`; its kernel is always stored as `[kt, kh, kw, C / groups, features]`.
+
+    Attributes:
+      features: channels of the outcome.
+      kernel, strides: in time, height, width.
+      padding: see `Padding`.
+      groups: channels are split into so many groups that do not mix.
+      bias: whether a bias is added.
+      kernel_init: of the kernel.
+      dtype: what it computes in; the kernel is float32.
+    """
+
+    features: int
+    kernel: tuple[int, int, int] = (1, 1, 1)
+    strides: tuple[int, int, int] = (1, 1, 1)
+    padding: Padding = "half"
+    groups: int = 1
+    bias: bool = False
+    kernel_init: Callable = kernel_init
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps `[B, T, H, W, C]` to `[B, T', H', W', features]`."""
+        shape = (*self.kernel, x.shape[-1] // self.groups, self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32).astype(self.dtype)
+        y = convolve(x.astype(self.dtype), kernel, self.strides, self.padding, self.groups)
+        if not self.bias:
+            return y
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+        return y + bias.astype(self.dtype)
+
+
+def convolve(
+    x: jax.Array,
+    kernel: jax.Array,
+    strides: Sequence[int],
+    padding: Padding = "half",
+    groups: int = 1,
+) -> jax.Array:
+    """Convolves `[B, T, H, W, C]` with `[kt, kh, kw, C / groups, D]`.
+
+    1x1x1 runs as a matrix product and 1 x k x k as a 2-D convolution over all frames, because XLA's 3-D path is
+    several times slower there.
+    """
+    kt, kh, kw = kernel.shape[:3]
+    st, sh, sw = strides
+    pads = paddings(x.shape[1:4], kernel.shape[:3], strides, padding)
+    if (kt, kh, kw, groups) == (1, 1, 1, 1):
+        return jnp.einsum("bthwc,cd->bthwd", x[:, ::st, ::sh, ::sw], kernel[0, 0, 0])
+    if kt == 1:
+        frames = x[:, ::st]
+        flat = frames.reshape(-1, *frames.shape[2:])
+        y = _convolve_nd(flat, kernel[0], (sh, sw), pads[1:], groups)
+        return y.reshape(*frames.shape[:2], *y.shape[1:])
+    return _convolve_nd(x, kernel, strides, pads, groups)
+
+
+def _convolve_nd(x, kernel, strides, pads, groups) -> jax.Array:
+    spatial = "THW"[-len(strides) :]
+    layout = (f"N{spatial}C", f"{spatial}IO", f"N{spatial}C")
+    return jax.lax.conv_general_dilated(
+        x, kernel, strides, pads, dimension_numbers=layout, feature_group_count=groups
+    )
+
+
+def paddings(
+    sizes: Sequence[int], window: Sequence[int], strides: Sequence[int], padding: Padding
+) -> list[tuple[int, int]]:
+    """What is padded before and behind each axis of these sizes."""
+    return [
+        _padding(size, k, stride, padding)
+        for size, k, stride in zip(sizes, window, strides, strict=True)
+    ]
+
+
+def _padding(size: int, k: int, stride: int, padding: Padding) -> tuple[int, int]:
+    if padding == "half":
+        return k // 2, k // 2
+    if padding == "valid":
+        return 0, 0
+    total = max((-(-size // stride) - 1) * stride + k - size, 0)
+    return total // 2, total - total // 2

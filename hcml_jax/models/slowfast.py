@@ -1,0 +1,151 @@
+"""SlowFast (Feichtenhofer et al., 2019): a slow pathway that sees few frames, a light fast one that sees all."""
+
+import functools
+from collections.abc import Callable
+from typing import ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hcml_jax.models.backbone import Backbone, FeatureSpec
+from hcml_jax.models.layers import ConvNorm, Train, max_pool
+from hcml_jax.models.residual import Stage
+from hcml_jax.models.resnet import DEPTHS, STAGES
+
+FAST_SHARE = 8  # the fast pathway has an eighth of the slow one's channels
+
+
+class SlowFast(Backbone):
+    """Two networks of bottlenecks; behind each stage but the last the fast one's features join the slow one's.
+
+    Motion blocks stand in the slow pathway. The embedding is the mean of each pathway, slow first.
+
+    Attributes:
+      depth: 50 or 101.
+      alpha: the fast pathway's frames for one of the slow one's.
+      lateral_kernel: length in time of the convolutions that carry fast features over.
+      long_blocks: how many blocks of each stage have a convolution in time, where the stage has them.
+      width: channels of the slow stem.
+    """
+
+    motion_stages: ClassVar = ("res2", "res3", "res4")
+
+    depth: int = 50
+    alpha: int = 4
+    lateral_kernel: int = 7
+    long_blocks: tuple[int, int, int, int] = (3, 4, 6, 3)
+    width: int = 64
+
+    @property
+    def stage_specs(self) -> dict[str, FeatureSpec]:
+        """ "stem", "res2" ... "res5" of the slow pathway, "fast_stem", ... of the fast one."""
+        specs = {}
+        for number, name in enumerate(self.stages):
+            channels = self.width * (2 ** (number + 1) if number else 1)
+            side = 4 * 2 ** max(0, number - 1)
+            specs[name] = FeatureSpec(channels, (self.alpha, side, side))
+            specs[f"fast_{name}"] = FeatureSpec(channels // FAST_SHARE, (1, side, side))
+        return specs
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """ "stem", "res2" ... "res5"."""
+        return ("stem", *STAGES)
+
+    @nn.compact
+    def __call__(self, clip: jax.Array, train: Train) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Embeds clips; see `Backbone`.
+
+        Raises:
+          ValueError: also if the frames do not divide by `alpha`.
+        """
+        self.check_clip(clip.shape)
+        slow, fast, features = self._slow_frames(clip), clip, {}
+        for name in self.stages:
+            slow, fast, lateral = self._stage(name)(slow, fast, train)
+            slow, found = self.move(name, slow, train)
+            features |= {name: slow, f"fast_{name}": fast, **found}
+            if lateral is not None:
+                slow = jnp.concatenate([slow, lateral], axis=-1)
+        return jnp.concatenate([self.embed(x, train) for x in (slow, fast)], axis=-1), features
+
+    def _slow_frames(self, clip: jax.Array) -> jax.Array:
+        """The frames as published networks take them: spread from the first to the last."""
+        frames = clip.shape[1]
+        if frames % self.alpha:
+            raise ValueError(
+                f"{frames} frames do not divide by {self.alpha}, the ratio of SlowFast's two pathways"
+            )
+        return clip[:, np.linspace(0, frames - 1, frames // self.alpha).astype(int)]
+
+    def _stage(self, name: str) -> nn.Module:
+        strides = None if name == STAGES[-1] else (self.alpha, 1, 1)
+        slow, fast = (self._pathway(name, path) for path in ("slow", "fast"))
+        return TwoPathways(slow, fast, self.lateral_kernel, strides, self.dtype, name=name)
+
+    def _pathway(self, name: str, path: str) -> Callable[[], nn.Module]:
+        """Makes the slow or the fast half of a stage."""
+        width = self.width if path == "slow" else self.width // FAST_SHARE
+        if name == "stem":
+            in_time = 1 if path == "slow" else 5
+            return functools.partial(Stem, width, in_time, self.dtype, name=path)
+        number = STAGES.index(name)
+        spatial = 1 if number == 0 else 2
+        long = path == "fast" or name in ("res4", "res5")
+        return functools.partial(
+            Stage,
+            blocks=DEPTHS[self.depth][0][number],
+            bottleneck=True,
+            features=width * 2**number,
+            strides=(1, spatial, spatial),
+            long_blocks=self.long_blocks[number] if long else 0,
+            zero_scale=True,
+            dtype=self.dtype,
+            name=path,
+        )
+
+
+class TwoPathways(nn.Module):
+    """One stage of both pathways, and what the fast one hands to the slow one behind it.
+
+    Attributes:
+      slow, fast: make the two pathways' modules.
+      lateral_kernel: length in time of the convolution between them.
+      lateral_strides: its strides; None: nothing is handed over.
+    """
+
+    slow: Callable[[], nn.Module]
+    fast: Callable[[], nn.Module]
+    lateral_kernel: int
+    lateral_strides: tuple[int, int, int] | None
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, slow: jax.Array, fast: jax.Array, train: Train
+    ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+        """Maps both pathways' `[B, T, H, W, C]`; the third has the slow one's grid, the fast one's channels twice."""
+        slow, fast = self.slow()(slow, train), self.fast()(fast, train)
+        if self.lateral_strides is None:
+            return slow, fast, None
+        kernel = (self.lateral_kernel, 1, 1)
+        features = 2 * fast.shape[-1]
+        lateral = ConvNorm(features, kernel, self.lateral_strides, dtype=self.dtype, name="lateral")
+        return slow, fast, lateral(fast, train)
+
+
+class Stem(nn.Module):
+    """A convolution of `in_time` x 7 x 7 and a max-pool, each of stride 2 in space."""
+
+    features: int
+    in_time: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: Train) -> jax.Array:
+        """Maps `[B, T, H, W, 3]` to `[B, T, ceil(H / 4), ceil(W / 4), features]`."""
+        kernel = (self.in_time, 7, 7)
+        x = ConvNorm(self.features, kernel, (1, 2, 2), dtype=self.dtype, name="conv")(x, train)
+        return max_pool(x, (1, 3, 3), (1, 2, 2))
