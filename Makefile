@@ -5,7 +5,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 LOCK := $(wildcard locks/$(VERSION).txt)
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint ablation lock clean
+.PHONY: demo test test-parity lint ablation lock clean
 
 $(BIN)/.installed: setup.cfg pyproject.toml $(LOCK)
 	$(PYTHON) -m venv $(VENV)
@@ -20,6 +20,11 @@ demo: $(BIN)/.installed
 
 test: $(BIN)/.installed
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+# Backbones against PyTorch's. Installs PyTorch, which nothing else needs.
+test-parity: $(BIN)/.installed
+	$(BIN)/python -m pip install --quiet $(if $(LOCK),--constraint $(LOCK),) --editable '.[data,dev,parity]'
+	$(BIN)/python -m pytest tests/parity
 
 lint: $(BIN)/.installed
 	$(BIN)/ruff check .

@@ -14,14 +14,17 @@ from data_pipelines.config import DataConfig
 from hcml_jax import cluster, methods
 from hcml_jax.config import ConfigError, build, fill, nearest
 from hcml_jax.evaluation.config import EvaluationConfig
+from hcml_jax.files import replace_text
+from hcml_jax.init_from import InitFrom, Start
+from hcml_jax.methods.base import Variables
 from hcml_jax.training import workdir as workdirs
 from hcml_jax.training.accumulation import check_micro_batches
 from hcml_jax.training.config import TrainingConfig
 from hcml_jax.training.loop import train
 from hcml_jax.training.mesh import Layout, check_batch, make_mesh
-from hcml_jax.training.metrics import read_records, replace_text
+from hcml_jax.training.metrics import read_records
 
-FIELDS = ("seed", "method", "data", "training", "evaluation")
+FIELDS = ("seed", "method", "data", "training", "evaluation", "init_from")
 
 
 def complete(config: Mapping[str, Any]) -> ConfigDict:
@@ -33,7 +36,13 @@ def complete(config: Mapping[str, Any]) -> ConfigDict:
 
 
 def _with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
-    kinds = {"data": DataConfig, "training": TrainingConfig, "evaluation": EvaluationConfig}
+    kinds = {
+        "data": DataConfig,
+        "training": TrainingConfig,
+        "evaluation": EvaluationConfig,
+        "init_from": InitFrom,
+    }
+    config = {"init_from": {}, **config}
     method = config.get("method")
     if isinstance(method, Mapping) and method.get("name") in methods.METHODS:
         kinds["method"] = methods.METHODS[method["name"]][1]
@@ -91,6 +100,7 @@ class Experiment:
         self._workdir, self._seed, self._mode = workdir, config["seed"], mode
         self._training = build(TrainingConfig, config["training"], "config.training")
         self._evaluation = build(EvaluationConfig, config["evaluation"], "config.evaluation")
+        self._init_from = build(InitFrom, config["init_from"], "config.init_from")
         data = build(DataConfig, config["data"], "config.data")
         methods.build_method(config["method"], num_classes=2)  # a typo should not wait for the data
         if mode == "train":
@@ -119,15 +129,27 @@ class Experiment:
             self._check_micro_batches()
         if not workdirs.claimed(workdir):
             self._check_stages()
+            if self._init_from.path:
+                cluster.say(str(self._start))
         claim = workdirs.claim if cluster.is_first() else workdirs.check
         cluster.first_then_others(lambda: claim(workdir, **described))
 
     def run(self) -> None:
         """Trains, unless the mode is "evaluate", and evaluates."""
         if self._mode == "train":
-            train(self._method, self._data, self._training, self._workdir, self._seed)
+            start = self._begin if self._init_from.path else None
+            train(self._method, self._data, self._training, self._workdir, self._seed, start)
         self.evaluate()
         cluster.meet()  # the first one draws; the others would not wait as long at their end
+
+    @functools.cached_property
+    def _start(self) -> Start:
+        """What `init_from` holds, checked; read once, and not at all by a run that resumes."""
+        batch = {"clip": jax.ShapeDtypeStruct((1, *self._data.clip_shape), np.uint8)}
+        return Start(self._init_from, jax.eval_shape(self._method.init, jax.random.key(0), batch))
+
+    def _begin(self, variables: Variables) -> Variables:
+        return self._start(variables)
 
     def _check_data(self) -> None:
         """Raises ConfigError for splits and labels that would be missed only later."""

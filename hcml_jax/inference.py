@@ -2,8 +2,6 @@
 
 import json
 import pathlib
-import shutil
-import tempfile
 from collections.abc import Sequence
 
 import jax
@@ -11,11 +9,12 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from hcml_jax.config import ConfigError
+from hcml_jax.files import new_folder, replace_text
 from hcml_jax.methods import build_method
 from hcml_jax.methods.base import Method, Variables
+from hcml_jax.models.export_weights import save_tensors
 from hcml_jax.training import workdir as workdirs
 from hcml_jax.training.mesh import Layout, make_mesh
-from hcml_jax.training.metrics import replace_text
 from hcml_jax.training.restore import positions, recognising_stages, restore, without
 from hcml_jax.training.step import abstract_variables
 
@@ -99,24 +98,21 @@ def load(workdir: str | pathlib.Path) -> Model:
 
 
 def export(workdir: pathlib.Path) -> pathlib.Path:
-    """Writes `<workdir>/export`: the network without its side branch, for `load`.
+    """Writes `<workdir>/export`: the network without its side branch, for `load`; and `backbone.safetensors`, its
+    backbone and classifier for PyTorch, under the names of the package that publishes such a network.
 
     Raises:
       ConfigError: if there is an export already.
     """
     folder = workdir / "export"
-    if folder.exists():
-        raise ConfigError(f"{folder} is there already: move it away to export again")
-    model = load(workdir)
-    partial = pathlib.Path(tempfile.mkdtemp(prefix=".export.", dir=workdir))
-    try:
+    with new_folder(folder) as partial:
+        model = load(workdir)
         ocp.save((partial / "variables").absolute(), without(model.variables, SIDE_BRANCH))
+        save_tensors(
+            partial / "backbone.safetensors", model.method.config.backbone.name, model.variables
+        )
         described = workdirs.read(workdir) | {"recognises": model.recognises}
         replace_text(partial / "run.json", json.dumps(described, indent=1) + "\n")
-        partial.chmod(0o755)  # mkdtemp keeps others out
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from hcml_jax.models.layers import Train
+from hcml_jax.models.layers import Train, at_least_float32
 from hcml_jax.models.motion_block import MotionBlock, MotionBlockConfig
 
 
@@ -59,7 +59,7 @@ class Backbone(nn.Module):
     def embed(self, x: jax.Array, train: Train) -> jax.Array:
         """The embedding `[B, C]`, float32, of the last stage's features."""
         del train
-        return x.astype(jnp.float32).mean((1, 2, 3))
+        return at_least_float32(x).mean((1, 2, 3))
 
     @property
     def feature_spec(self) -> dict[str, FeatureSpec]:

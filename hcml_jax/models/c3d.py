@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from hcml_jax.models.backbone import Backbone, FeatureSpec
 from hcml_jax.models.convolution import Conv
-from hcml_jax.models.layers import Train, max_pool
+from hcml_jax.models.layers import Train, at_least_float32, max_pool
 
 CONVOLUTIONS = {"conv1": 1, "conv2": 1, "conv3": 2, "conv4": 2, "conv5": 2}
 
@@ -57,7 +57,7 @@ class C3D(Backbone):
         for layer, axes in (("fc6", (1, 2, 3, 4)), ("fc7", (1,))):
             x = nn.relu(nn.DenseGeneral(4096, axis=axes, dtype=self.dtype, name=layer)(x))
             x = nn.Dropout(0.5)(x, deterministic=not (train and self.has_rng("dropout")))
-        return x.astype(jnp.float32)
+        return at_least_float32(x)
 
 
 class Convolutions(nn.Module):

@@ -62,9 +62,9 @@ class BatchNorm(nn.Module):
         if not mode or not mode.trainable(self.path):
             gain = scale * jax.lax.rsqrt(running_var.value + self.epsilon)
             shift = bias - running_mean.value * gain
-            return (x.astype(jnp.float32) * gain + shift).astype(x.dtype)
+            return (at_least_float32(x) * gain + shift).astype(x.dtype)
 
-        clips = x.astype(jnp.float32).reshape(x.shape[0], -1, channels)
+        clips = at_least_float32(x).reshape(x.shape[0], -1, channels)
         groups = _num_groups(x.shape[0], mode.batch_norm_group)
 
         def mean_of_groups(y):
@@ -82,6 +82,11 @@ class BatchNorm(nn.Module):
         shift = bias - mean * gain
         gain, shift = (jnp.repeat(v, len(clips) // groups, axis=0)[:, None] for v in (gain, shift))
         return (clips * gain + shift).reshape(x.shape).astype(x.dtype)
+
+
+def at_least_float32(x: jax.Array) -> jax.Array:
+    """What sums are taken in: float32 for bfloat16; float64 stays."""
+    return x if x.dtype == jnp.float64 else x.astype(jnp.float32)
 
 
 def _num_groups(batch: int, group: int) -> int:
@@ -175,12 +180,12 @@ def mean_pool(x: jax.Array, window: tuple[int, int, int]) -> jax.Array:
     Where the window is smaller than the map, cells at its borders count less than those inside: so do networks whose
     classifier slides over the map before its scores are averaged.
     """
-    x = x.astype(jnp.float32)
+    x = at_least_float32(x)
     for axis, (size, length) in enumerate(zip(x.shape[1:4], window, strict=True), start=1):
         inside = min(length, size)
         places = size - inside + 1
         weights = np.convolve(np.ones(places), np.ones(inside)) / (places * inside)
         shape = [1] * x.ndim
         shape[axis] = size
-        x = (x * jnp.asarray(weights.reshape(shape), jnp.float32)).sum(axis, keepdims=True)
+        x = (x * jnp.asarray(weights.reshape(shape), x.dtype)).sum(axis, keepdims=True)
     return x.reshape(x.shape[0], -1)

@@ -4,14 +4,14 @@ import dataclasses
 import itertools
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import jax
 
 from hcml_jax import cluster
 from hcml_jax.config import UserError
-from hcml_jax.methods.base import Method, Stage
+from hcml_jax.methods.base import Method, Stage, Variables
 from hcml_jax.training.checkpoints import CheckpointError, Checkpoints, Position
 from hcml_jax.training.config import TrainingConfig
 from hcml_jax.training.mesh import Layout, make_mesh
@@ -45,9 +45,18 @@ class Data(Protocol):
 
 
 def train(
-    method: Method, data: Data, config: TrainingConfig, workdir: pathlib.Path, seed: int
+    method: Method,
+    data: Data,
+    config: TrainingConfig,
+    workdir: pathlib.Path,
+    seed: int,
+    start: Callable[[Variables], Variables] | None = None,
 ) -> None:
     """Trains every stage of `method`, from the last checkpoint of `workdir` if it has one.
+
+    Args:
+      method, data, config, workdir, seed: the run.
+      start: makes of fresh variables those that a run without a checkpoint starts from; None: they are.
 
     Raises:
       TrainingError: if a loss is not finite.
@@ -63,7 +72,7 @@ def train(
         latest = checkpoints.latest
         _check_complete(workdir, latest, config.checkpoint_every)
         writer = MetricsWriter(workdir, latest.step if latest else 0)
-        run = _Run(method, data, config, seed, layout, signals, checkpoints, writer)
+        run = _Run(method, data, config, seed, start, layout, signals, checkpoints, writer)
         try:
             run.train(latest)
         finally:
@@ -92,6 +101,7 @@ class _Run:
     data: Data
     config: TrainingConfig
     seed: int
+    start: Callable[[Variables], Variables] | None
     layout: Layout
     signals: StopSignals
     checkpoints: Checkpoints
@@ -113,6 +123,7 @@ class _Run:
             variables, stages = state.variables, stages[1:]
         else:
             variables = init_variables(self.method, self.data.clip_shape, self.seed, self.layout)
+            variables = self.start(variables) if self.start else variables
         for stage in stages:
             state = init_state(variables, stage, self._optimizer(stage), self.layout)
             state = self._train_stage(stage, state, step)

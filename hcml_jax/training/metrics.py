@@ -11,6 +11,7 @@ import numpy as np
 
 from hcml_jax import cluster
 from hcml_jax.config import UserError
+from hcml_jax.files import replace_text
 
 Record = dict[str, Any]
 
@@ -73,13 +74,6 @@ def read_records(workdir: pathlib.Path) -> list[Record]:
         except json.JSONDecodeError:
             break
     return records
-
-
-def replace_text(path: pathlib.Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    partial.replace(path)
 
 
 def average(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hcml_jax.config import ConfigError
-from hcml_jax.training.metrics import replace_text
+from hcml_jax.files import replace_text
 
 # What may change between two commands on one workdir without making it another run: no bit of training depends on it.
 FREE = (

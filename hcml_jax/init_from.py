@@ -1,0 +1,122 @@
+"""Starting a run from given variables: published weights, or another run's."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+
+import flax.traverse_util
+import jax
+import numpy as np
+
+from hcml_jax.config import ConfigError, nearest
+from hcml_jax.methods.base import Variables
+from hcml_jax.models.import_weights import is_imported, read_imported
+
+Path = tuple[str, ...]  # (collection, module, ..., array)
+
+
+@dataclasses.dataclass(frozen=True)
+class InitFrom:
+    """Which variables a run starts from.
+
+    Attributes:
+      path: a folder that `import_weights` wrote, a run's workdir (its last checkpoint) or its export; "": none.
+      prefixes: what to take, for example ("backbone",) or ("backbone/stem", "backbone/res2"); (): all there is.
+    """
+
+    path: str = ""
+    prefixes: tuple[str, ...] = ()
+
+
+class Start:
+    """The variables of an `InitFrom`, held against those of a run.
+
+    A part of the network, such as "backbone/res2", "backbone/level0" or "classifier/logits", is taken whole or, where
+    the folder has nothing of it, starts fresh.
+    """
+
+    def __init__(self, config: InitFrom, variables: Variables):
+        """Reads the folder and checks it.
+
+        Args:
+          config: what to take.
+          variables: the run's, which may be abstract.
+
+        Raises:
+          ConfigError: if it does not fit: it has arrays for which the run has no place, lacks some of a part, or has
+            some of another shape; or if the folder holds no variables.
+        """
+        self._path = config.path
+        found = _read(pathlib.Path(config.path))
+        self._taken = _under(found, config.prefixes, config.path)
+        self._check(flax.traverse_util.flatten_dict(variables))
+
+    def __call__(self, variables: Variables) -> Variables:
+        """The run's fresh variables with what was taken in place; each array stays where it lies."""
+        flat = flax.traverse_util.flatten_dict(variables)
+        for path, array in self._taken.items():
+            old = flat[path]
+            flat[path] = jax.make_array_from_callback(
+                old.shape, old.sharding, lambda index, array=array: array[index]
+            )
+        return flax.traverse_util.unflatten_dict(flat)
+
+    def _check(self, here: Mapping[Path, jax.Array]) -> None:
+        taken = {_part(path) for path in self._taken}
+        lacking = [path for path in here if path not in self._taken and _part(path) in taken]
+        unknown = [path for path in self._taken if path not in here]
+        wrong = [p for p, x in self._taken.items() if p in here and x.shape != here[p].shape]
+        remedy = "name what to take in config.init_from.prefixes, for example ('backbone',)"
+        if unknown:
+            raise self._error(
+                f"holds {_some(unknown)}, for which this network has no place: {remedy}"
+            )
+        if wrong:
+            shapes = f"{list(self._taken[wrong[0]].shape)} there, {list(here[wrong[0]].shape)} here"
+            what = "arrays" if wrong[0][1] != "classifier" else "a classifier of other classes"
+            raise self._error(f"has {what} of another shape, {_some(wrong)} ({shapes}): {remedy}")
+        if lacking:
+            raise self._error(f"lacks {_some(lacking)} of this network: it is another backbone's")
+        self.fresh = tuple(sorted({_part(path) for path in here} - taken))
+
+    def __str__(self) -> str:
+        fresh = f"; fresh: {', '.join(self.fresh)}" if self.fresh else ""
+        return f"starting from {self._path}: {len(self._taken)} arrays{fresh}"
+
+    def _error(self, message: str) -> ConfigError:
+        return ConfigError(f"config.init_from.path {self._path} {message}")
+
+
+def _read(folder: pathlib.Path) -> dict[Path, np.ndarray]:
+    if is_imported(folder):
+        return flax.traverse_util.flatten_dict(read_imported(folder))
+    from hcml_jax.inference import load
+
+    variables = flax.traverse_util.flatten_dict(load(folder).variables)
+    return {path: np.asarray(array) for path, array in variables.items()}
+
+
+def _under(
+    found: Mapping[Path, np.ndarray], prefixes: tuple[str, ...], folder: str
+) -> dict[Path, np.ndarray]:
+    names = {path: "/".join(path[1:]) for path in found}
+    for prefix in prefixes:
+        if not any(f"{name}/".startswith(f"{prefix}/") for name in names.values()):
+            parts = sorted({_part(path) for path in found} | {path[1] for path in found})
+            raise ConfigError(
+                f"config.init_from.prefixes: {folder} holds nothing under {prefix!r}. {nearest(prefix, parts)}"
+            )
+    return {
+        path: array
+        for path, array in found.items()
+        if not prefixes or any(f"{names[path]}/".startswith(f"{p}/") for p in prefixes)
+    }
+
+
+def _part(path: Path) -> str:
+    return "/".join(path[1:3])
+
+
+def _some(paths: list[Path], shown: int = 3) -> str:
+    more = f" and {len(paths) - shown} more" if len(paths) > shown else ""
+    return ", ".join("/".join(path[1:]) for path in paths[:shown]) + more

@@ -1,0 +1,260 @@
+"""Published weights become a folder that `init_from` of any config takes.
+
+python -m hcml_jax.models.import_weights r3d_18.pth --arch r3d_18 --out weights/r3d_18
+"""
+
+import argparse
+import dataclasses
+import functools
+import hashlib
+import json
+import pathlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from hcml_jax.config import UserError, nearest
+from hcml_jax.files import new_folder, replace_text
+from hcml_jax.models.build import BACKBONES, build_backbone
+from hcml_jax.models.published import Path, PublishedLayout, from_torch, published_layouts
+from hcml_jax.models.torch_files import WeightsError, read_tensors
+
+CLASSIFIER = ("classifier", "logits")
+VARIABLES, DESCRIPTION = "variables.safetensors", "weights.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Imported:
+    """What an import found.
+
+    Attributes:
+      variables: {"params": ..., "batch_stats": ...} of "backbone" and, where the file has one, "classifier".
+      source: whose names the tensors have.
+      classes: of the classifier; 0: the file has none.
+      ignored: tensors that count training steps, which nothing depends on.
+      unused: tensors for which the network has no place.
+      missing: variables for which the file has no tensor; they are a fresh network's.
+    """
+
+    variables: dict[str, Any]
+    source: str
+    classes: int
+    ignored: tuple[str, ...]
+    unused: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+def convert(tensors: Mapping[str, np.ndarray], arch: str) -> Imported:
+    """Variables of the backbone `arch` from published tensors by name.
+
+    Raises:
+      WeightsError: if the tensors are another network's: none has a name of this one's, or one has another shape.
+    """
+    known = published_layouts(arch)
+    if not known:
+        raise WeightsError(f"no weights of {arch!r} are published: there are no names to go by")
+    shapes, channels = _abstract(arch)
+    layout = max(known, key=lambda layout: sum(layout.name(path[1:]) in tensors for path in shapes))
+    names = {path: layout.name(path[1:]) for path in shapes}
+    if tensors.keys().isdisjoint(names.values()):
+        raise WeightsError(
+            f"none of the tensors has a name of {arch}'s, such as {next(iter(names.values()))!r}; theirs are "
+            f"{_some(tensors)}"
+        )
+    classifier = _classifier_shapes(tensors, layout, channels)
+    shapes, names = shapes | classifier, names | {p: layout.name(p[1:]) for p in classifier}
+    arrays = {
+        path: _converted(tensors[name], name, path, shapes[path], arch)
+        for path, name in names.items()
+        if name in tensors
+    }
+    missing = [path for path in names if path not in arrays]
+    rest = [name for name in tensors if name not in set(names.values())]
+    ignored = [name for name in rest if name.endswith("num_batches_tracked")]
+    return Imported(
+        variables=_nested(arrays | _initial(arch, missing, shapes)),
+        source=layout.source,
+        classes=next((shape[-1] for shape in classifier.values()), 0),
+        ignored=tuple(ignored),
+        unused=tuple(name for name in rest if name not in ignored),
+        missing=tuple(names[path] for path in missing),
+    )
+
+
+def import_weights(
+    source: pathlib.Path,
+    arch: str,
+    out: pathlib.Path,
+    allow_unused: bool = False,
+    allow_missing: bool = False,
+) -> Imported:
+    """Reads a weight file and writes the folder `out`: the variables, and `weights.json`, which tells of them.
+
+    Raises:
+      WeightsError: if the file is damaged or another network's, or holds tensors without a place (unless
+        `allow_unused`) or lacks some (unless `allow_missing`).
+      ConfigError: if `out` is there already.
+    """
+    with new_folder(out) as partial:
+        imported = convert(read_tensors(source), arch)
+        _check_accounted(imported, allow_unused, allow_missing)
+        arrays = flax.traverse_util.flatten_dict(imported.variables, sep="/")
+        safetensors.numpy.save_file(arrays, partial / VARIABLES)
+        described = dataclasses.asdict(imported) | {
+            "arch": arch,
+            "file": source.name,
+            "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
+        }
+        del described["variables"]
+        replace_text(partial / DESCRIPTION, json.dumps(described, indent=1) + "\n")
+    return imported
+
+
+def is_imported(folder: pathlib.Path) -> bool:
+    """Whether `import_weights` wrote `folder`."""
+    return (folder / DESCRIPTION).exists()
+
+
+def read_imported(folder: pathlib.Path) -> dict[str, Any]:
+    """The variables that `import_weights` wrote.
+
+    Raises:
+      WeightsError: if they are damaged.
+    """
+    path = folder / VARIABLES
+    try:
+        arrays = safetensors.numpy.load(path.read_bytes())
+    except safetensors.SafetensorError as error:
+        raise WeightsError(f"{path} is damaged ({error}): import the weights again") from error
+    return flax.traverse_util.unflatten_dict(arrays, sep="/")
+
+
+def _abstract(arch: str) -> tuple[dict[Path, tuple[int, ...]], int]:
+    """The shape of each of the backbone's variables, and the channels of its embedding."""
+    (embedding, _), variables = jax.eval_shape(functools.partial(_run, arch), jax.random.key(0))
+    flat = flax.traverse_util.flatten_dict(variables)
+    return {path: leaf.shape for path, leaf in flat.items()}, embedding.shape[-1]
+
+
+def _run(arch: str, key: jax.Array):
+    clip = jnp.zeros((1, 16, 112, 112, 3))  # C3D's size; for the others any would do
+    return build_backbone(arch).init_with_output(key, clip, False)
+
+
+def _classifier_shapes(
+    tensors: Mapping[str, np.ndarray], layout: PublishedLayout, channels: int
+) -> dict[Path, tuple[int, ...]]:
+    """The variables of the file's classifier; none if it has none."""
+    weight = tensors.get(layout.name((*CLASSIFIER, "kernel")))
+    if weight is None:
+        return {}
+    classes = len(weight)
+    kernel, bias = (("params", *CLASSIFIER, leaf) for leaf in ("kernel", "bias"))
+    return {kernel: (channels, classes), bias: (classes,)}
+
+
+def _converted(tensor, name: str, path: Path, shape: tuple[int, ...], arch: str) -> np.ndarray:
+    array = from_torch(tensor, path[1:], shape)
+    if array is None:
+        raise WeightsError(
+            f"{name} is {list(tensor.shape)}; {arch} has {list(shape)} ([..., in, out]) there: it is another "
+            "network's"
+        )
+    return array
+
+
+def _initial(
+    arch: str, paths: Sequence[Path], shapes: Mapping[Path, tuple[int, ...]]
+) -> dict[Path, np.ndarray]:
+    """What a fresh network has at these paths; zeros in the classifier."""
+    if not paths:
+        return {}
+    _, variables = jax.jit(functools.partial(_run, arch))(jax.random.key(0))
+    fresh = flax.traverse_util.flatten_dict(variables)
+    return {
+        path: np.asarray(fresh[path]) if path in fresh else np.zeros(shapes[path], np.float32)
+        for path in paths
+    }
+
+
+def _nested(arrays: Mapping[Path, np.ndarray]) -> dict[str, Any]:
+    flat = {}
+    for (collection, *path), array in arrays.items():
+        owner = () if path[0] == CLASSIFIER[0] else ("backbone",)
+        flat[(collection, *owner, *path)] = array
+    return flax.traverse_util.unflatten_dict(flat)
+
+
+def _check_accounted(imported: Imported, allow_unused: bool, allow_missing: bool) -> None:
+    problems = []
+    if imported.unused and not allow_unused:
+        problems.append(
+            f"the network has no place for {len(imported.unused)} tensors (--allow-unused leaves them out): "
+            f"{_some(imported.unused)}"
+        )
+    if imported.missing and not allow_missing:
+        problems.append(
+            f"the file lacks {len(imported.missing)} tensors (--allow-missing takes a fresh network's): "
+            f"{_some(imported.missing)}"
+        )
+    if problems:
+        raise WeightsError("; ".join(problems))
+
+
+def _some(names: Sequence[str] | Mapping[str, Any], shown: int = 8) -> str:
+    names = list(names)
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m hcml_jax.models.import_weights")
+    parser.add_argument("source", type=pathlib.Path, help=".pth, .pt, .pyth or .safetensors")
+    parser.add_argument("--arch", required=True, help="the backbone, for example r3d_18")
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="the folder to write")
+    parser.add_argument(
+        "--allow-unused", action="store_true", help="leave out tensors without a place"
+    )
+    parser.add_argument(
+        "--allow-missing", action="store_true", help="take a fresh network's where one is missing"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        if options.arch not in BACKBONES:
+            raise WeightsError(
+                f"no backbone is called {options.arch!r}. {nearest(options.arch, BACKBONES)}"
+            )
+        imported = import_weights(
+            options.source, options.arch, options.out, options.allow_unused, options.allow_missing
+        )
+    except (UserError, OSError) as error:
+        sys.exit(f"{type(error).__name__}: {options.source}: {error}")
+    print(_summary(imported, options))
+
+
+def _summary(imported: Imported, options: argparse.Namespace) -> str:
+    count = sum(array.size for array in jax.tree.leaves(imported.variables["params"]))
+    lines = [
+        f"{options.out}: {options.arch} from {imported.source}'s names, {count:,} parameters, "
+        f"{imported.classes or 'no'} classes"
+    ]
+    for kind, names in (
+        ("ignored (counters)", imported.ignored),
+        ("unused", imported.unused),
+        ("missing, taken fresh", imported.missing),
+    ):
+        if names:
+            lines.append(f"{len(names)} {kind}: {_some(names, 3)}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

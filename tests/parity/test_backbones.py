@@ -1,0 +1,73 @@
+"""Backbones against PyTorch's with the same random weights: scores, gradients, moving statistics.
+
+In float64 they agree to rounding. In float32, ReLUs and max-pools switch where two programs round differently, which
+moves gradients by far more than rounding: ReLUs are kept from it by biases, max-pools are not, and where PyTorch's own
+float32 gradients are further than that from its float64 ones, ours need only be about as near.
+"""
+
+import pytest
+
+pytest.importorskip("torch", reason="compares with PyTorch: `make test-parity` installs it")
+
+import jax.numpy as jnp
+import numpy as np
+import torch
+
+from tests.parity.networks import NETWORKS
+from tests.parity.pair import Pair, distance
+
+EXACT = 1e-9  # float64
+SCORES, GRADIENTS = 1e-5, 1e-4  # float32
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_in_float64_a_training_step_is_pytorchs(name):
+    pair = Pair(name, bias=0)
+    expected = pair.theirs(torch.float64, train=True)
+    found = pair.ours(jnp.float64, train=True)
+    assert distance(found.scores, expected.scores) < EXACT
+    assert found.gradients.keys() == expected.gradients.keys()
+    for name, gradient in expected.gradients.items():
+        np.testing.assert_allclose(
+            found.gradients[name], gradient, atol=1e-7 * np.abs(gradient).max(), err_msg=name
+        )
+    assert distance(found.gradients, expected.gradients) < EXACT
+    check_statistics(pair, found.statistics, expected.statistics)
+
+
+def check_statistics(pair, found, expected):
+    """Means move alike; PyTorch's variances move to n / (n - 1) of the batch's, ours to the batch's."""
+    before = pair.statistics()
+    assert found.keys() == expected.keys() == before.keys()
+    for name, ours in found.items():
+        moved, theirs = ours - before[name], expected[name] - before[name]
+        if name.endswith("running_mean"):
+            np.testing.assert_allclose(moved, theirs, rtol=1e-6, atol=1e-9, err_msg=name)
+        else:
+            keep = pair.kept[name]
+            ratio = (expected[name] - keep * before[name]) / (ours - keep * before[name])
+            np.testing.assert_allclose(ratio, ratio.mean(), rtol=1e-6, err_msg=name)
+            count = ratio.mean() / (ratio.mean() - 1)
+            np.testing.assert_allclose(count, round(count), rtol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_in_float32_scores_and_gradients_are_pytorchs(name, train):
+    pair = Pair(name, bias=3)
+    exact = pair.theirs(torch.float64, train)
+    expected, found = pair.theirs(torch.float32, train), pair.ours(jnp.float32, train)
+    assert distance(found.scores, expected.scores) < SCORES
+    own = distance(expected.gradients, exact.gradients)
+    off = distance(found.gradients, exact.gradients)
+    print(
+        name,
+        "train" if train else "infer",
+        "scores",
+        distance(found.scores, expected.scores),
+        "gradient",
+        off,
+        "own",
+        own,
+    )
+    assert off < max(GRADIENTS, 5 * own)
