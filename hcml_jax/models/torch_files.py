@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+import safetensors
 
 from hcml_jax.config import UserError
 
@@ -34,6 +35,14 @@ DTYPES = {
     "Char": np.dtype(np.int8),
     "Byte": np.dtype(np.uint8),
     "Bool": np.dtype(np.bool_),
+}
+SAFE_DTYPES = {
+    "F64": DTYPES["Double"],
+    "F32": DTYPES["Float"],
+    "F16": DTYPES["Half"],
+    "BF16": DTYPES["BFloat16"],
+    "I64": DTYPES["Long"],
+    "I32": DTYPES["Int"],
 }
 
 
@@ -60,13 +69,14 @@ def read_tensors(path: str | pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
-    import safetensors
-    import safetensors.numpy
-
-    content = path.read_bytes()
     try:
-        return safetensors.numpy.load(content)
-    except safetensors.SafetensorError as error:
+        # not `safetensors.numpy`, which knows no bfloat16
+        found = safetensors.deserialize(path.read_bytes())
+        return {
+            name: np.frombuffer(view["data"], SAFE_DTYPES[view["dtype"]]).reshape(view["shape"])
+            for name, view in found
+        }
+    except (safetensors.SafetensorError, KeyError) as error:
         raise WeightsError(f"it is cut off or no safetensors file: {error}") from error
 
 

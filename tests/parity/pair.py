@@ -1,6 +1,7 @@
 """A network in PyTorch and ours, with the same random weights."""
 
 import copy
+import functools
 from typing import NamedTuple
 
 import flax.traverse_util
@@ -40,6 +41,7 @@ class Pair:
 
     Attributes:
       kept: running variance's name -> what a step keeps of it.
+      counts: running variance's name -> over how many values PyTorch's last step took it.
     """
 
     def __init__(self, name, bias):
@@ -47,7 +49,7 @@ class Pair:
         make, shape = NETWORKS[name]
         torch.manual_seed(0)
         self.name, self.arch, self.torch = name, name.split("/")[0], make()
-        self.kept = {}
+        self.kept, self.counts = {}, {}
         for path, module in self.torch.named_modules():
             if isinstance(module, NORMS):
                 self._randomise(module, bias)
@@ -101,6 +103,9 @@ class Pair:
         """A step of PyTorch's."""
         network = copy.deepcopy(self.torch).to(dtype).train(train)
         clip = torch.from_numpy(np.moveaxis(self.clip, -1, 1).copy()).to(dtype)
+        for path, module in network.named_modules():
+            if isinstance(module, NORMS):
+                module.register_forward_pre_hook(functools.partial(self._count, path))
         if self.layout.two_d:
             frames = clip.movedim(2, 1).flatten(0, 1)
             scores = network(frames).unflatten(0, self.clip.shape[:2]).mean(1)
@@ -109,6 +114,9 @@ class Pair:
         (scores * torch.from_numpy(self.weights).to(dtype)).sum().backward()
         gradients = {name: p.grad.numpy() for name, p in network.named_parameters()}
         return Step(scores.detach().numpy(), gradients, self.statistics(network))
+
+    def _count(self, path, module, inputs):
+        self.counts[f"{path}.running_var"] = inputs[0].numel() // module.num_features
 
     def statistics(self, network=None):
         """The moving statistics of PyTorch's, by default as they begin."""

@@ -27,28 +27,22 @@ def test_in_float64_a_training_step_is_pytorchs(name):
     found = pair.ours(jnp.float64, train=True)
     assert distance(found.scores, expected.scores) < EXACT
     assert found.gradients.keys() == expected.gradients.keys()
-    for name, gradient in expected.gradients.items():
-        np.testing.assert_allclose(
-            found.gradients[name], gradient, atol=1e-7 * np.abs(gradient).max(), err_msg=name
-        )
+    for key, gradient in expected.gradients.items():
+        atol = 1e-7 * np.abs(gradient).max()
+        np.testing.assert_allclose(found.gradients[key], gradient, atol=atol, err_msg=key)
     assert distance(found.gradients, expected.gradients) < EXACT
     check_statistics(pair, found.statistics, expected.statistics)
 
 
 def check_statistics(pair, found, expected):
-    """Means move alike; PyTorch's variances move to n / (n - 1) of the batch's, ours to the batch's."""
+    """PyTorch's variances move to n / (n - 1) of the batch's; ours to the batch's, as TensorFlow's do."""
     before = pair.statistics()
     assert found.keys() == expected.keys() == before.keys()
-    for name, ours in found.items():
-        moved, theirs = ours - before[name], expected[name] - before[name]
-        if name.endswith("running_mean"):
-            np.testing.assert_allclose(moved, theirs, rtol=1e-6, atol=1e-9, err_msg=name)
-        else:
-            keep = pair.kept[name]
-            ratio = (expected[name] - keep * before[name]) / (ours - keep * before[name])
-            np.testing.assert_allclose(ratio, ratio.mean(), rtol=1e-6, err_msg=name)
-            count = ratio.mean() / (ratio.mean() - 1)
-            np.testing.assert_allclose(count, round(count), rtol=1e-4, err_msg=name)
+    for key, statistic in expected.items():
+        if key.endswith("running_var"):
+            kept, count = pair.kept[key] * before[key], pair.counts[key]
+            statistic = kept + (statistic - kept) * (count - 1) / count
+        np.testing.assert_allclose(found[key], statistic, rtol=1e-7, atol=1e-9, err_msg=key)
 
 
 @pytest.mark.parametrize("train", [False, True])

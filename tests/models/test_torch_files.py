@@ -1,0 +1,141 @@
+"""Reading weight files: every form of them, and nothing that a file asks to be run."""
+
+import collections
+import io
+import json
+import os
+import pickle
+import struct
+import zipfile
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from hcml_jax.models.torch_files import WeightsError, read_tensors
+from tests.models.torch_writer import Tensor, write
+
+ARRAY = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+
+
+def state_dict():
+    state = collections.OrderedDict(
+        {
+            "conv.weight": Tensor(ARRAY),
+            "norm.running_mean": Tensor(ARRAY[0, 0].astype(np.float16)),
+            "norm.bias": Tensor(ARRAY[0].astype(jnp.bfloat16)),
+            "norm.num_batches_tracked": Tensor(np.array(7)),
+            "transposed": Tensor(ARRAY, offset=1, size=(3, 2), strides=(4, 12)),
+        }
+    )
+    state._metadata = collections.OrderedDict({"": {"version": 1}})
+    return state
+
+
+def check(tensors):
+    assert list(tensors) == list(state_dict())
+    np.testing.assert_array_equal(tensors["conv.weight"], ARRAY)
+    assert tensors["norm.running_mean"].dtype == np.float16
+    np.testing.assert_array_equal(tensors["norm.bias"], ARRAY[0].astype(jnp.bfloat16))
+    assert tensors["norm.num_batches_tracked"] == 7
+    np.testing.assert_array_equal(tensors["transposed"], ARRAY[:, :, 1].T)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("name", ["state_dict", "model_state", None])
+def test_tensors_are_read_wherever_training_programs_keep_them(tmp_path, legacy, name):
+    saved = state_dict()
+    if name:
+        best = np.float64(0.5)
+        saved = {"epoch": 3, "arch": "resnet-18", "best": best, name: saved, "optimizer": {}}
+    write(tmp_path / "file.pth", saved, legacy)
+    check(read_tensors(tmp_path / "file.pth"))
+
+
+def test_module_in_front_of_every_name_is_taken_off(tmp_path):
+    write(tmp_path / "file.pth", {f"module.{k}": v for k, v in state_dict().items()})
+    check(read_tensors(tmp_path / "file.pth"))
+
+
+def test_safetensors_are_read(tmp_path):
+    arrays = {"a": ARRAY, "b": ARRAY.astype(jnp.bfloat16), "c": np.array(7)}
+    header, data = {}, b""
+    for dtype, (name, array) in zip(("F32", "BF16", "I64"), arrays.items(), strict=True):
+        offsets = [len(data), len(data) + array.nbytes]
+        header[name] = {"dtype": dtype, "shape": array.shape, "data_offsets": offsets}
+        data += array.tobytes()
+    header = json.dumps(header).encode()
+    content = struct.pack("<Q", len(header)) + header + data
+    (tmp_path / "file.safetensors").write_bytes(content)
+    found = read_tensors(tmp_path / "file.safetensors")
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found[name], array)
+
+
+class Command:
+    """Unpickled by an ordinary reader, it makes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_pickle_with_code_in_it_is_refused_and_not_run(tmp_path, legacy):
+    path, trace = tmp_path / "file.pth", tmp_path / "trace"
+    write(path, {"weight": Tensor(ARRAY), "code": Command(trace)}, legacy)
+    with pytest.raises(WeightsError, match=r"system.*nothing was run"):
+        read_tensors(path)
+    assert not trace.exists()
+
+
+def test_a_whole_pickled_object_is_refused_by_name(tmp_path):
+    (tmp_path / "file.pth").write_bytes(pickle.dumps({"model": io.BytesIO()}))
+    with pytest.raises(WeightsError, match=r"no PyTorch file|io\.BytesIO"):
+        read_tensors(tmp_path / "file.pth")
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
+def test_a_file_cut_off_anywhere_is_refused(tmp_path, kind):
+    whole = tmp_path / ("whole.safetensors" if kind == "safetensors" else "whole.pth")
+    if kind == "safetensors":
+        safetensors.numpy.save_file({"a": ARRAY}, whole)
+    else:
+        write(whole, state_dict(), legacy=kind == "legacy")
+    content = whole.read_bytes()
+    for length in range(0, len(content) - 1, 7):
+        whole.write_bytes(content[:length])
+        with pytest.raises(WeightsError, match="cut off"):
+            read_tensors(whole)
+
+
+@pytest.mark.parametrize(
+    ("offset", "size", "strides"),
+    [(20, (5,), (1,)), (0, (2,), (24,)), (-1, (2,), (1,)), (5, (2,), (-1,)), (0, (2, 13), (1, 2))],
+)
+def test_a_tensor_that_reaches_outside_its_storage_is_refused(tmp_path, offset, size, strides):
+    write(tmp_path / "file.pth", {"a": Tensor(ARRAY, offset, size, strides)})
+    with pytest.raises(WeightsError, match="outside its storage"):
+        read_tensors(tmp_path / "file.pth")
+
+
+def test_a_changed_byte_in_an_archive_is_noticed(tmp_path):
+    path = tmp_path / "file.pth"
+    write(path, state_dict())
+    with zipfile.ZipFile(path) as archive:
+        start = archive.getinfo("archive/data/0").header_offset
+    content = bytearray(path.read_bytes())
+    content[start + 60] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match="damaged"):
+        read_tensors(path)
+
+
+@pytest.mark.parametrize("saved", [{"epoch": 3}, [1, 2], {"state_dict": {}}])
+def test_a_file_without_tensors_is_refused(tmp_path, saved):
+    write(tmp_path / "file.pth", saved)
+    with pytest.raises(WeightsError, match="no tensors by name"):
+        read_tensors(tmp_path / "file.pth")
