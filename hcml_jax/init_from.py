@@ -8,7 +8,7 @@ import flax.traverse_util
 import jax
 import numpy as np
 
-from hcml_jax.config import ConfigError, nearest
+from hcml_jax.config import ConfigError, UserError, nearest
 from hcml_jax.methods.base import Variables
 from hcml_jax.models.import_weights import is_imported, read_imported
 
@@ -72,9 +72,11 @@ class Start:
                 f"holds {_some(unknown)}, for which this network has no place: {remedy}"
             )
         if wrong:
-            shapes = f"{list(self._taken[wrong[0]].shape)} there, {list(here[wrong[0]].shape)} here"
-            what = "arrays" if wrong[0][1] != "classifier" else "a classifier of other classes"
-            raise self._error(f"has {what} of another shape, {_some(wrong)} ({shapes}): {remedy}")
+            (_, *name), there = wrong[0], list(self._taken[wrong[0]].shape)
+            what = "a classifier of other classes" if name[0] == "classifier" else "other shapes"
+            raise self._error(
+                f"has {what}: {'/'.join(name)} is {there} there, {list(here[wrong[0]].shape)} here: {remedy}"
+            )
         if lacking:
             raise self._error(f"lacks {_some(lacking)} of this network: it is another backbone's")
         self.fresh = tuple(sorted({_part(path) for path in here} - taken))
@@ -88,11 +90,13 @@ class Start:
 
 
 def _read(folder: pathlib.Path) -> dict[Path, np.ndarray]:
-    if is_imported(folder):
-        return flax.traverse_util.flatten_dict(read_imported(folder))
     from hcml_jax.inference import load
 
-    variables = flax.traverse_util.flatten_dict(load(folder).variables)
+    try:
+        found = read_imported(folder) if is_imported(folder) else load(folder).variables
+    except UserError as error:
+        raise ConfigError(f"config.init_from.path: {error}") from error
+    variables = flax.traverse_util.flatten_dict(found)
     return {path: np.asarray(array) for path, array in variables.items()}
 
 

@@ -18,6 +18,7 @@ from hcml_jax.config import UserError
 from hcml_jax.experiment import run
 from hcml_jax.training.metrics import read_records
 from tests import tiny_config
+from tests.methods import tiny
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -99,6 +100,28 @@ def test_an_export_predicts_the_same_without_its_side_branch(finished, sprites):
     assert "is there already" in again.stderr
 
 
+def test_a_run_starts_from_part_of_another(finished, sprites, tmp_path, capsys):
+    fields = {
+        "init_from__path": str(finished),
+        "init_from__prefixes": ("backbone",),
+        "method__levels": ("reconstruction",),
+        "method__stages": {"level0": tiny.schedule(1)},
+        "method__backbone__name": "r2d_10",
+    }
+    with pytest.raises(UserError, match=r"holds backbone/level1/.*config\.init_from\.prefixes"):
+        wrong(tmp_path, sprites, **fields)
+    fields["init_from__prefixes"] = ("backbone/stem", "backbone/res5")
+    wrong(tmp_path, sprites, **fields)
+    said = capsys.readouterr().err
+    assert f"starting from {finished}: " in said
+    assert "fresh: backbone/level0, backbone/res2, backbone/res3" in said
+    theirs, ours = (
+        hcml_jax.load(run).variables["params"]["backbone"]["res5"]
+        for run in (finished, tmp_path / "run")
+    )
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)  # level 0 leaves it alone
+
+
 def test_the_notebook_runs(finished, sprites, monkeypatch):
     import nbformat
     from nbclient import NotebookClient
@@ -150,6 +173,8 @@ def wrong(tmp_path, sprites, *, workdir=None, mode="train", **fields):
         ({"evaluation__split": "tset"}, "no split 'tset'. Did you mean 'test'"),
         ({"training__validation_split": "vla"}, "no .*split 'vla'"),
         ({"data__sprites": None, "data__root": "/nowhere/at/all"}, "/nowhere/at/all"),
+        ({"init_from__path": "/nowhere"}, "config.init_from.path: /nowhere holds no run"),
+        ({"init_from__pth": "/nowhere"}, "init_from.pth is not a field.*'path'"),
     ],
 )
 def test_wrong_input_is_refused_before_anything_is_trained(

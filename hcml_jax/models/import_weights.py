@@ -51,11 +51,17 @@ class Imported:
     missing: tuple[str, ...]
 
 
-def convert(tensors: Mapping[str, np.ndarray], arch: str) -> Imported:
+def convert(
+    tensors: Mapping[str, np.ndarray],
+    arch: str,
+    allow_unused: bool = False,
+    allow_missing: bool = False,
+) -> Imported:
     """Variables of the backbone `arch` from published tensors by name.
 
     Raises:
-      WeightsError: if the tensors are another network's: none has a name of this one's, or one has another shape.
+      WeightsError: if the tensors are another network's: none has a name of this one's, or one has another shape; if
+        there are some without a place (unless `allow_unused`) or some are lacking (unless `allow_missing`).
     """
     known = published_layouts(arch)
     if not known:
@@ -78,12 +84,19 @@ def convert(tensors: Mapping[str, np.ndarray], arch: str) -> Imported:
     missing = [path for path in names if path not in arrays]
     rest = [name for name in tensors if name not in set(names.values())]
     ignored = [name for name in rest if name.endswith("num_batches_tracked")]
+    unused = [name for name in rest if name not in ignored]
+    _check_accounted(
+        arch,
+        [] if allow_unused else unused,
+        [] if allow_missing else [names[path] for path in missing],
+        len(names),
+    )
     return Imported(
         variables=_nested(arrays | _initial(arch, missing, shapes)),
         source=layout.source,
         classes=next((shape[-1] for shape in classifier.values()), 0),
         ignored=tuple(ignored),
-        unused=tuple(name for name in rest if name not in ignored),
+        unused=tuple(unused),
         missing=tuple(names[path] for path in missing),
     )
 
@@ -103,8 +116,7 @@ def import_weights(
       ConfigError: if `out` is there already.
     """
     with new_folder(out) as partial:
-        imported = convert(read_tensors(source), arch)
-        _check_accounted(imported, allow_unused, allow_missing)
+        imported = convert(read_tensors(source), arch, allow_unused, allow_missing)
         arrays = flax.traverse_util.flatten_dict(imported.variables, sep="/")
         safetensors.numpy.save_file(arrays, partial / VARIABLES)
         described = dataclasses.asdict(imported) | {
@@ -192,17 +204,17 @@ def _nested(arrays: Mapping[Path, np.ndarray]) -> dict[str, Any]:
     return flax.traverse_util.unflatten_dict(flat)
 
 
-def _check_accounted(imported: Imported, allow_unused: bool, allow_missing: bool) -> None:
+def _check_accounted(arch: str, unused: list[str], missing: list[str], wanted: int) -> None:
     problems = []
-    if imported.unused and not allow_unused:
+    if len(missing) > wanted / 2:
+        problems.append(f"it looks like another network's than {arch}")
+    if unused:
         problems.append(
-            f"the network has no place for {len(imported.unused)} tensors (--allow-unused leaves them out): "
-            f"{_some(imported.unused)}"
+            f"there is no place for {len(unused)} of its tensors (--allow-unused leaves them out): {_some(unused)}"
         )
-    if imported.missing and not allow_missing:
+    if missing:
         problems.append(
-            f"the file lacks {len(imported.missing)} tensors (--allow-missing takes a fresh network's): "
-            f"{_some(imported.missing)}"
+            f"it lacks {len(missing)} of {wanted} tensors (--allow-missing takes a fresh network's): {_some(missing)}"
         )
     if problems:
         raise WeightsError("; ".join(problems))

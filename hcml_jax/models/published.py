@@ -145,8 +145,7 @@ class PublishedLayout:
         """
         *modules, leaf = path
         module = "/".join(modules)
-        motion = module.startswith("level")  # no published network has motion blocks
-        for pattern, replacement in () if motion else self.patterns:
+        for pattern, replacement in () if _is_motion(path) else self.patterns:
             module = re.sub(pattern, replacement, module)
         return f"{module}.{_LEAVES[leaf]}".replace("/", ".")
 
@@ -159,9 +158,14 @@ class PublishedLayout:
             array = array[..., None, None, None]
         elif path[0] == "fc6":
             array = array.reshape(len(array), -1)
-        elif self.two_d and array.ndim == 5:
+        elif self.two_d and array.ndim == 5 and not _is_motion(path):
             array = array[:, :, 0]
         return np.ascontiguousarray(array)
+
+
+def _is_motion(path: Path) -> bool:
+    """Whether a variable is of a motion block, which no published network has."""
+    return path[0].startswith("level")
 
 
 def from_torch(tensor: np.ndarray, path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
@@ -181,7 +185,8 @@ def from_torch(tensor: np.ndarray, path: Path, shape: tuple[int, ...]) -> np.nda
         accepted.append((features, channels, *window[1:]))
     if tensor.shape not in accepted:
         return None
-    return np.moveaxis(tensor.astype(np.float32).reshape(full), (0, 1), (-1, -2))
+    array = np.moveaxis(tensor.astype(np.float32).reshape(full), (0, 1), (-1, -2))
+    return np.ascontiguousarray(array)  # safetensors would save a view in its base's order
 
 
 _LEAVES = {

@@ -38,11 +38,12 @@ def check_statistics(pair, found, expected):
     """PyTorch's variances move to n / (n - 1) of the batch's; ours to the batch's, as TensorFlow's do."""
     before = pair.statistics()
     assert found.keys() == expected.keys() == before.keys()
-    for key, statistic in expected.items():
+    for key, theirs in expected.items():
+        kept, count = 0.0, np.inf
         if key.endswith("running_var"):
             kept, count = pair.kept[key] * before[key], pair.counts[key]
-            statistic = kept + (statistic - kept) * (count - 1) / count
-        np.testing.assert_allclose(found[key], statistic, rtol=1e-7, atol=1e-9, err_msg=key)
+        moved = kept + (theirs - kept) * (1 - 1 / count)
+        np.testing.assert_allclose(found[key], moved, rtol=1e-7, atol=1e-9, err_msg=key)
 
 
 @pytest.mark.parametrize("train", [False, True])

@@ -44,7 +44,8 @@ class Memory:
         yield {**batch, "valid": np.ones(batch_size, bool)}
 
 
-def run(workdir, method=None, data=None, config=CONFIG, seed=0):
+def run(workdir, method=None, data=None, config=CONFIG, seed=0, start=None):
     """Trains the tiny method in `workdir`."""
     workdir.mkdir(exist_ok=True)
-    train(method or tiny.hcml(levels=("reconstruction",)), data or Memory(), config, workdir, seed)
+    method = method or tiny.hcml(levels=("reconstruction",))
+    train(method, data or Memory(), config, workdir, seed, start)

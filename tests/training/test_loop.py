@@ -79,6 +79,25 @@ def test_a_finished_run_does_nothing_when_started_again(method, uninterrupted):
     assert read_records(uninterrupted) == before
 
 
+def test_a_run_starts_from_what_it_is_given_and_resumes_without_it(method, tmp_path):
+    def zeros(variables):
+        backbone = jax.tree.map(jnp.zeros_like, variables["params"]["backbone"]["res5"])
+        params = variables["params"]
+        return {
+            **variables,
+            "params": {**params, "backbone": {**params["backbone"], "res5": backbone}},
+        }
+
+    def refuse(variables):
+        raise AssertionError
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "run", method, Memory(stop_after=2), start=zeros)
+    res5 = final_variables(tmp_path / "run", method)["params"]["backbone"]["res5"]
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(res5))  # level 0 leaves it alone
+    run(tmp_path / "run", method, start=refuse)
+
+
 def test_another_seed_gives_another_run(method, uninterrupted, tmp_path):
     run(tmp_path / "run", method, seed=1)
     losses = [read_records(w)[0]["loss"] for w in (uninterrupted, tmp_path / "run")]
