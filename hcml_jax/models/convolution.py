@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from hcml_jax.models import convolution_cpu
+
 # He et al. (2015), scaled by the outputs as in the ResNet papers.
 kernel_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
@@ -59,22 +61,26 @@ def convolve(
     """Convolves `[B, T, H, W, C]` with `[kt, kh, kw, C / groups, D]`.
 
     1x1x1 runs as a matrix product and 1 x k x k as a 2-D convolution over all frames, because XLA's 3-D path is
-    several times slower there.
+    several times slower there; on CPU, the rest too runs as 2-D convolutions.
     """
     kt, kh, kw = kernel.shape[:3]
     st, sh, sw = strides
     pads = paddings(x.shape[1:4], kernel.shape[:3], strides, padding)
     if (kt, kh, kw, groups) == (1, 1, 1, 1):
         return jnp.einsum("bthwc,cd->bthwd", x[:, ::st, ::sh, ::sw], kernel[0, 0, 0])
-    if kt == 1:
-        frames = x[:, ::st]
-        flat = frames.reshape(-1, *frames.shape[2:])
-        y = _convolve_nd(flat, kernel[0], (sh, sw), pads[1:], groups)
-        return y.reshape(*frames.shape[:2], *y.shape[1:])
-    return _convolve_nd(x, kernel, strides, pads, groups)
+    on_cpu = groups == 1 and jax.default_backend() == "cpu"
+    if kt > 1:
+        if on_cpu:
+            return convolution_cpu.convolve_over_time(x, kernel, strides, pads)
+        return _convolve_nd(x, kernel, strides, pads, groups)
+    frames = x[:, ::st]
+    if on_cpu:
+        return convolution_cpu.convolve_frames(frames, kernel[0], (sh, sw), tuple(pads[1:]))
+    y = _convolve_nd(frames.reshape(-1, *frames.shape[2:]), kernel[0], (sh, sw), pads[1:], groups)
+    return y.reshape(*frames.shape[:2], *y.shape[1:])
 
 
-def _convolve_nd(x, kernel, strides, pads, groups) -> jax.Array:
+def _convolve_nd(x, kernel, strides, pads, groups=1) -> jax.Array:
     spatial = "THW"[-len(strides) :]
     layout = (f"N{spatial}C", f"{spatial}IO", f"N{spatial}C")
     return jax.lax.conv_general_dilated(

@@ -1,0 +1,174 @@
+"""Convolutions for XLA's CPU backend, whose own 3-D ones, and gradients of large 2-D ones, are several times slower.
+
+Time is unrolled into 2-D convolutions; the gradients of those are matrix products over patches, made for a few frames
+at a time so that the patches stay in cache. docs/performance.md has the measurements behind each choice.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+Pads = Sequence[tuple[int, int]]
+
+PATCH_BYTES = 2**24  # of patches made at a time
+SHORT = 4  # frames, up to which joining the kernel's taps wastes more on the ends than it saves
+LARGE_MAP = (
+    20  # cells on a side, from which on XLA's own gradient with respect to a kernel is slower
+)
+
+
+def convolve_over_time(
+    x: jax.Array, kernel: jax.Array, strides: tuple[int, int, int], pads: Pads
+) -> jax.Array:
+    """Convolves `[B, T, H, W, C]` with `[kt, kh, kw, C, D]`; see `convolution.convolve`."""
+    kt, *window, channels, features = kernel.shape
+    (before, after), *pads = pads
+    frames, stride, spatial = x.shape[1], strides[0], tuple(strides[1:])
+    length = (frames + before + after - kt) // stride + 1
+    total = 0.0
+    if stride == 1 and frames > SHORT:
+        # One 2-D convolution gives all that each frame adds to its neighbours.
+        joined = jnp.moveaxis(kernel, 0, 3).reshape(*window, channels, kt * features)
+        y = convolve_frames(x, joined, spatial, tuple(pads))
+        for tap, part in enumerate(jnp.split(y, kt, axis=-1)):
+            total += _move(part, before - tap, length)
+        return total
+    for tap in range(kt):
+        first = max(0, -(-(before - tap) // stride))
+        last = min(length, (frames - 1 + before - tap) // stride + 1)
+        if first < last:
+            start = first * stride + tap - before
+            met = x[:, start : start + (last - first - 1) * stride + 1 : stride]
+            total += _move(convolve_frames(met, kernel[tap], spatial, tuple(pads)), first, length)
+    return total
+
+
+def _move(x: jax.Array, offset: int, length: int) -> jax.Array:
+    """The frames of `[B, T, ...]` later by `offset`, with zeros or less at both ends, `length` in all."""
+    ends = (offset, length - x.shape[1] - offset, 0)
+    around = [(0, 0, 0)] * x.ndim
+    around[1] = ends
+    return jax.lax.pad(x, jnp.zeros((), x.dtype), around)
+
+
+def convolve_frames(
+    x: jax.Array, kernel: jax.Array, strides: tuple[int, int], pads: tuple[tuple[int, int], ...]
+) -> jax.Array:
+    """Convolves each frame of `[B, T, H, W, C]` with `[kh, kw, C, D]`."""
+    if kernel.shape[:2] == (1, 1) and not any(map(any, pads)):
+        return x[:, :, :: strides[0], :: strides[1]] @ kernel[0, 0]
+    y = _convolve(x.reshape(-1, *x.shape[2:]), kernel, strides, pads)
+    return y.reshape(*x.shape[:2], *y.shape[1:])
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _convolve(x, kernel, strides, pads):
+    """Convolves `[N, H, W, C]` with `[kh, kw, C, D]`."""
+    return _xla(x, kernel, strides, pads)
+
+
+def _xla(x, kernel, strides, pads):
+    layout = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=layout)
+
+
+def _forward(x, kernel, strides, pads):
+    return _convolve(x, kernel, strides, pads), (x, kernel)
+
+
+def _backward(strides, pads, saved, gradient):
+    x, kernel = saved
+    of_frames, of_kernel = (
+        jax.vjp(lambda x: _xla(x, kernel, strides, pads), x)[1],
+        jax.vjp(lambda kernel: _xla(x, kernel, strides, pads), kernel)[1],
+    )
+    large = min(gradient.shape[1:3]) >= LARGE_MAP
+    channels, features = kernel.shape[2:]
+    if large and features > channels:
+        dx = _spread_patches(gradient, kernel, x.shape, strides, pads)
+    else:
+        (dx,) = of_frames(gradient)
+    if not large:
+        (dk,) = of_kernel(gradient)
+    elif features < channels and strides == (1, 1):
+        # Patches of the gradient are narrower; a convolution with the input gives the same kernel, turned about.
+        window = kernel.shape[:2]
+        turned = tuple((k - 1 - a, k - 1 - b) for k, (a, b) in zip(window, pads, strict=True))
+        dk = _correlate_patches(gradient, x, window, strides, turned)
+        dk = jnp.flip(dk, (0, 1)).swapaxes(2, 3)
+    else:
+        dk = _correlate_patches(x, gradient, kernel.shape[:2], strides, pads)
+    return dx, dk
+
+
+_convolve.defvjp(_forward, _backward)
+
+
+def _correlate_patches(x, y, window, strides, pads):
+    """The kernel `[kh, kw, C, D]` of products of `y` `[N, H', W', D]` with the patches of `x` `[N, H, W, C]` there."""
+    channels, features = x.shape[-1], y.shape[-1]
+    width = math.prod(window) * channels
+
+    def products(x, y):
+        patches = _patches(x, window, strides, pads, y.shape[1:3]).reshape(-1, width)
+        y = y.reshape(-1, features)
+        contract = (((0,), (0,)), ((), ()))
+        return jax.lax.dot_general(patches, y, contract, preferred_element_type=jnp.float32)
+
+    def add(total, frames):
+        return total + products(*frames), None
+
+    parts = _parts((x, y), width)
+    total, _ = jax.lax.scan(add, jnp.zeros((width, features)), parts)
+    return total.reshape(*window, channels, features).astype(x.dtype)
+
+
+def _spread_patches(y, kernel, shape, strides, pads):
+    """What each cell of `y` `[N, H', W', D]`, times the kernel, adds to its patch of an array of this shape."""
+    kh, kw, channels, features = kernel.shape
+    turned = kernel.reshape(-1, features).T
+    size = [n + sum(pad) for n, pad in zip(shape[1:3], pads, strict=True)]
+
+    def spread(y):
+        patches = (y @ turned).reshape(*y.shape[:3], kh, kw, channels)
+        total = jnp.zeros((len(y), *size, channels), y.dtype)
+        for i in range(kh):
+            for j in range(kw):
+                total += _place(patches[..., i, j, :], (i, j), strides, size)
+        (top, _), (left, _) = pads
+        return total[:, top : top + shape[1], left : left + shape[2]]
+
+    parts = _parts((y,), kh * kw * channels)
+    _, frames = jax.lax.scan(lambda _, part: (None, spread(*part)), None, parts)
+    return frames.reshape(shape)
+
+
+def _patches(x, window, strides, pads, grid):
+    """The patch of every cell: `[N, H, W, C]` to `[N, H', W', kh kw C]`."""
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    (kh, kw), (sh, sw) = window, strides
+    bottom, right = ((n - 1) * s + 1 for n, s in zip(grid, strides, strict=True))
+    return jnp.concatenate(
+        [x[:, i : i + bottom : sh, j : j + right : sw] for i in range(kh) for j in range(kw)],
+        axis=-1,
+    )
+
+
+def _place(x, start, strides, size):
+    """Cells of `[N, H', W', C]` at every stride from `start` on, zeros elsewhere up to `size`."""
+    spread = [
+        (begin, n - begin - ((cells - 1) * s + 1), s - 1)
+        for begin, n, cells, s in zip(start, size, x.shape[1:3], strides, strict=True)
+    ]
+    return jax.lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *spread, (0, 0, 0)))
+
+
+def _parts(arrays, width):
+    """Splits the frames of arrays so that patches of `width` numbers at each cell of the last stay in cache."""
+    frames, cells = len(arrays[-1]), math.prod(arrays[-1].shape[1:3])
+    most = max(1, PATCH_BYTES // (cells * width * arrays[-1].dtype.itemsize))
+    size = max(n for n in range(1, frames + 1) if frames % n == 0 and n <= most)
+    return tuple(a.reshape(-1, size, *a.shape[1:]) for a in arrays)
