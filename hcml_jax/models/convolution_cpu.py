@@ -14,10 +14,9 @@ import jax.numpy as jnp
 Pads = Sequence[tuple[int, int]]
 
 PATCH_BYTES = 2**24  # of patches made at a time
+FEW = 32  # channels, up to which copies of the input cost less than copies of the outcome
 SHORT = 4  # frames, up to which joining the kernel's taps wastes more on the ends than it saves
-LARGE_MAP = (
-    20  # cells on a side, from which on XLA's own gradient with respect to a kernel is slower
-)
+LARGE_MAP = 20  # cells on a side, from which on XLA's own gradients are slower
 
 
 def convolve_over_time(
@@ -28,9 +27,16 @@ def convolve_over_time(
     (before, after), *pads = pads
     frames, stride, spatial = x.shape[1], strides[0], tuple(strides[1:])
     length = (frames + before + after - kt) // stride + 1
-    total = 0.0
+    if kt * channels <= FEW:
+        # The frames that a kernel sees, side by side as channels of one.
+        x = jnp.pad(x, ((0, 0), (before, after), (0, 0), (0, 0), (0, 0)))
+        stop = (length - 1) * stride + 1
+        seen = [x[:, tap : tap + stop : stride] for tap in range(kt)]
+        joined = jnp.moveaxis(kernel, 0, 2).reshape(*window, kt * channels, features)
+        return convolve_frames(jnp.concatenate(seen, axis=-1), joined, spatial, tuple(pads))
+    total = jnp.zeros((), x.dtype)
     if stride == 1 and frames > SHORT:
-        # One 2-D convolution gives all that each frame adds to its neighbours.
+        # What each frame adds to its neighbours, side by side as channels of one outcome.
         joined = jnp.moveaxis(kernel, 0, 3).reshape(*window, channels, kt * features)
         y = convolve_frames(x, joined, spatial, tuple(pads))
         for tap, part in enumerate(jnp.split(y, kt, axis=-1)):
