@@ -9,7 +9,8 @@ import jax.numpy as jnp
 
 from hcml_jax.models.backbone import Backbone, FeatureSpec
 from hcml_jax.models.convolution import Conv
-from hcml_jax.models.layers import Train, at_least_float32, max_pool
+from hcml_jax.models.layers import Train, at_least_float32
+from hcml_jax.models.pool import max_pool
 
 CONVOLUTIONS = {"conv1": 1, "conv2": 1, "conv3": 2, "conv4": 2, "conv5": 2}
 

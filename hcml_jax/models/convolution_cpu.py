@@ -35,20 +35,23 @@ def convolve_over_time(
         joined = jnp.moveaxis(kernel, 0, 2).reshape(*window, kt * channels, features)
         return convolve_frames(jnp.concatenate(seen, axis=-1), joined, spatial, tuple(pads))
     total = jnp.zeros((), x.dtype)
-    if stride == 1 and frames > SHORT:
+    for phase in range(stride):
+        met = x[:, phase::stride]
+        taps = [tap for tap in range(kt) if (tap - before - phase) % stride == 0]
+        moves = [(before + phase - tap) // stride for tap in taps]
+        if met.shape[1] <= SHORT:
+            for tap, move in zip(taps, moves, strict=True):
+                kept = slice(max(0, -move), max(0, min(met.shape[1], length - move)))
+                if kept.start < kept.stop:
+                    y = convolve_frames(met[:, kept], kernel[tap], spatial, tuple(pads))
+                    total += _move(y, move + kept.start, length)
+            continue
         # What each frame adds to its neighbours, side by side as channels of one outcome.
-        joined = jnp.moveaxis(kernel, 0, 3).reshape(*window, channels, kt * features)
-        y = convolve_frames(x, joined, spatial, tuple(pads))
-        for tap, part in enumerate(jnp.split(y, kt, axis=-1)):
-            total += _move(part, before - tap, length)
-        return total
-    for tap in range(kt):
-        first = max(0, -(-(before - tap) // stride))
-        last = min(length, (frames - 1 + before - tap) // stride + 1)
-        if first < last:
-            start = first * stride + tap - before
-            met = x[:, start : start + (last - first - 1) * stride + 1 : stride]
-            total += _move(convolve_frames(met, kernel[tap], spatial, tuple(pads)), first, length)
+        joined = jnp.stack([kernel[tap] for tap in taps], axis=3)
+        joined = joined.reshape(*window, channels, len(taps) * features)
+        y = convolve_frames(met, joined, spatial, tuple(pads))
+        for part, move in zip(jnp.split(y, len(taps), axis=-1), moves, strict=True):
+            total += _move(part, move, length)
     return total
 
 

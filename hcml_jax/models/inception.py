@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from hcml_jax.models.backbone import Backbone, FeatureSpec, stacked_strides
-from hcml_jax.models.layers import ConvNorm, FactorisedConvNorm, Train, max_pool, mean_pool
+from hcml_jax.models.layers import ConvNorm, FactorisedConvNorm, Train
+from hcml_jax.models.pool import max_pool, mean_pool
 
 # Channels of a block: branch 0; 1x1x1 and 3x3x3 of branch 1; the same of branch 2; branch 3.
 BLOCKS = {

@@ -1,4 +1,4 @@
-"""Layers every backbone shares: batch normalisation that can be frozen by path, convolution with it, pools."""
+"""Layers every backbone shares: batch normalisation that can be frozen by path, convolution with it."""
 
 import dataclasses
 from collections.abc import Callable
@@ -6,9 +6,8 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from hcml_jax.models.convolution import Conv, Padding, paddings
+from hcml_jax.models.convolution import Conv, Padding
 
 Path = tuple[str, ...]
 
@@ -160,32 +159,3 @@ class FactorisedConvNorm(nn.Module):
         kernel, strides = (in_time, 1, 1), (st, 1, 1)
         temporal = ConvNorm(self.features, kernel, strides, self.relu, name="temporal", **shared)
         return temporal(x, train)
-
-
-def max_pool(
-    x: jax.Array,
-    window: tuple[int, int, int],
-    strides: tuple[int, int, int],
-    padding: Padding = "half",
-) -> jax.Array:
-    """Max-pool of `[B, T, H, W, C]`; what lies outside never wins."""
-    pads = ((0, 0), *paddings(x.shape[1:4], window, strides, padding), (0, 0))
-    # A Python number: XLA knows the pool as a maximum, which has a gradient, only by a literal -inf.
-    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, *window, 1), (1, *strides, 1), pads)
-
-
-def mean_pool(x: jax.Array, window: tuple[int, int, int]) -> jax.Array:
-    """The mean over all places of a sliding window, which shrinks to what there is; `[B, T, H, W, C]` to `[B, C]`.
-
-    Where the window is smaller than the map, cells at its borders count less than those inside: so do networks whose
-    classifier slides over the map before its scores are averaged.
-    """
-    x = at_least_float32(x)
-    for axis, (size, length) in enumerate(zip(x.shape[1:4], window, strict=True), start=1):
-        inside = min(length, size)
-        places = size - inside + 1
-        weights = np.convolve(np.ones(places), np.ones(inside)) / (places * inside)
-        shape = [1] * x.ndim
-        shape[axis] = size
-        x = (x * jnp.asarray(weights.reshape(shape), x.dtype)).sum(axis, keepdims=True)
-    return x.reshape(x.shape[0], -1)

@@ -10,7 +10,8 @@ from typing import ClassVar
 import jax
 
 from hcml_jax.models.backbone import Backbone, FeatureSpec, stacked_strides
-from hcml_jax.models.layers import ConvNorm, FactorisedConvNorm, Train, max_pool
+from hcml_jax.models.layers import ConvNorm, FactorisedConvNorm, Train
+from hcml_jax.models.pool import max_pool
 from hcml_jax.models.residual import ConvKind, Stage
 
 STAGES = ("res2", "res3", "res4", "res5")

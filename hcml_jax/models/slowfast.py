@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from hcml_jax.models.backbone import Backbone, FeatureSpec
-from hcml_jax.models.layers import ConvNorm, Train, max_pool
+from hcml_jax.models.layers import ConvNorm, Train
+from hcml_jax.models.pool import max_pool
 from hcml_jax.models.residual import Stage
 from hcml_jax.models.resnet import DEPTHS, STAGES
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from hcml_jax.models.convolution import convolve
-from hcml_jax.models.layers import BatchNorm, TrainMode, max_pool
+from hcml_jax.models.layers import BatchNorm, TrainMode
+from hcml_jax.models.pool import max_pool
 
 
 def conv3d_loop(x, kernel, strides):
