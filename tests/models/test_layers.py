@@ -1,40 +1,11 @@
-"""Convolutions against a plain 3-D convolution, batch normalisation against numpy, freezing by path."""
+"""Batch normalisation against numpy, and frozen by path."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hcml_jax.models.convolution import convolve
 from hcml_jax.models.layers import BatchNorm, TrainMode
-from hcml_jax.models.pool import max_pool
-
-
-def conv3d_loop(x, kernel, strides):
-    """A convolution as nested loops over output positions."""
-    pads = [(k // 2, k // 2) for k in kernel.shape[:3]]
-    x = np.pad(x, [(0, 0), *pads, (0, 0)])
-    sizes = [(x.shape[1 + d] - kernel.shape[d]) // strides[d] + 1 for d in range(3)]
-    out = np.zeros((x.shape[0], *sizes, kernel.shape[-1]))
-    for t, y, z in np.ndindex(*sizes):
-        a, b, c = t * strides[0], y * strides[1], z * strides[2]
-        patch = x[:, a : a + kernel.shape[0], b : b + kernel.shape[1], c : c + kernel.shape[2]]
-        out[:, t, y, z] = np.einsum("nabci,abcio->no", patch, kernel)
-    return out
-
-
-@pytest.mark.parametrize("kernel", [(1, 1, 1), (1, 3, 3), (1, 7, 7), (3, 1, 1), (3, 3, 3)])
-@pytest.mark.parametrize("strides", [(1, 1, 1), (1, 2, 2), (2, 2, 2)])
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_convolution_equals_a_numpy_loop(kernel, strides, dtype):
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(2, 5, 6, 7, 3))
-    weights = rng.normal(size=(*kernel, 3, 4)) / np.prod(kernel)
-    result = convolve(jnp.asarray(x, dtype), jnp.asarray(weights, dtype), strides)
-    assert result.dtype == dtype
-    tolerance = 1e-5 if dtype == jnp.float32 else 5e-2
-    expected = conv3d_loop(x, weights, strides)
-    np.testing.assert_allclose(np.asarray(result, np.float32), expected, atol=tolerance * 4)
 
 
 def normalised(x, groups):
@@ -84,24 +55,3 @@ def test_batch_norm_groups_must_divide_the_batch():
     variables = layer.init(jax.random.key(0), x, False)
     with pytest.raises(ValueError, match="6 clips does not divide into batch-norm groups of 4"):
         layer.apply(variables, x, TrainMode(batch_norm_group=4), mutable=["batch_stats"])
-
-
-def test_max_pool_covers_three_by_three():
-    x = np.random.default_rng(0).normal(size=(1, 2, 5, 5, 1)).astype(np.float32)
-    y = np.asarray(max_pool(jnp.asarray(x), (1, 3, 3), (1, 2, 2)))
-    assert y.shape == (1, 2, 3, 3, 1)
-    assert y[0, 1, 1, 1, 0] == x[0, 1, 1:4, 1:4, 0].max()
-    assert y[0, 0, 0, 0, 0] == x[0, 0, :2, :2, 0].max()
-
-
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_max_pool_passes_its_gradient_to_the_greatest(dtype):
-    x = np.random.default_rng(0).permutation(25).reshape(1, 1, 5, 5, 1)  # no two alike
-    differentiate = jax.grad(lambda x: max_pool(x, (1, 3, 3), (1, 2, 2)).sum())
-    gradient = jax.jit(differentiate)(jnp.asarray(x, dtype))
-    expected = np.zeros((5, 5))
-    padded = np.pad(x[0, 0, ..., 0], 1, constant_values=-1)
-    for i, j in np.ndindex(3, 3):
-        window = padded[2 * i : 2 * i + 3, 2 * j : 2 * j + 3]
-        expected[tuple(np.argwhere(x[0, 0, ..., 0] == window.max())[0])] += 1
-    np.testing.assert_array_equal(np.asarray(gradient, np.float32)[0, 0, ..., 0], expected)

@@ -1,0 +1,121 @@
+"""Every way a convolution runs, against a numpy loop and XLA's own 3-D convolution."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hcml_jax.models.convolution import convolve, paddings
+
+
+def conv3d_loop(x, kernel, strides):
+    """A convolution as nested loops over output positions."""
+    pads = [(k // 2, k // 2) for k in kernel.shape[:3]]
+    x = np.pad(x, [(0, 0), *pads, (0, 0)])
+    sizes = [(x.shape[1 + d] - kernel.shape[d]) // strides[d] + 1 for d in range(3)]
+    out = np.zeros((x.shape[0], *sizes, kernel.shape[-1]))
+    for t, y, z in np.ndindex(*sizes):
+        a, b, c = t * strides[0], y * strides[1], z * strides[2]
+        patch = x[:, a : a + kernel.shape[0], b : b + kernel.shape[1], c : c + kernel.shape[2]]
+        out[:, t, y, z] = np.einsum("nabci,abcio->no", patch, kernel)
+    return out
+
+
+@pytest.mark.parametrize("kernel", [(1, 1, 1), (1, 3, 3), (1, 7, 7), (3, 1, 1), (3, 3, 3)])
+@pytest.mark.parametrize("strides", [(1, 1, 1), (1, 2, 2), (2, 2, 2)])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_convolution_equals_a_numpy_loop(kernel, strides, dtype):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 5, 6, 7, 3))
+    weights = rng.normal(size=(*kernel, 3, 4)) / np.prod(kernel)
+    result = convolve(jnp.asarray(x, dtype), jnp.asarray(weights, dtype), strides)
+    assert result.dtype == dtype
+    tolerance = 1e-5 if dtype == jnp.float32 else 5e-2
+    expected = conv3d_loop(x, weights, strides)
+    np.testing.assert_allclose(np.asarray(result, np.float32), expected, atol=tolerance * 4)
+
+
+def plain(x, kernel, strides, padding="half", groups=1):
+    """XLA's own 3-D convolution."""
+    if padding == "half":
+        pads = [(k // 2, k // 2) for k in kernel.shape[:3]]
+    else:
+        pads = {"same": "SAME", "valid": "VALID"}[padding]
+    layout = ("NTHWC", "THWIO", "NTHWC")
+    return jax.lax.conv_general_dilated(
+        x, kernel, strides, pads, dimension_numbers=layout, feature_group_count=groups
+    )
+
+
+# Long and short clips, few channels and many, more channels out than in and fewer, large maps and small.
+CASES = [
+    ((1, 9, 6, 7, 16), (3, 3, 3), 8, (1, 1, 1)),
+    ((1, 3, 6, 7, 16), (3, 3, 3), 8, (1, 1, 1)),
+    ((1, 2, 6, 7, 16), (3, 3, 3), 8, (1, 1, 1)),
+    ((1, 1, 6, 7, 16), (3, 1, 1), 8, (2, 1, 1)),
+    ((2, 11, 6, 7, 16), (3, 3, 3), 8, (2, 2, 2)),
+    ((2, 12, 5, 4, 16), (7, 1, 1), 8, (2, 1, 1)),
+    ((2, 24, 5, 4, 8), (5, 1, 1), 8, (8, 1, 1)),
+    ((2, 9, 24, 21, 3), (3, 7, 7), 8, (1, 2, 2)),
+    ((2, 9, 24, 21, 3), (7, 7, 7), 8, (2, 2, 2)),
+    ((2, 2, 24, 21, 6), (1, 3, 3), 10, (1, 1, 1)),
+    ((2, 2, 24, 21, 10), (1, 3, 3), 6, (1, 1, 1)),
+    ((2, 2, 44, 41, 6), (1, 3, 3), 10, (1, 2, 2)),
+    ((2, 2, 44, 41, 10), (1, 3, 3), 6, (1, 2, 2)),
+    ((3, 7, 22, 23, 12), (3, 3, 3), 12, (1, 1, 1)),
+    ((2, 5, 6, 7, 4), (1, 1, 1), 6, (2, 2, 2)),
+]
+
+
+def compare(case, padding, dtype, tolerance, groups=1):
+    shape, window, features, strides = case
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=shape), dtype)
+    kernel = rng.normal(size=(*window, shape[-1] // groups, features)) / np.prod(window) ** 0.5
+    kernel = jnp.asarray(kernel, dtype)
+    expected, expected_backward = jax.vjp(
+        lambda x, k: plain(x, k, strides, padding, groups),
+        *(a.astype(jnp.float32) for a in (x, kernel)),
+    )
+    found, backward = jax.vjp(lambda x, k: convolve(x, k, strides, padding, groups), x, kernel)
+    assert found.dtype == dtype
+    weights = jnp.asarray(rng.normal(size=expected.shape), jnp.float32)
+    results = (found, *backward(weights.astype(dtype)))
+    for ours, theirs in zip(results, (expected, *expected_backward(weights)), strict=True):
+        assert ours.dtype == dtype
+        off = np.abs(np.asarray(ours, np.float32) - theirs).max()
+        assert off <= tolerance * np.abs(theirs).max()
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("padding", ["half", "same"])
+def test_outcome_and_gradients_equal_a_plain_3d_convolution(case, padding):
+    compare(case, padding, jnp.float32, 1e-5)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_bfloat16_is_near_float32(case):
+    compare(case, "half", jnp.bfloat16, 3e-2)
+
+
+@pytest.mark.parametrize("window", [(1, 3, 3), (3, 3, 3)])
+def test_groups_do_not_mix(window):
+    compare(((2, 6, 8, 7, 12), window, 8, (1, 2, 2)), "half", jnp.float32, 1e-5, groups=4)
+
+
+def test_patches_in_parts_equal_patches_at_once(monkeypatch):
+    """A few frames at a time, as large clips have it."""
+    from hcml_jax.models import convolution_cpu
+
+    monkeypatch.setattr(convolution_cpu, "PATCH_BYTES", 24 * 21 * 9 * 6 * 4 * 2)
+    assert len(convolution_cpu._parts((jnp.zeros((6, 24, 21, 6)),), 9 * 6)[0]) == 3
+    compare(((3, 2, 24, 21, 6), (1, 3, 3), 10, (1, 1, 1)), "half", jnp.float32, 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("size", "k", "stride", "expected"),
+    [(8, 7, 2, (2, 3)), (9, 7, 2, (3, 3)), (5, 3, 1, (1, 1)), (7, 2, 2, (0, 1)), (8, 1, 2, (0, 0))],
+)
+def test_same_pads_more_behind_as_tensorflow_does(size, k, stride, expected):
+    assert paddings([size], [k], [stride], "same") == [expected]
+    assert paddings([size], [k], [stride], "half") == [(k // 2, k // 2)]
