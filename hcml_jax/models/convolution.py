@@ -1,6 +1,8 @@
 """The convolution every backbone shares, lowered to what runs fastest."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import flax.linen as nn
@@ -15,6 +17,24 @@ kernel_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 # "half": k // 2 on both sides (PyTorch's habit); "same": TensorFlow's, with ceil(n / stride) outputs, where more may be
 # padded behind than before; "valid": nothing.
 Padding = Literal["half", "same", "valid"]
+
+
+_AS_DEFINED = contextvars.ContextVar("as_defined", default=False)
+
+
+@contextlib.contextmanager
+def as_defined() -> Iterator[None]:
+    """Inside, convolutions and pools are traced as on any device but a CPU: what papers count, and what GPUs run."""
+    token = _AS_DEFINED.set(True)
+    try:
+        yield
+    finally:
+        _AS_DEFINED.reset(token)
+
+
+def has_cpu_forms() -> bool:
+    """Whether convolutions and pools run in the forms made for CPUs."""
+    return jax.default_backend() == "cpu" and not _AS_DEFINED.get()
 
 
 class Conv(nn.Module):
@@ -68,7 +88,7 @@ def convolve(
     pads = paddings(x.shape[1:4], kernel.shape[:3], strides, padding)
     if (kt, kh, kw, groups) == (1, 1, 1, 1):
         return jnp.einsum("bthwc,cd->bthwd", x[:, ::st, ::sh, ::sw], kernel[0, 0, 0])
-    on_cpu = groups == 1 and jax.default_backend() == "cpu"
+    on_cpu = groups == 1 and has_cpu_forms()
     if kt > 1:
         if on_cpu:
             return convolution_cpu.convolve_over_time(x, kernel, strides, pads)

@@ -38,6 +38,8 @@ def convolve_over_time(
     for phase in range(stride):
         met = x[:, phase::stride]
         taps = [tap for tap in range(kt) if (tap - before - phase) % stride == 0]
+        if not taps:
+            continue
         moves = [(before + phase - tap) // stride for tap in taps]
         if met.shape[1] <= SHORT:
             for tap, move in zip(taps, moves, strict=True):

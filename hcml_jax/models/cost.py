@@ -7,6 +7,8 @@ from typing import Any
 import jax
 from jax.extend import core
 
+from hcml_jax.models.convolution import as_defined
+
 
 def multiply_adds(function: Callable, *args: Any) -> dict[str, int]:
     """Counts multiply-adds without running anything.
@@ -17,11 +19,14 @@ def multiply_adds(function: Callable, *args: Any) -> dict[str, int]:
 
     Returns:
       {"convolutions": ..., "products": ...}: of convolutions (a 1x1x1 one runs as a product with a kernel and is
-      counted as a convolution: any product without batch dimensions) and of batched matrix products. What no output
-      needs is not counted; the body of a loop is counted once.
+      counted as a convolution: any product without batch dimensions) and of batched matrix products. Convolutions are
+      counted as they are defined, padding included, in whatever form this machine runs them. What no output needs is
+      not counted; the body of a loop is counted once.
     """
     counts = {"convolutions": 0, "products": 0}
-    for equation in _equations(jax.make_jaxpr(function)(*args).jaxpr):
+    with as_defined():
+        jaxpr = jax.make_jaxpr(function)(*args).jaxpr
+    for equation in _equations(jaxpr):
         if equation.primitive.name == "conv_general_dilated":
             counts["convolutions"] += _convolution(equation)
         elif equation.primitive.name == "dot_general":

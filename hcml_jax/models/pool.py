@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hcml_jax.models.convolution import Padding, paddings
+from hcml_jax.models.convolution import Padding, has_cpu_forms, paddings
 from hcml_jax.models.layers import at_least_float32
 
 
@@ -18,7 +18,7 @@ def max_pool(
 ) -> jax.Array:
     """Max-pool of `[B, T, H, W, C]`; what lies outside never wins, and of equals the first gets the gradient."""
     pads = paddings(x.shape[1:4], window, strides, padding)
-    if jax.default_backend() == "cpu":
+    if has_cpu_forms():
         # One axis after another, the last one first, so that the first of equals is the first in memory.
         for axis in (3, 2, 1):
             n = axis - 1

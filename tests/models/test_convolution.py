@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hcml_jax.models.convolution import convolve, paddings
+from hcml_jax.models.convolution import as_defined, convolve, paddings
 
 
 def conv3d_loop(x, kernel, strides):
@@ -55,7 +55,7 @@ CASES = [
     ((1, 1, 6, 7, 16), (3, 1, 1), 8, (2, 1, 1)),
     ((2, 11, 6, 7, 16), (3, 3, 3), 8, (2, 2, 2)),
     ((2, 12, 5, 4, 16), (7, 1, 1), 8, (2, 1, 1)),
-    ((2, 24, 5, 4, 8), (5, 1, 1), 8, (8, 1, 1)),
+    ((2, 48, 5, 4, 8), (5, 1, 1), 8, (8, 1, 1)),
     ((2, 9, 24, 21, 3), (3, 7, 7), 8, (1, 2, 2)),
     ((2, 9, 24, 21, 3), (7, 7, 7), 8, (2, 2, 2)),
     ((2, 2, 24, 21, 6), (1, 3, 3), 10, (1, 1, 1)),
@@ -91,6 +91,12 @@ def compare(case, padding, dtype, tolerance, groups=1):
 @pytest.mark.parametrize("padding", ["half", "same"])
 def test_outcome_and_gradients_equal_a_plain_3d_convolution(case, padding):
     compare(case, padding, jnp.float32, 1e-5)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_devices_other_than_cpu_run_the_same_convolution(case):
+    with as_defined():
+        compare(case, "half", jnp.float32, 1e-5)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
