@@ -2,6 +2,7 @@
 
 import contextlib
 import contextvars
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
@@ -88,7 +89,10 @@ def convolve(
     pads = paddings(x.shape[1:4], kernel.shape[:3], strides, padding)
     if (kt, kh, kw, groups) == (1, 1, 1, 1):
         return jnp.einsum("bthwc,cd->bthwd", x[:, ::st, ::sh, ::sw], kernel[0, 0, 0])
-    on_cpu = groups == 1 and has_cpu_forms()
+    on_cpu = has_cpu_forms()
+    if on_cpu and groups > 1:
+        one = functools.partial(convolve, strides=strides, padding=padding)
+        return convolution_cpu.convolve_groups(x, kernel, groups, one)
     if kt > 1:
         if on_cpu:
             return convolution_cpu.convolve_over_time(x, kernel, strides, pads)

@@ -6,7 +6,7 @@ at a time so that the patches stay in cache. docs/performance.md has the measure
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +14,32 @@ import jax.numpy as jnp
 Pads = Sequence[tuple[int, int]]
 
 PATCH_BYTES = 2**24  # of patches made at a time
+BLOCK = 32  # channels of groups that are convolved together
 FEW = 32  # channels, up to which copies of the input cost less than copies of the outcome
 SHORT = 4  # frames, up to which joining the kernel's taps wastes more on the ends than it saves
-LARGE_MAP = 20  # cells on a side, from which on XLA's own gradients are slower
+LARGE_MAP = 28  # cells on a side, from which on XLA's own gradients are slower
+
+
+def convolve_groups(x: jax.Array, kernel: jax.Array, groups: int, convolve: Callable) -> jax.Array:
+    """Convolves groups of channels that do not mix, several at a time with zeros between them.
+
+    Args:
+      x: `[B, T, H, W, C]`.
+      kernel: `[kt, kh, kw, C / groups, D]`.
+      groups: how many.
+      convolve: convolves with a kernel without groups.
+    """
+    *window, channels, features = kernel.shape
+    most = max(1, BLOCK // channels)
+    joined = max(n for n in range(1, groups + 1) if groups % n == 0 and n <= most)
+    blocks = groups // joined
+    apart = kernel.reshape(*window, channels, blocks, joined, features // groups)
+    kernels = jnp.einsum("thwcbjd,jk->bthwkcjd", apart, jnp.eye(joined, dtype=kernel.dtype))
+    kernels = kernels.reshape(blocks, *window, joined * channels, features // blocks)
+    parts = jnp.moveaxis(x.reshape(*x.shape[:-1], blocks, -1), -2, 0)
+    y = jax.lax.map(lambda part: convolve(*part), (parts, kernels))
+    y = jnp.moveaxis(y, 0, -2)
+    return y.reshape(*y.shape[:-2], features)
 
 
 def convolve_over_time(
@@ -92,11 +115,10 @@ def _forward(x, kernel, strides, pads):
 
 def _backward(strides, pads, saved, gradient):
     x, kernel = saved
-    of_frames, of_kernel = (
-        jax.vjp(lambda x: _xla(x, kernel, strides, pads), x)[1],
-        jax.vjp(lambda kernel: _xla(x, kernel, strides, pads), kernel)[1],
-    )
-    large = min(gradient.shape[1:3]) >= LARGE_MAP
+    of_frames = jax.vjp(lambda x: _xla(x, kernel, strides, pads), x)[1]
+    of_kernel = jax.vjp(lambda kernel: _xla(x, kernel, strides, pads), kernel)[1]
+    # With several devices each has some of the frames: taking them part by part would send them about.
+    large = min(gradient.shape[1:3]) >= LARGE_MAP and jax.device_count() == 1
     channels, features = kernel.shape[2:]
     if large and features > channels:
         dx = _spread_patches(gradient, kernel, x.shape, strides, pads)
@@ -122,18 +144,19 @@ def _correlate_patches(x, y, window, strides, pads):
     """The kernel `[kh, kw, C, D]` of products of `y` `[N, H', W', D]` with the patches of `x` `[N, H, W, C]` there."""
     channels, features = x.shape[-1], y.shape[-1]
     width = math.prod(window) * channels
+    sums = x.dtype if x.dtype == jnp.float64 else jnp.float32
 
     def products(x, y):
         patches = _patches(x, window, strides, pads, y.shape[1:3]).reshape(-1, width)
         y = y.reshape(-1, features)
         contract = (((0,), (0,)), ((), ()))
-        return jax.lax.dot_general(patches, y, contract, preferred_element_type=jnp.float32)
+        return jax.lax.dot_general(patches, y, contract, preferred_element_type=sums)
 
     def add(total, frames):
         return total + products(*frames), None
 
     parts = _parts((x, y), width)
-    total, _ = jax.lax.scan(add, jnp.zeros((width, features)), parts)
+    total, _ = jax.lax.scan(add, jnp.zeros((width, features), sums), parts)
     return total.reshape(*window, channels, features).astype(x.dtype)
 
 

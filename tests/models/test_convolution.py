@@ -56,13 +56,13 @@ CASES = [
     ((2, 11, 6, 7, 16), (3, 3, 3), 8, (2, 2, 2)),
     ((2, 12, 5, 4, 16), (7, 1, 1), 8, (2, 1, 1)),
     ((2, 48, 5, 4, 8), (5, 1, 1), 8, (8, 1, 1)),
-    ((2, 9, 24, 21, 3), (3, 7, 7), 8, (1, 2, 2)),
-    ((2, 9, 24, 21, 3), (7, 7, 7), 8, (2, 2, 2)),
-    ((2, 2, 24, 21, 6), (1, 3, 3), 10, (1, 1, 1)),
-    ((2, 2, 24, 21, 10), (1, 3, 3), 6, (1, 1, 1)),
-    ((2, 2, 44, 41, 6), (1, 3, 3), 10, (1, 2, 2)),
-    ((2, 2, 44, 41, 10), (1, 3, 3), 6, (1, 2, 2)),
-    ((3, 7, 22, 23, 12), (3, 3, 3), 12, (1, 1, 1)),
+    ((2, 9, 30, 28, 3), (3, 7, 7), 8, (1, 2, 2)),
+    ((2, 9, 30, 28, 3), (7, 7, 7), 8, (2, 2, 2)),
+    ((2, 2, 30, 28, 6), (1, 3, 3), 10, (1, 1, 1)),
+    ((2, 2, 30, 28, 10), (1, 3, 3), 6, (1, 1, 1)),
+    ((2, 2, 58, 56, 6), (1, 3, 3), 10, (1, 2, 2)),
+    ((2, 2, 58, 56, 10), (1, 3, 3), 6, (1, 2, 2)),
+    ((3, 7, 28, 30, 12), (3, 3, 3), 12, (1, 1, 1)),
     ((2, 5, 6, 7, 4), (1, 1, 1), 6, (2, 2, 2)),
 ]
 
@@ -105,17 +105,23 @@ def test_bfloat16_is_near_float32(case):
 
 
 @pytest.mark.parametrize("window", [(1, 3, 3), (3, 3, 3)])
-def test_groups_do_not_mix(window):
-    compare(((2, 6, 8, 7, 12), window, 8, (1, 2, 2)), "half", jnp.float32, 1e-5, groups=4)
+@pytest.mark.parametrize(
+    ("channels", "features", "groups"), [(12, 8, 4), (96, 48, 12), (80, 80, 2)]
+)
+def test_groups_do_not_mix(window, channels, features, groups):
+    case = (2, 6, 8, 7, channels), window, features, (1, 2, 2)
+    compare(case, "half", jnp.float32, 1e-5, groups)
+    with as_defined():
+        compare(case, "half", jnp.float32, 1e-5, groups)
 
 
 def test_patches_in_parts_equal_patches_at_once(monkeypatch):
     """A few frames at a time, as large clips have it."""
     from hcml_jax.models import convolution_cpu
 
-    monkeypatch.setattr(convolution_cpu, "PATCH_BYTES", 24 * 21 * 9 * 6 * 4 * 2)
-    assert len(convolution_cpu._parts((jnp.zeros((6, 24, 21, 6)),), 9 * 6)[0]) == 3
-    compare(((3, 2, 24, 21, 6), (1, 3, 3), 10, (1, 1, 1)), "half", jnp.float32, 1e-5)
+    monkeypatch.setattr(convolution_cpu, "PATCH_BYTES", 30 * 28 * 9 * 6 * 4 * 2)
+    assert len(convolution_cpu._parts((jnp.zeros((6, 30, 28, 6)),), 9 * 6)[0]) == 3
+    compare(((3, 2, 30, 28, 6), (1, 3, 3), 10, (1, 1, 1)), "half", jnp.float32, 1e-5)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,105 @@
+"""Times each kind of convolution as it runs here against XLA's plain 3-D one: `python benchmarks/convolutions.py`.
+
+Prints medians in milliseconds, forward and both gradients, and the ratio of the sums. The two forms take turns in one
+process. A form that is hopeless (the plain gradient of a strided stem takes half a minute) is given up after one run.
+"""
+
+import argparse
+import statistics
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hcml_jax.models.convolution import convolve
+
+# (clip [B, T, H, W, C], kernel, features, strides)
+CASES = [
+    ((2, 16, 56, 56, 64), (1, 3, 3), 64, (1, 1, 1)),
+    ((2, 16, 56, 56, 64), (1, 3, 3), 144, (1, 1, 1)),
+    ((2, 16, 28, 28, 128), (1, 3, 3), 128, (1, 1, 1)),
+    ((2, 16, 14, 14, 256), (1, 3, 3), 256, (1, 1, 1)),
+    ((2, 16, 56, 56, 64), (1, 3, 3), 128, (1, 2, 2)),
+    ((2, 16, 112, 112, 3), (1, 7, 7), 64, (1, 2, 2)),
+    ((2, 16, 56, 56, 144), (3, 1, 1), 64, (1, 1, 1)),
+    ((2, 16, 28, 28, 230), (3, 1, 1), 128, (2, 1, 1)),
+    ((2, 8, 112, 112, 64), (7, 1, 1), 64, (2, 1, 1)),
+    ((2, 16, 56, 56, 64), (3, 3, 3), 64, (1, 1, 1)),
+    ((2, 8, 28, 28, 128), (3, 3, 3), 128, (1, 1, 1)),
+    ((2, 4, 14, 14, 256), (3, 3, 3), 256, (1, 1, 1)),
+    ((2, 2, 7, 7, 512), (3, 3, 3), 512, (1, 1, 1)),
+    ((2, 16, 56, 56, 64), (3, 3, 3), 128, (2, 2, 2)),
+    ((2, 16, 112, 112, 3), (3, 7, 7), 64, (1, 2, 2)),
+]
+HOPELESS = 2.0  # seconds
+
+
+def plain(x, kernel, strides):
+    """XLA's own 3-D convolution."""
+    pads = [(k // 2, k // 2) for k in kernel.shape[:3]]
+    layout = ("NTHWC", "THWIO", "NTHWC")
+    return jax.lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=layout)
+
+
+def programs(form, strides):
+    """Compiled forward pass, and gradients with respect to clip and kernel."""
+
+    def of_clip(x, kernel, y):
+        return jax.vjp(lambda x: form(x, kernel, strides), x)[1](y)
+
+    def of_kernel(x, kernel, y):
+        return jax.vjp(lambda kernel: form(x, kernel, strides), kernel)[1](y)
+
+    return [
+        jax.jit(lambda x, kernel, y: form(x, kernel, strides)),
+        jax.jit(of_clip),
+        jax.jit(of_kernel),
+    ]
+
+
+def milliseconds(functions, arguments, rounds):
+    """Medians; in every round each function runs once."""
+    taken = [[] for _ in functions]
+    for number in range(rounds + 1):
+        for function, times in zip(functions, taken, strict=True):
+            if number > 1 and times[0] > HOPELESS:
+                continue
+            start = time.perf_counter()
+            jax.block_until_ready(function(*arguments))
+            if number:  # the first compiles
+                times.append(time.perf_counter() - start)
+    return [1e3 * statistics.median(times) for times in taken]
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
+    options = parser.parse_args()
+    print(f"jax {jax.__version__} on {jax.devices()}; milliseconds, medians of {options.rounds}")
+    print(
+        "| clip | kernel, features, strides | dtype | plain: forward, clip, kernel | here | ratio |"
+    )
+    print("|---|---|---|---|---|---|")
+    rng = np.random.default_rng(0)
+    for shape, window, features, strides in CASES:
+        for dtype in options.dtypes:
+            x = jnp.asarray(rng.normal(size=shape), dtype)
+            kernel = jnp.asarray(rng.normal(size=(*window, shape[-1], features)), dtype)
+            y = jax.eval_shape(lambda x, k, s=strides: convolve(x, k, s), x, kernel)
+            y = jnp.asarray(rng.normal(size=y.shape), dtype)
+            functions = [f for form in (plain, convolve) for f in programs(form, strides)]
+            times = milliseconds(functions, (x, kernel, y), options.rounds)
+            cells = [", ".join(f"{t:.0f}" for t in part) for part in (times[:3], times[3:])]
+            ratio = sum(times[3:]) / sum(times[:3])
+            print(
+                f"| {' x '.join(map(str, shape))} | {window}, {features}, {strides} | {dtype} | {cells[0]} | "
+                f"{cells[1]} | {ratio:.2f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
