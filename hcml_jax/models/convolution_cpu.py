@@ -14,7 +14,7 @@ import jax.numpy as jnp
 Pads = Sequence[tuple[int, int]]
 
 PATCH_BYTES = 2**24  # of patches made at a time
-BLOCK = 32  # channels of groups that are convolved together
+BLOCK, BLOCKS = 32, 8  # channels of groups convolved together, at least; blocks of them, at most
 FEW = 32  # channels, up to which copies of the input cost less than copies of the outcome
 SHORT = 4  # frames, up to which joining the kernel's taps wastes more on the ends than it saves
 LARGE_MAP = 28  # cells on a side, from which on XLA's own gradients are slower
@@ -30,16 +30,15 @@ def convolve_groups(x: jax.Array, kernel: jax.Array, groups: int, convolve: Call
       convolve: convolves with a kernel without groups.
     """
     *window, channels, features = kernel.shape
-    most = max(1, BLOCK // channels)
-    joined = max(n for n in range(1, groups + 1) if groups % n == 0 and n <= most)
+    # As many blocks of them as BLOCKS at most: each is a convolution to compile. (In a loop their gradients are slow.)
+    most = max(BLOCK, x.shape[-1] // BLOCKS) // channels
+    joined = max(n for n in range(1, groups + 1) if groups % n == 0 and n <= max(1, most))
     blocks = groups // joined
     apart = kernel.reshape(*window, channels, blocks, joined, features // groups)
     kernels = jnp.einsum("thwcbjd,jk->bthwkcjd", apart, jnp.eye(joined, dtype=kernel.dtype))
     kernels = kernels.reshape(blocks, *window, joined * channels, features // blocks)
-    parts = jnp.moveaxis(x.reshape(*x.shape[:-1], blocks, -1), -2, 0)
-    y = jax.lax.map(lambda part: convolve(*part), (parts, kernels))
-    y = jnp.moveaxis(y, 0, -2)
-    return y.reshape(*y.shape[:-2], features)
+    parts = jnp.split(x, blocks, axis=-1)
+    return jnp.concatenate([convolve(*pair) for pair in zip(parts, kernels, strict=True)], axis=-1)
 
 
 def convolve_over_time(
