@@ -1,10 +1,9 @@
 """Pixel conversions and flips of batches of clips."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
-
-# The mean and standard deviation that video codebases use for every channel of Kinetics.
-MEAN, STD = 0.45, 0.225
 
 
 def to_float(clip: jax.Array) -> jax.Array:
@@ -14,9 +13,9 @@ def to_float(clip: jax.Array) -> jax.Array:
     return clip.astype(jnp.float32)
 
 
-def normalise(clip: jax.Array) -> jax.Array:
-    """Float `[0, 1]` to about zero mean and unit variance."""
-    return (clip - MEAN) / STD
+def normalise(clip: jax.Array, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
+    """Float `[0, 1]` to about zero mean and unit variance; `mean` and `std` are of red, green and blue."""
+    return (clip - jnp.asarray(mean, jnp.float32)) / jnp.asarray(std, jnp.float32)
 
 
 def random_flip(key: jax.Array, clip: jax.Array) -> jax.Array:

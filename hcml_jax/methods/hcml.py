@@ -82,7 +82,7 @@ class HCML(Recogniser):
         clip = augment.random_flip(flip_key, clip) if self.config.flip else clip
         train = TrainMode(stage.trainable, stage.batch_norm_group)
         outputs, state = self.network.apply(
-            variables, augment.normalise(clip), position_key, train, mutable=["batch_stats"]
+            variables, self.normalise(clip), position_key, train, mutable=["batch_stats"]
         )
         total, metrics = jnp.zeros(()), {}
         for name, weight in stage.losses.items():
@@ -98,7 +98,7 @@ class HCML(Recogniser):
           level name -> `[B, T^l - 1, H, W, 2]`, (u right, v down) in pixels of the clip, from each of the level's
           T^l frames (the clip's, strided) to its next.
         """
-        clips = augment.normalise(augment.to_float(clips))
+        clips = self.normalise(augment.to_float(clips))
         outputs = self.network.apply(variables, clips, jax.random.key(0), False)
         height, width = clips.shape[2:4]
         return {

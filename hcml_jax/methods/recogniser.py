@@ -20,6 +20,11 @@ class Recogniser:
         levels = (f"level{level}" for level in range(len(blocks)))
         return {level: specs[level].strides[0] for level in levels}
 
+    def normalise(self, clips: jax.Array) -> jax.Array:
+        """Clips in `[0, 1]` as the backbone takes them."""
+        backbone = self.config.backbone
+        return augment.normalise(clips, backbone.mean, backbone.std)
+
     def features(self, variables: Variables, clips: jax.Array) -> dict[str, jax.Array]:
         """Pooled motion features of each level, and the embedding as "backbone"; name -> `[B, C]`."""
         outputs = self._encode(variables, clips)
@@ -35,7 +40,7 @@ class Recogniser:
         return self._encode(variables, clips)["logits"]
 
     def _encode(self, variables: Variables, clips: jax.Array) -> dict[str, jax.Array]:
-        clips = augment.normalise(augment.to_float(clips))
+        clips = self.normalise(augment.to_float(clips))
         return self.network.apply(variables, clips, False, method="encode")
 
 

@@ -119,7 +119,7 @@ class Supervised(Recogniser):
         clip = augment.random_flip(key, clip) if self.config.flip else clip
         train = TrainMode(stage.trainable, stage.batch_norm_group)
         outputs, state = self.network.apply(
-            variables, augment.normalise(clip), train, mutable=["batch_stats"], method="encode"
+            variables, self.normalise(clip), train, mutable=["batch_stats"], method="encode"
         )
         loss, metrics = classification_loss(outputs["logits"], batch["label"])
         return loss, Outputs({"loss": loss, **metrics}, state)

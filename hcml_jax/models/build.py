@@ -59,6 +59,8 @@ class BackboneConfig:
       stem_pool: False leaves out the pool behind the stem of a `ResNet`.
       temporal_strides: of res2 ... res5 of a `ResNet`; (): as published.
       motion: sizes of the motion blocks, where the method has any.
+      mean, std: of red, green and blue in `[0, 1]`, by which clips are normalised: as the weights it starts from were
+        trained with.
     """
 
     name: str = "r2d_50"
@@ -66,6 +68,9 @@ class BackboneConfig:
     stem_pool: bool = True
     temporal_strides: tuple[int, ...] = ()
     motion: MotionBlockConfig = MotionBlockConfig()
+    # what video codebases use for Kinetics
+    mean: tuple[float, float, float] = (0.45, 0.45, 0.45)
+    std: tuple[float, float, float] = (0.225, 0.225, 0.225)
 
     def __post_init__(self):
         if self.name not in BACKBONES:
@@ -77,6 +82,8 @@ class BackboneConfig:
         for option in self._options():
             if option not in known:
                 raise ConfigError(f"the backbone {self.name!r} has no option {option}")
+        if min(self.std) <= 0:
+            raise ConfigError(f"std must be above 0, not {self.std}")
         strides = self.temporal_strides
         if self.width < 0 or (strides and (len(strides) != 4 or min(strides) < 1)):
             raise ConfigError(

@@ -23,7 +23,8 @@ def save_tensors(path: pathlib.Path, arch: str, variables: Mapping[str, Any]) ->
       arch: the backbone's name.
       variables: {"params": {"backbone": ..., "classifier": ...}, "batch_stats": ...}.
     """
-    layout = next(iter(published_layouts(arch)), PublishedLayout("hcml_jax", ()))
+    own = PublishedLayout("hcml_jax", (), mean=(0.0,) * 3, std=(1.0,) * 3)
+    layout = next(iter(published_layouts(arch)), own)
     tensors = {}
     for (_, owner, *rest), array in flax.traverse_util.flatten_dict(variables).items():
         if owner in ("backbone", "classifier"):

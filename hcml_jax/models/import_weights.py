@@ -37,6 +37,7 @@ class Imported:
     Attributes:
       variables: {"params": ..., "batch_stats": ...} of "backbone" and, where the file has one, "classifier".
       source: whose names the tensors have.
+      mean, std: by which the clips it was trained on were normalised, in `[0, 1]`.
       classes: of the classifier; 0: the file has none.
       ignored: tensors that count training steps, which nothing depends on.
       unused: tensors for which the network has no place.
@@ -45,6 +46,8 @@ class Imported:
 
     variables: dict[str, Any]
     source: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
     classes: int
     ignored: tuple[str, ...]
     unused: tuple[str, ...]
@@ -94,6 +97,8 @@ def convert(
     return Imported(
         variables=_nested(arrays | _initial(arch, missing, shapes)),
         source=layout.source,
+        mean=layout.mean,
+        std=layout.std,
         classes=next((shape[-1] for shape in classifier.values()), 0),
         ignored=tuple(ignored),
         unused=tuple(unused),
@@ -256,7 +261,9 @@ def _summary(imported: Imported, options: argparse.Namespace) -> str:
     count = sum(array.size for array in jax.tree.leaves(imported.variables["params"]))
     lines = [
         f"{options.out}: {options.arch} from {imported.source}'s names, {count:,} parameters, "
-        f"{imported.classes or 'no'} classes"
+        f"{imported.classes or 'no'} classes",
+        f"its clips were normalised by --config.method.backbone.mean='{_numbers(imported.mean)}' "
+        f"--config.method.backbone.std='{_numbers(imported.std)}'",
     ]
     for kind, names in (
         ("ignored (counters)", imported.ignored),
@@ -266,6 +273,10 @@ def _summary(imported: Imported, options: argparse.Namespace) -> str:
         if names:
             lines.append(f"{len(names)} {kind}: {_some(names, 3)}")
     return "\n".join(lines)
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return "(" + ", ".join(f"{value:.6g}" for value in values) + ")"
 
 
 if __name__ == "__main__":

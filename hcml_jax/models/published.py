@@ -127,12 +127,15 @@ class PublishedLayout:
     Attributes:
       source: whose names these are.
       patterns: what of a module's path is replaced by what, one after another.
+      mean, std: by which its weights' clips were normalised, in `[0, 1]`.
       two_d: whether kernels have no axis of time.
       convolved: whether the classifier is a 1x1x1 convolution.
     """
 
     source: str
     patterns: tuple[tuple[str, str], ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
     two_d: bool = False
     convolved: bool = False
 
@@ -196,24 +199,30 @@ _LEAVES = {
     "mean": "running_mean",
     "var": "running_var",
 }
-_SLOWFAST = (
-    PublishedLayout("PySlowFast", _PYSLOWFAST),
-    PublishedLayout("PyTorchVideo", _PYTORCHVIDEO),
-)
+_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+_TORCHVISION = {"mean": (0.43216, 0.394666, 0.37645), "std": (0.22803, 0.22145, 0.216989)}
+_HARA = {"mean": (0.4345, 0.4051, 0.3775), "std": (0.2768, 0.2713, 0.2737)}
+_FACEBOOK = {"mean": (0.45, 0.45, 0.45), "std": (0.225, 0.225, 0.225)}
+_DEEPMIND = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}  # [-1, 1]
+_RAW = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}  # [0, 255]
+# Beginning of a backbone's name -> its layouts, the one for export first.
 _FAMILIES = {
-    "resnet_": (PublishedLayout("torchvision", _RESNET, two_d=True),),
-    "r2d_": (PublishedLayout("torchvision", _RESNET, two_d=True),),
-    "resnet3d_": (PublishedLayout("3D-ResNets-PyTorch", _RESNET),),
-    "resnext3d_": (PublishedLayout("3D-ResNets-PyTorch", _RESNET),),
-    "r3d_": (PublishedLayout("torchvision", _VIDEO_RESNET),),
-    "r2plus1d_18": (PublishedLayout("torchvision", _VIDEO_RESNET),),
-    "s3d": (PublishedLayout("torchvision", _S3D, convolved=True),),
+    "resnet_": (PublishedLayout("torchvision", _RESNET, **_IMAGENET, two_d=True),),
+    "r2d_": (PublishedLayout("torchvision", _RESNET, **_IMAGENET, two_d=True),),
+    "resnet3d_": (PublishedLayout("3D-ResNets-PyTorch", _RESNET, **_HARA),),
+    "resnext3d_": (PublishedLayout("3D-ResNets-PyTorch", _RESNET, **_HARA),),
+    "r3d_": (PublishedLayout("torchvision", _VIDEO_RESNET, **_TORCHVISION),),
+    "r2plus1d_18": (PublishedLayout("torchvision", _VIDEO_RESNET, **_TORCHVISION),),
+    "s3d": (PublishedLayout("torchvision", _S3D, **_TORCHVISION, convolved=True),),
     "i3d": (
-        PublishedLayout("pytorch-i3d", _I3D, convolved=True),
-        PublishedLayout("kinetics_i3d_pytorch", _I3D_KINETICS, convolved=True),
+        PublishedLayout("pytorch-i3d", _I3D, **_DEEPMIND, convolved=True),
+        PublishedLayout("kinetics_i3d_pytorch", _I3D_KINETICS, **_DEEPMIND, convolved=True),
     ),
-    "slowfast_": _SLOWFAST,
-    "c3d": (PublishedLayout("c3d-pytorch", _C3D),),
+    "slowfast_": (
+        PublishedLayout("PySlowFast", _PYSLOWFAST, **_FACEBOOK),
+        PublishedLayout("PyTorchVideo", _PYTORCHVIDEO, **_FACEBOOK),
+    ),
+    "c3d": (PublishedLayout("c3d-pytorch", _C3D, **_RAW),),
 }
 
 

@@ -12,8 +12,10 @@ def test_uint8_becomes_zero_to_one_and_floats_pass():
     assert to_float(jnp.array([0.25], jnp.bfloat16)).dtype == jnp.float32
 
 
-def test_normalised_clips_have_the_usual_mean_and_deviation():
-    np.testing.assert_allclose(normalise(jnp.array([0.45, 0.675])), [0, 1], atol=1e-6)
+def test_each_colour_is_normalised_by_its_own_mean_and_deviation():
+    clip = jnp.array([[0.5, 0.5, 0.5], [0.7, 0.6, 0.75]])
+    normalised = normalise(clip, mean=(0.5, 0.4, 0.25), std=(0.2, 0.1, 0.25))
+    np.testing.assert_allclose(normalised, [[0, 1, 1], [1, 2, 2]], atol=1e-6)
 
 
 def test_a_flip_mirrors_all_frames_of_a_clip_alike(key):

@@ -32,7 +32,7 @@ def test_the_loss_is_the_cross_entropy_of_its_logits(blocks):
     loss, outputs = jax.jit(lambda v, b: method.loss(v, b, jax.random.key(0), stage))(
         variables, batch
     )
-    clips = augment.normalise(augment.to_float(batch["clip"]))
+    clips = method.normalise(augment.to_float(batch["clip"]))
     logits = method.network.apply(
         variables, clips, TrainMode(), mutable=["batch_stats"], method="encode"
     )[0]["logits"]
