@@ -11,6 +11,7 @@ import time
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 
 import hcml_jax
 from data_pipelines import DataConfig, open_data
@@ -95,6 +96,11 @@ def test_an_export_predicts_the_same_without_its_side_branch(finished, sprites):
     assert model.flow(clips)["level0"].shape == (2, 7, 32, 32, 2)
     with pytest.raises(UserError, match="no flow head"):
         exported.flow(clips)
+    tensors = safetensors.numpy.load_file(finished / "export" / "backbone.safetensors")
+    kernel = model.variables["params"]["backbone"]["stem"]["conv"]["kernel"]
+    np.testing.assert_array_equal(tensors["conv1.weight"], np.transpose(kernel[0], (3, 2, 0, 1)))
+    assert tensors["fc.bias"].shape == (4,)
+    assert "level0.reduce.conv.weight" in tensors
     again = launch(finished, sprites, "--mode=export")
     assert again.returncode != 0
     assert "is there already" in again.stderr

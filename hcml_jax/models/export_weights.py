@@ -31,4 +31,4 @@ def save_tensors(path: pathlib.Path, arch: str, variables: Mapping[str, Any]) ->
             inner = tuple(rest) if owner == "backbone" else (owner, *rest)
             tensors[layout.name(inner)] = layout.export(inner, np.asarray(array))
     metadata = {"network": arch, "names": layout.source, "format": "pt"}
-    safetensors.numpy.save_file(tensors, path, metadata)
+    path.write_bytes(safetensors.numpy.save(tensors, metadata))

@@ -123,7 +123,7 @@ def import_weights(
     with new_folder(out) as partial:
         imported = convert(read_tensors(source), arch, allow_unused, allow_missing)
         arrays = flax.traverse_util.flatten_dict(imported.variables, sep="/")
-        safetensors.numpy.save_file(arrays, partial / VARIABLES)
+        (partial / VARIABLES).write_bytes(safetensors.numpy.save(arrays))
         described = dataclasses.asdict(imported) | {
             "arch": arch,
             "file": source.name,

@@ -11,9 +11,12 @@ pytest.importorskip("torch", reason="compares with PyTorch: `make test-parity` i
 
 import jax.numpy as jnp
 import numpy as np
+import safetensors.torch
 import torch
 
-from tests.parity.networks import NETWORKS
+from hcml_jax.models.export_weights import save_tensors
+from hcml_jax.models.torch_files import read_tensors
+from tests.parity.networks import NETWORKS, torchvision
 from tests.parity.pair import Pair, distance
 
 EXACT = 1e-9  # float64
@@ -66,3 +69,32 @@ def test_in_float32_scores_and_gradients_are_pytorchs(name, train):
         own,
     )
     assert off < max(GRADIENTS, 5 * own)
+
+
+@pytest.mark.parametrize("name", ["resnet_18", "r3d_18", "s3d"])
+def test_what_is_exported_loads_into_pytorchs_network(name, tmp_path):
+    pair = Pair(name, bias=0)
+    save_tensors(tmp_path / "file.safetensors", pair.arch, pair.variables)
+    tensors = safetensors.torch.load_file(tmp_path / "file.safetensors")
+    network = NETWORKS[name][0]()
+    network.load_state_dict(tensors, strict=True)
+    for key, tensor in pair.torch.state_dict().items():
+        if not key.endswith("num_batches_tracked"):
+            torch.testing.assert_close(network.state_dict()[key], tensor, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_files_that_pytorch_writes_are_read(tmp_path, legacy):
+    saved = {
+        "state_dict": torchvision.models.resnet18().state_dict(),
+        "transposed": torch.zeros(3),
+        "epoch": 3,
+        "best": np.float64(0.5),
+        "optimizer": torch.optim.SGD([torch.zeros(2, requires_grad=True)], 0.1).state_dict(),
+    }
+    saved["state_dict"]["half"] = torch.arange(6).reshape(2, 3).T.to(torch.bfloat16)
+    torch.save(saved, tmp_path / "file.pth", _use_new_zipfile_serialization=not legacy)
+    found = read_tensors(tmp_path / "file.pth")
+    assert found.keys() == saved["state_dict"].keys()
+    for key, tensor in saved["state_dict"].items():
+        np.testing.assert_array_equal(found[key].astype(np.float32), tensor.float().numpy())
