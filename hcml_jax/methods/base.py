@@ -137,6 +137,11 @@ def check_dtype(dtype: str) -> None:
         raise ConfigError(f"dtype must be 'float32' or 'bfloat16', not {dtype!r}")
 
 
+def dropout_key(key: jax.Array) -> dict[str, jax.Array]:
+    """What a network's `apply` draws its dropout from in a step of this key; most networks have none."""
+    return {"dropout": jax.random.fold_in(key, 2)}  # splits in two take 0 and 1
+
+
 def under(path: Path, *prefixes: str) -> bool:
     """Whether `path` lies at or below one of the slash-separated `prefixes`."""
     return any(path[: len(parts)] == parts for parts in (tuple(p.split("/")) for p in prefixes))

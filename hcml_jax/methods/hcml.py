@@ -24,6 +24,7 @@ from hcml_jax.methods.base import (
     Outputs,
     Stage,
     Variables,
+    dropout_key,
     everything,
     under,
 )
@@ -82,7 +83,12 @@ class HCML(Recogniser):
         clip = augment.random_flip(flip_key, clip) if self.config.flip else clip
         train = TrainMode(stage.trainable, stage.batch_norm_group)
         outputs, state = self.network.apply(
-            variables, self.normalise(clip), position_key, train, mutable=["batch_stats"]
+            variables,
+            self.normalise(clip),
+            position_key,
+            train,
+            mutable=["batch_stats"],
+            rngs=dropout_key(key),
         )
         total, metrics = jnp.zeros(()), {}
         for name, weight in stage.losses.items():
@@ -156,7 +162,7 @@ class HCML(Recogniser):
         if supervision == "action":
             return classification_loss(outputs[f"action/{level}"], labels)
         if supervision == "reconstruction":
-            frames = clip[:, :: self.frame_strides[level]]
+            frames = self.backbone.frames_of(level, clip)
             return self._reconstruction(outputs[f"flow/{level}"], frames)
         return self._contrast(outputs, level)
 

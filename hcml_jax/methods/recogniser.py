@@ -1,5 +1,6 @@
 """What evaluations read of a method whose network is a backbone with motion blocks and a classifier."""
 
+import functools
 from collections.abc import Mapping
 
 import jax
@@ -7,17 +8,22 @@ import jax.numpy as jnp
 
 from hcml_jax import augment
 from hcml_jax.methods.base import Variables
+from hcml_jax.models import Backbone
 
 
 class Recogniser:
     """Features, motion features and class scores, from what a method's `network.encode` gives."""
 
+    @functools.cached_property
+    def backbone(self) -> Backbone:
+        """The backbone's module, to read what it is like."""
+        return self.config.backbone.build(motion_blocks=self.config.motion_blocks)
+
     @property
     def frame_strides(self) -> dict[str, int]:
         """Level name -> frames of the clip from one frame of its motion features to the next."""
-        blocks = self.config.motion_blocks
-        specs = self.config.backbone.build(motion_blocks=blocks).feature_spec
-        levels = (f"level{level}" for level in range(len(blocks)))
+        specs = self.backbone.feature_spec
+        levels = (f"level{level}" for level in range(len(self.config.motion_blocks)))
         return {level: specs[level].strides[0] for level in levels}
 
     def normalise(self, clips: jax.Array) -> jax.Array:

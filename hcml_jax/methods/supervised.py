@@ -16,6 +16,7 @@ from hcml_jax.methods.base import (
     Stage,
     Variables,
     check_dtype,
+    dropout_key,
     everything,
 )
 from hcml_jax.methods.classification import classification_loss
@@ -119,7 +120,12 @@ class Supervised(Recogniser):
         clip = augment.random_flip(key, clip) if self.config.flip else clip
         train = TrainMode(stage.trainable, stage.batch_norm_group)
         outputs, state = self.network.apply(
-            variables, self.normalise(clip), train, mutable=["batch_stats"], method="encode"
+            variables,
+            self.normalise(clip),
+            train,
+            mutable=["batch_stats"],
+            method="encode",
+            rngs=dropout_key(key),
         )
         loss, metrics = classification_loss(outputs["logits"], batch["label"])
         return loss, Outputs({"loss": loss, **metrics}, state)

@@ -71,6 +71,10 @@ class Backbone(nn.Module):
             specs[self.level(stage)] = FeatureSpec(channels, features.strides)
         return specs
 
+    def frames_of(self, feature: str, clip: jax.Array) -> jax.Array:
+        """The frames of clips `[B, T, ...]` at which the feature of this name stands: `[B, T', ...]`."""
+        return clip[:, :: self.feature_spec[feature].strides[0]]
+
     def level(self, stage: str) -> str:
         """The name of the motion features behind `stage`."""
         return f"level{self.motion_blocks.index(stage)}"

@@ -55,6 +55,11 @@ class SlowFast(Backbone):
         """ "stem", "res2" ... "res5"."""
         return ("stem", *STAGES)
 
+    def frames_of(self, feature: str, clip: jax.Array) -> jax.Array:
+        """See `Backbone`; the slow pathway sees frames spread from the first to the last, as published."""
+        slow = self.feature_spec[feature].strides[0] == self.alpha
+        return self._slow_frames(clip) if slow else clip
+
     @nn.compact
     def __call__(self, clip: jax.Array, train: Train) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Embeds clips; see `Backbone`.
@@ -73,7 +78,6 @@ class SlowFast(Backbone):
         return jnp.concatenate([self.embed(x, train) for x in (slow, fast)], axis=-1), features
 
     def _slow_frames(self, clip: jax.Array) -> jax.Array:
-        """The frames as published networks take them: spread from the first to the last."""
         frames = clip.shape[1]
         if frames % self.alpha:
             raise ValueError(

@@ -1,11 +1,15 @@
 """R2D and R(2+1)D, and their motion blocks: shapes, parameter and multiply-add counts, fresh blocks, errors."""
 
+import functools
+
 import chex
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from hcml_jax.methods import build_method
 from hcml_jax.models import BACKBONES, MotionBlock, MotionBlockConfig, build_backbone
 from hcml_jax.models.cost import multiply_adds
 
@@ -41,6 +45,71 @@ def test_every_backbone_gives_what_its_feature_spec_says(name):
         chex.assert_shape(features[key], (2, *grid, spec.channels))
     named = {key for key in variables["params"] if not key.startswith("fc")}
     assert named == {*model.stages, *(f"level{n}" for n in range(len(model.stages)))}
+
+
+def test_features_stand_at_frames_of_the_clip():
+    clip = jnp.arange(32).reshape(1, 32, 1)
+    slowfast, r3d = build_backbone("slowfast_r50_8x8"), build_backbone("r3d_18")
+    # as PyTorch's linspace(0, 31, 8).long() has them
+    assert slowfast.frames_of("res4", clip).ravel().tolist() == [0, 4, 8, 13, 17, 22, 26, 31]
+    assert slowfast.frames_of("fast_res4", clip).ravel().tolist() == list(range(32))
+    assert r3d.frames_of("res4", clip).ravel().tolist() == list(range(0, 32, 4))
+
+
+def test_a_clip_shorter_or_smaller_than_the_strides_is_refused(key):
+    r3d, slowfast = build_backbone("r3d_18"), build_backbone("slowfast_r50_8x8")
+    for shape in [(1, 7, 112, 112, 3), (1, 16, 15, 112, 3), (16, 112, 112, 3)]:
+        with pytest.raises(ValueError, match=r"8 frames or more of 16 x 16 pixels.*found \["):
+            r3d.init(key, jnp.zeros(shape), False)
+    with pytest.raises(ValueError, match="18 frames do not divide by 4"):
+        jax.eval_shape(lambda: slowfast.init(key, jnp.zeros((1, 18, 64, 64, 3)), False))
+    c3d = build_backbone("c3d")
+    variables = jax.eval_shape(lambda: c3d.init(key, jnp.zeros((1, 16, 112, 112, 3)), False))
+    with pytest.raises(ValueError, match=r"made for clips that give a grid of \(1, 4, 4\); .*2, 4"):
+        jax.eval_shape(lambda v: c3d.apply(v, jnp.zeros((1, 32, 112, 112, 3)), False), variables)
+
+
+@pytest.mark.parametrize("name", ["r3d_18", "i3d", "slowfast_r50_4x16", "c3d"])
+def test_hcml_takes_any_family(name):
+    """Its levels train what lies between their motion blocks, and every parameter has its stage."""
+    stages = {f"level{n}": {"steps": 1} for n in range(3)} | {"joint": {"steps": 1}}
+    config = {"name": "hcml", "backbone": {"name": name}, "stages": stages}
+    config["joint_batch_norm_group"] = 0
+    method = build_method(config, num_classes=2)
+    batch = {
+        "clip": jax.ShapeDtypeStruct((2, 32, 112, 112, 3), jnp.uint8),
+        "label": jax.ShapeDtypeStruct((2,), jnp.int32),
+    }
+    key = jax.random.key(0)
+    variables = jax.eval_shape(method.init, key, batch)
+    for stage in method.stages:
+        loss = functools.partial(method.loss, stage=stage)
+        (value, _) = jax.eval_shape(loss, variables, batch, key)
+        assert value.shape == ()
+    last = method.backbone.stages.index(method.backbone.motion_stages[-1])
+    for path in flax.traverse_util.flatten_dict(variables["params"]):
+        trained = [stage.name for stage in method.stages[:3] if stage.trainable(path)]
+        above = path[0] == "classifier" or path[1] in method.backbone.stages[last + 1 :]
+        above |= path[:3] == ("backbone", "level2", "expand") or path[1] in ("fc6", "fc7")
+        assert len(trained) == (0 if above else 1), path
+
+
+def test_c3d_drops_out_in_training_alone():
+    model, rng = build_backbone("c3d"), np.random.default_rng(0)
+    clip = rng.normal(size=(1, 16, 32, 32, 3)).astype(np.float32)
+    abstract = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, False), clip)
+    variables = jax.tree.map(lambda v: rng.random(v.shape, np.float32) - 0.4, abstract)
+
+    @functools.partial(jax.jit, static_argnums=1)
+    def embed(variables, train, key):
+        return model.apply(variables, clip, train, rngs={"dropout": key} if train else None)[0]
+
+    keys = [jax.random.key(seed) for seed in (1, 2)]
+    expected = embed(variables, False, keys[0])
+    dropped, again = (embed(variables, True, key) for key in keys)
+    alive = np.asarray(expected)[0] > 0
+    assert 0.4 < np.mean(np.asarray(dropped)[0, alive] == 0) < 0.7
+    assert not np.array_equal(dropped, again)
 
 
 def test_motion_blocks_stand_at_the_papers_stages():
