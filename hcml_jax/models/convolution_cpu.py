@@ -143,7 +143,7 @@ def _correlate_patches(x, y, window, strides, pads):
     """The kernel `[kh, kw, C, D]` of products of `y` `[N, H', W', D]` with the patches of `x` `[N, H, W, C]` there."""
     channels, features = x.shape[-1], y.shape[-1]
     width = math.prod(window) * channels
-    sums = x.dtype if x.dtype == jnp.float64 else jnp.float32
+    sums = _sums(x)
 
     def products(x, y):
         patches = _patches(x, window, strides, pads, y.shape[1:3]).reshape(-1, width)
@@ -166,17 +166,23 @@ def _spread_patches(y, kernel, shape, strides, pads):
     size = [n + sum(pad) for n, pad in zip(shape[1:3], pads, strict=True)]
 
     def spread(y):
-        patches = (y @ turned).reshape(*y.shape[:3], kh, kw, channels)
-        total = jnp.zeros((len(y), *size, channels), y.dtype)
+        patches = jnp.matmul(y, turned, preferred_element_type=_sums(y))
+        patches = patches.reshape(*y.shape[:3], kh, kw, channels)
+        total = jnp.zeros((len(y), *size, channels), _sums(y))
         for i in range(kh):
             for j in range(kw):
                 total += _place(patches[..., i, j, :], (i, j), strides, size)
         (top, _), (left, _) = pads
-        return total[:, top : top + shape[1], left : left + shape[2]]
+        return total[:, top : top + shape[1], left : left + shape[2]].astype(y.dtype)
 
     parts = _parts((y,), kh * kw * channels)
     _, frames = jax.lax.scan(lambda _, part: (None, spread(*part)), None, parts)
     return frames.reshape(shape)
+
+
+def _sums(x):
+    """What sums of products are taken in."""
+    return x.dtype if x.dtype == jnp.float64 else jnp.float32
 
 
 def _patches(x, window, strides, pads, grid):
