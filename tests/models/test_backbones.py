@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from hcml_jax.methods import build_method
-from hcml_jax.models import BACKBONES, MotionBlock, MotionBlockConfig, build_backbone
+from hcml_jax.models import BACKBONES, MotionBlock, MotionBlockConfig, build_backbone, convolution
 from hcml_jax.models.cost import multiply_adds
+from hcml_jax.models.resnet import ResNet
+from tests.models.test_convolution import plain
 
 SMALL = {"width": 8, "stem_pool": False, "motion": MotionBlockConfig(2, 2, 4, 2)}
 
@@ -92,6 +94,36 @@ def test_hcml_takes_any_family(name):
         above = path[0] == "classifier" or path[1] in method.backbone.stages[last + 1 :]
         above |= path[:3] == ("backbone", "level2", "expand") or path[1] in ("fc6", "fc7")
         assert len(trained) == (0 if above else 1), path
+
+
+def test_r2d_and_r2plus1d_equal_their_plain_3d_form(monkeypatch):
+    """Every convolution, 1x1x1 and 1x7x7 ones too, as XLA's own 3-D one: embedding and gradients in training."""
+    model = ResNet(
+        depth=10,
+        temporal_stages=("res4", "res5"),  # R2D below
+        temporal_strides=(1, 2, 2, 1),
+        width=8,
+        stem_pool=False,
+    )
+    clip = np.random.default_rng(0).normal(size=(2, 8, 32, 32, 3)).astype(np.float32)
+    variables = jax.jit(lambda: model.init(jax.random.key(0), clip, False))()
+
+    def run():
+        def loss(params):
+            given = {**variables, "params": params}
+            (embedding, _), _ = model.apply(given, clip, True, mutable=["batch_stats"])
+            return jnp.square(embedding).sum(), embedding
+
+        return jax.jit(jax.value_and_grad(loss, has_aux=True))(variables["params"])
+
+    (_, embedding), gradients = run()
+    monkeypatch.setattr(convolution, "convolve", plain)
+    (_, expected), expected_gradients = run()
+    np.testing.assert_allclose(embedding, expected, rtol=1e-4, atol=1e-5)
+    flat = flax.traverse_util.flatten_dict(expected_gradients, sep="/")
+    for name, gradient in flax.traverse_util.flatten_dict(gradients, sep="/").items():
+        scale = np.abs(flat[name]).max()
+        np.testing.assert_allclose(gradient, flat[name], atol=2e-3 * scale, err_msg=name)
 
 
 def test_c3d_drops_out_in_training_alone():
