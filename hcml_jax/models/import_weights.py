@@ -172,7 +172,7 @@ def _classifier_shapes(
     weight = tensors.get(layout.name((*CLASSIFIER, "kernel")))
     if weight is None:
         return {}
-    classes = len(weight)
+    classes = weight.shape[0] if weight.ndim else 0
     kernel, bias = (("params", *CLASSIFIER, leaf) for leaf in ("kernel", "bias"))
     return {kernel: (channels, classes), bias: (classes,)}
 

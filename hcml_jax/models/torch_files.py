@@ -7,10 +7,12 @@ that tensors and plain values need; any other ends the reading before anything h
 import collections
 import io
 import math
+import os
 import pathlib
 import pickle
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
@@ -80,14 +82,18 @@ def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
         raise WeightsError(f"it is cut off or no safetensors file: {error}") from error
 
 
-def _named_tensors(saved: Any) -> dict[str, np.ndarray]:
+def _named_tensors(saved: Any, storages: Mapping[str, bytes]) -> dict[str, np.ndarray]:
     """The tensors of what was saved: itself, or what it holds under a name that training programs use."""
     for name in NESTED:
         if isinstance(saved, Mapping) and isinstance(saved.get(name), Mapping):
             saved = saved[name]
     if not isinstance(saved, Mapping):
         return {}
-    return {name: value.array() for name, value in saved.items() if isinstance(value, _Tensor)}
+    return {
+        name: value.array(storages)
+        for name, value in saved.items()
+        if isinstance(name, str) and isinstance(value, _Tensor)
+    }
 
 
 def _read_pickle(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -95,7 +101,7 @@ def _read_pickle(path: pathlib.Path) -> dict[str, np.ndarray]:
         try:
             zipped = zipfile.is_zipfile(file)
             file.seek(0)
-            return _named_tensors((_read_zip if zipped else _read_legacy)(file))
+            return _named_tensors(*(_read_zip if zipped else _read_legacy)(file))
         except _ForbiddenError as error:
             raise WeightsError(
                 f"it asks its reader to call {error}, which no weights need: nothing was run. If you trust it, "
@@ -104,19 +110,24 @@ def _read_pickle(path: pathlib.Path) -> dict[str, np.ndarray]:
         except (
             pickle.UnpicklingError,
             zipfile.BadZipFile,
+            zlib.error,
             struct.error,
             EOFError,
-            LookupError,
+            ArithmeticError,
             AttributeError,
+            LookupError,
+            MemoryError,
+            OSError,
+            RuntimeError,
             TypeError,
             ValueError,
-            RecursionError,
         ) as error:
             raise WeightsError(f"it is cut off, damaged or no PyTorch file: {error}") from error
 
 
-def _read_zip(file: BinaryIO) -> Any:
+def _read_zip(file: BinaryIO) -> tuple[Any, dict[str, bytes]]:
     """What PyTorch has written since its version 1.6: a zip archive of a pickle and one entry for each storage."""
+    storages: dict[str, bytes] = {}
     with zipfile.ZipFile(file) as archive:
         (pickled,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
         folder = pickled.removesuffix("data.pkl")
@@ -125,116 +136,145 @@ def _read_zip(file: BinaryIO) -> Any:
             if order != b"little":
                 raise ValueError(f"it was written in {order.decode()} byte order")
 
-        def load(identifier: tuple) -> _Storage:
-            _, dtype, key, *_ = identifier
-            return _Storage(dtype, archive.read(f"{folder}data/{key}"))
+        def found(storage: _Storage) -> None:
+            storages[storage.key] = archive.read(f"{folder}data/{storage.key}")
 
-        return _Unpickler(io.BytesIO(archive.read(pickled)), load).load()
+        return _Unpickler(io.BytesIO(archive.read(pickled)), found).load(), storages
 
 
-def _read_legacy(file: BinaryIO) -> Any:
-    """What it wrote before: pickles one after another, then the storages' numbers; tensors are made at the end."""
-    storages: dict[str, _Storage] = {}
+def _read_legacy(file: BinaryIO) -> tuple[Any, dict[str, bytes]]:
+    """What it wrote before: pickles one after another, then the storages' numbers."""
+    size = os.fstat(file.fileno()).st_size
+    known: dict[str, _Storage] = {}
 
-    def load(identifier: tuple) -> _Storage:
-        _, dtype, key, _, _, view = (*identifier, None)[:6]
-        if view is not None:
-            raise ValueError("it holds views of storages, as only PyTorch before 0.4 wrote them")
-        return storages.setdefault(key, _Storage(dtype, b""))
+    def found(storage: _Storage) -> None:
+        known[storage.key] = storage
 
-    if _Unpickler(file, load).load() != MAGIC:
+    def load() -> Any:
+        return _Unpickler(file, found).load()
+
+    if load() != MAGIC:
         raise ValueError("it does not begin as one")
-    _Unpickler(file, load).load()  # the protocol's version
-    _Unpickler(file, load).load()  # sizes of the writer's integers
-    saved = _Unpickler(file, load).load()
-    for key in _Unpickler(file, load).load():
+    load()  # the protocol's version
+    load()  # sizes of the writer's integers
+    saved, storages = load(), {}
+    for key in load():
         (count,) = struct.unpack("<q", file.read(8))
-        storage = storages[key]
-        size = count * storage.dtype.itemsize
-        storage.content = file.read(size)
-        if len(storage.content) != size:
+        length = count * DTYPES[known[key].dtype].itemsize
+        if not 0 <= length <= size - file.tell():
             raise EOFError("the file ends inside a tensor")
-    return saved
+        storages[key] = file.read(length)
+    return saved, storages
 
 
 class _ForbiddenError(Exception):
     """A name that no weights need."""
 
 
-class _Storage:
-    """The numbers that tensors are views of."""
+# A pickle can write attributes on what its reader hands out: nothing of that can be written to.
 
-    def __init__(self, dtype: np.dtype, content: bytes):
-        self.dtype, self.content = dtype, content
 
-    def view(self, offset: int, size: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray:
-        """A copy of part of it; raises ValueError if that reaches outside."""
-        values = np.frombuffer(self.content, self.dtype)
-        last = offset + sum((n - 1) * s for n, s in zip(size, strides, strict=True))
-        if min((offset, *size, *strides)) < 0 or (math.prod(size) and last >= len(values)):
-            raise ValueError("a tensor reaches outside its storage")
-        if not math.prod(size):
-            return np.zeros(size, self.dtype)
-        steps = [s * self.dtype.itemsize for s in strides]
-        return np.lib.stride_tricks.as_strided(values[offset:], size, steps).copy()
+class _Storage(NamedTuple):
+    """The numbers that tensors are views of, by a key of `DTYPES` and a key in the file."""
+
+    dtype: str
+    key: str
 
 
 class _Tensor(NamedTuple):
-    """A tensor to be made once its storage has been read."""
+    """A tensor to be made once its storage has been read; offset and strides count numbers."""
 
     storage: _Storage
     offset: int
     size: tuple[int, ...]
     strides: tuple[int, ...]
 
-    def array(self) -> np.ndarray:
-        return self.storage.view(self.offset, tuple(self.size), tuple(self.strides))
+    def array(self, storages: Mapping[str, bytes]) -> np.ndarray:
+        """A copy of its numbers; raises ValueError if they do not lie inside the storage."""
+        values = np.frombuffer(storages[self.storage.key], DTYPES[self.storage.dtype])
+        offset, size, strides = self.offset, self.size, self.strides
+        if not all(type(n) is int and n >= 0 for n in (offset, *size, *strides)):
+            raise ValueError("a tensor's shape is no shape")
+        count = math.prod(size)
+        last = offset + sum((n - 1) * s for n, s in zip(size, strides, strict=True))
+        if count > len(values) or (count and last >= len(values)):
+            raise ValueError("a tensor reaches outside its storage")
+        # The places of all numbers, which numpy checks once more.
+        places = np.full(size, offset)
+        for axis, (n, stride) in enumerate(zip(size, strides, strict=True)):
+            shape = [1] * len(size)
+            shape[axis] = n
+            places += (np.arange(n) * (stride if n > 1 else 0)).reshape(shape)
+        return values[places]
+
+
+class _Callable:
+    """A function that a pickle may call."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable):
+        self._function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._function(*arguments)
+
+    def __setstate__(self, state: Any):
+        raise ValueError("it changes what reads it")
+
+
+class _Dtype:
+    """A numpy dtype's name; numpy tells it its byte order, the machine's, afterwards."""
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str, *_: Any):
+        self._name = str(name)
+
+    def __setstate__(self, state: tuple):
+        if state[1] not in ("<", "|"):
+            raise ValueError("it holds numbers of another byte order")
+
+    def scalar(self, content: bytes) -> np.generic:
+        """The number of these bytes."""
+        return np.frombuffer(content, np.dtype(self._name))[0]
 
 
 def _rebuild_tensor(storage, offset, size, strides, *_) -> _Tensor:
     if not isinstance(storage, _Storage):
         raise ValueError("a tensor has no storage")
-    return _Tensor(storage, offset, size, strides)
+    return _Tensor(storage, offset, tuple(size), tuple(strides))
 
 
-class _Dtype:
-    """Stands for a numpy dtype."""
-
-    def __init__(self, name: str, *_):
-        self.dtype = np.dtype(name)
-
-    def __setstate__(self, state: tuple):
-        self.dtype = self.dtype.newbyteorder(state[1])
-
-    def scalar(self, content: bytes) -> np.generic:
-        return np.frombuffer(content, self.dtype)[0]
+def _scalar(dtype, content) -> np.generic:
+    if not isinstance(dtype, _Dtype):
+        raise ValueError("a number has no dtype")
+    return dtype.scalar(content)
 
 
 # What a pickle may name: (module, name) -> what its reader takes for it.
 KNOWN: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): collections.OrderedDict,
-    ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
-    ("torch", "Size"): tuple,
-    ("torch", "device"): lambda *names: ":".join(map(str, names)),
-    ("_codecs", "encode"): lambda text, _: text.encode("latin1"),
-    **{("torch", f"{name}Storage"): dtype for name, dtype in DTYPES.items()},
+    ("torch._utils", "_rebuild_tensor"): _Callable(_rebuild_tensor),
+    ("torch._utils", "_rebuild_tensor_v2"): _Callable(_rebuild_tensor),
+    ("torch._utils", "_rebuild_parameter"): _Callable(lambda tensor, *_: tensor),
+    ("torch", "Size"): _Callable(tuple),
+    ("torch", "device"): _Callable(lambda *names: ":".join(map(str, names))),
+    ("_codecs", "encode"): _Callable(lambda text, _: text.encode("latin1")),
+    **{("torch", f"{name}Storage"): name for name in DTYPES},
     # numbers that training programs save beside the weights
-    **{
-        (f"numpy.{core}.multiarray", "scalar"): lambda dtype, content: dtype.scalar(content)
-        for core in ("core", "_core")
-    },
-    ("numpy", "dtype"): _Dtype,
+    ("numpy.core.multiarray", "scalar"): _Callable(_scalar),
+    ("numpy._core.multiarray", "scalar"): _Callable(_scalar),
+    ("numpy", "dtype"): _Callable(_Dtype),
 }
 
 
 class _Unpickler(pickle.Unpickler):
-    """An unpickler that calls nothing but what `KNOWN` holds."""
+    """An unpickler that calls nothing but what `KNOWN` holds; `found` is told of each storage."""
 
-    def __init__(self, file: BinaryIO, load_storage: Callable[[tuple], _Storage]):
+    def __init__(self, file: BinaryIO, found: Callable[[_Storage], None]):
         super().__init__(file, encoding="latin1")
-        self._load_storage = load_storage
+        self._found = found
 
     def find_class(self, module: str, name: str) -> Any:
         """The stand-in for a name; raises _ForbiddenError for one that is not known."""
@@ -244,6 +284,11 @@ class _Unpickler(pickle.Unpickler):
 
     def persistent_load(self, identifier: Any) -> _Storage:
         """The storage of a tensor."""
-        if not (isinstance(identifier, tuple) and identifier[0] == "storage"):
+        kind, dtype, key, _, _, *view = identifier
+        if kind != "storage" or dtype not in DTYPES or not isinstance(key, str):
             raise ValueError("it refers to something that is no storage")
-        return self._load_storage(identifier)
+        if view not in ([], [None]):
+            raise ValueError("it holds views of storages, as only PyTorch before 0.4 wrote them")
+        storage = _Storage(dtype, key)
+        self._found(storage)
+        return storage

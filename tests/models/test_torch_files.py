@@ -1,6 +1,7 @@
 """Reading weight files: every form of them, and nothing that a file asks to be run."""
 
 import collections
+import contextlib
 import io
 import json
 import os
@@ -93,8 +94,8 @@ def test_a_pickle_with_code_in_it_is_refused_and_not_run(tmp_path, legacy):
 
 
 def test_a_whole_pickled_object_is_refused_by_name(tmp_path):
-    (tmp_path / "file.pth").write_bytes(pickle.dumps({"model": io.BytesIO()}))
-    with pytest.raises(WeightsError, match=r"no PyTorch file|io\.BytesIO"):
+    write(tmp_path / "file.pth", {"model": io.BytesIO()})
+    with pytest.raises(WeightsError, match=r"call _io\.BytesIO"):
         read_tensors(tmp_path / "file.pth")
 
 
@@ -114,12 +115,62 @@ def test_a_file_cut_off_anywhere_is_refused(tmp_path, kind):
 
 @pytest.mark.parametrize(
     ("offset", "size", "strides"),
-    [(20, (5,), (1,)), (0, (2,), (24,)), (-1, (2,), (1,)), (5, (2,), (-1,)), (0, (2, 13), (1, 2))],
+    [
+        (20, (5,), (1,)),
+        (0, (2,), (24,)),
+        (-1, (2,), (1,)),
+        (5, (2,), (-1,)),
+        (0, (2, 13), (1, 2)),
+        (0, (2**42,), (0,)),
+        (0, (2,), (2**62,)),
+        (0, (2.0,), (1,)),
+    ],
 )
 def test_a_tensor_that_reaches_outside_its_storage_is_refused(tmp_path, offset, size, strides):
     write(tmp_path / "file.pth", {"a": Tensor(ARRAY, offset, size, strides)})
-    with pytest.raises(WeightsError, match="outside its storage"):
+    with pytest.raises(WeightsError, match="outside its storage|no shape"):
         read_tensors(tmp_path / "file.pth")
+
+
+def changing(target, state):
+    """A pickle that names `target` (or the storage of a tensor) and writes attributes on it."""
+    named = b"c" + target.encode() + b"\n"
+    return b"\x80\x02}U\x01a" + named + pickle.dumps(state, 2)[2:-1] + b"bs."
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["torch._utils\n_rebuild_tensor_v2", "torch\nBFloat16Storage", "numpy\ndtype", "torch\nSize"],
+)
+@pytest.mark.parametrize("state", [{"itemsize": 1000}, (None, {"_function": 1, "itemsize": 9})])
+def test_what_a_pickle_is_handed_cannot_be_written_to(tmp_path, target, state):
+    path = tmp_path / "file.pth"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", changing(target, state))
+    with pytest.raises(WeightsError, match="damaged"):
+        read_tensors(path)
+    assert np.dtype(jnp.bfloat16).itemsize == 2
+    write(path, state_dict())
+    check(read_tensors(path))
+
+
+def test_any_damage_to_a_file_ends_in_one_error(tmp_path):
+    rng, path = np.random.default_rng(0), tmp_path / "file.pth"
+    for legacy in (False, True):
+        write(path, state_dict(), legacy)
+        whole = path.read_bytes()
+        for _ in range(200):
+            content = bytearray(whole)
+            for place in rng.integers(0, len(whole), 2):
+                content[place] = rng.integers(0, 256)
+            path.write_bytes(content)
+            with contextlib.suppress(WeightsError):
+                read_tensors(path)
+
+
+def test_keys_that_are_no_strings_are_left_out(tmp_path):
+    write(tmp_path / "file.pth", {1: Tensor(ARRAY), "a": Tensor(ARRAY)})
+    assert list(read_tensors(tmp_path / "file.pth")) == ["a"]
 
 
 def test_a_changed_byte_in_an_archive_is_noticed(tmp_path):
