@@ -208,6 +208,7 @@ class HCML(Recogniser):
         # g^l (`expand`) follows P^l: it trains with the level above, and P^l stays as its own stage left it.
         if under(path, f"backbone/level{level}/expand"):
             return False
-        stages = (f"backbone/{stage}" for stage in self.config.own_stages(level))
-        below = f"backbone/level{level - 1}/expand"
-        return under(path, *stages, f"backbone/level{level}", f"heads/level{level}", below)
+        own = [f"backbone/{stage}" for stage in self.config.own_stages(level)]
+        own += [f"backbone/level{level}", f"heads/level{level}"]
+        below = [f"backbone/level{level - 1}/expand"] if level else []
+        return under(path, *own, *below)

@@ -132,7 +132,7 @@ def build_backbone(
       `feature_spec` says what the features are like.
 
     Raises:
-      ValueError: for an unknown name or stage.
+      ValueError: for an unknown name or stage, or stages that are not in order.
     """
     if name not in BACKBONES:
         raise ValueError(f"no backbone is called {name!r}. {nearest(name, BACKBONES)}")
@@ -143,4 +143,6 @@ def build_backbone(
     for stage in motion_blocks:
         if stage not in backbone.stages:
             raise ValueError(f"no stage is called {stage!r}. {nearest(stage, backbone.stages)}")
+    if list(motion_blocks) != [stage for stage in backbone.stages if stage in motion_blocks]:
+        raise ValueError(f"motion_blocks must be in the order of the stages: {motion_blocks}")
     return backbone

@@ -1,9 +1,8 @@
 """The convolution every backbone shares, lowered to what runs fastest."""
 
 import contextlib
-import contextvars
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import flax.linen as nn
@@ -20,22 +19,18 @@ kernel_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 Padding = Literal["half", "same", "valid"]
 
 
-_AS_DEFINED = contextvars.ContextVar("as_defined", default=False)
+# A part of what jit's caches go by: a function traced inside is not the one traced outside.
+_AS_DEFINED = jax.make_user_context(False)
 
 
-@contextlib.contextmanager
-def as_defined() -> Iterator[None]:
+def as_defined() -> contextlib.AbstractContextManager:
     """Inside, convolutions and pools are traced as on any device but a CPU: what papers count, and what GPUs run."""
-    token = _AS_DEFINED.set(True)
-    try:
-        yield
-    finally:
-        _AS_DEFINED.reset(token)
+    return _AS_DEFINED(True)
 
 
 def has_cpu_forms() -> bool:
     """Whether convolutions and pools run in the forms made for CPUs."""
-    return jax.default_backend() == "cpu" and not _AS_DEFINED.get()
+    return jax.default_backend() == "cpu" and not _AS_DEFINED.value
 
 
 class Conv(nn.Module):

@@ -2,6 +2,7 @@
 
 Time is unrolled into 2-D convolutions; the gradients of those are matrix products over patches, made for a few frames
 at a time so that the patches stay in cache. docs/performance.md has the measurements behind each choice.
+Gradients are taken in reverse mode alone.
 """
 
 import functools
@@ -119,7 +120,7 @@ def _backward(strides, pads, saved, gradient):
     # With several devices each has some of the frames: taking them part by part would send them about.
     large = min(gradient.shape[1:3]) >= LARGE_MAP and jax.device_count() == 1
     channels, features = kernel.shape[2:]
-    if large and features > channels:
+    if large and features > channels and x.dtype != jnp.bfloat16:
         dx = _spread_patches(gradient, kernel, x.shape, strides, pads)
     else:
         (dx,) = of_frames(gradient)

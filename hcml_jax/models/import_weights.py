@@ -120,8 +120,8 @@ def import_weights(
         `allow_unused`) or lacks some (unless `allow_missing`).
       ConfigError: if `out` is there already.
     """
+    imported = convert(read_tensors(source), arch, allow_unused, allow_missing)
     with new_folder(out) as partial:
-        imported = convert(read_tensors(source), arch, allow_unused, allow_missing)
         arrays = flax.traverse_util.flatten_dict(imported.variables, sep="/")
         (partial / VARIABLES).write_bytes(safetensors.numpy.save(arrays))
         described = dataclasses.asdict(imported) | {

@@ -181,7 +181,9 @@ def from_torch(tensor: np.ndarray, path: Path, shape: tuple[int, ...]) -> np.nda
         return tensor.astype(np.float32) if tensor.shape == shape else None
     *window, channels, features = shape
     full = (features, channels, *window)
-    accepted = [full, (features, channels * math.prod(window))]
+    accepted = [full]
+    if math.prod(window) == 1 or path[0] == "fc6":
+        accepted.append((features, channels * math.prod(window)))
     if not window:
         accepted += [(*full, 1, 1, 1)]
     elif window[0] == 1:

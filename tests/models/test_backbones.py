@@ -163,6 +163,15 @@ def test_r2d_50_counts_parameters_like_resnet_50():
     assert count(variables["params"]) == 23_508_032  # torchvision's resnet50 without `fc`
 
 
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [("r3d_18", 33_371_472), ("r2plus1d_18", 31_505_325), ("s3d", 8_320_048)],
+)
+def test_parameters_are_torchvisions_to_the_unit(name, published):
+    _, variables, _, (embedding, _) = shapes_of(name, (1, 16, 64, 64, 3))
+    assert count(variables["params"]) + 400 * (embedding.shape[-1] + 1) == published
+
+
 def test_r2plus1d_101_is_resnet_101_with_temporal_convolutions_at_the_top():
     _, variables, _, _ = shapes_of("r2plus1d_101", (1, 4, 64, 64, 3))
     temporal = 23 * (3 * 256**2 + 2 * 256) + 3 * (3 * 512**2 + 2 * 512)
@@ -212,6 +221,22 @@ def test_multiply_adds_counts_what_is_inside_jit_and_what_is_batched():
 
     counts = multiply_adds(function, x)
     assert counts == {"convolutions": 2 * 25 * 27 * 4, "products": 2 * 5 * 5 * 5 * 3}
+
+
+def test_multiply_adds_counts_convolutions_as_they_are_defined():
+    """Not as this machine runs them, and whatever was traced before."""
+    x, kernel = jnp.zeros((1, 8, 6, 6, 64)), jnp.zeros((3, 3, 3, 2, 64))
+    function = jax.jit(lambda x, kernel: convolution.convolve(x, kernel, (1, 1, 1), "half", 32))
+    function.lower(x, kernel)
+    for _ in range(2):
+        expected = {"convolutions": 8 * 36 * 64 * 27 * 2, "products": 0}
+        assert multiply_adds(function, x, kernel) == expected
+        jaxpr = str(jax.make_jaxpr(function)(x, kernel))
+        assert "feature_group_count=32" not in jaxpr
+        with convolution.as_defined():
+            jaxpr = str(jax.make_jaxpr(function)(x, kernel))
+        assert jaxpr.count("conv_general_dilated[") == 1
+        assert "feature_group_count=32" in jaxpr
 
 
 def test_multiply_adds_leaves_out_what_no_output_needs_and_the_zeros_of_gradients():
@@ -268,6 +293,8 @@ def test_wrong_names_and_sizes_are_refused(key):
         build_backbone("r2d_5")
     with pytest.raises(ValueError, match="no stage is called 'res9'"):
         build_backbone("r2d_10", motion_blocks=("res9",))
+    with pytest.raises(ValueError, match=r"in the order of the stages: \('res3', 'res2'\)"):
+        build_backbone("r2d_10", motion_blocks=("res3", "res2"))
     model = build_backbone("r2d_10", motion_blocks=True, width=4)
     with pytest.raises(ValueError, match="4 channels do not divide by 8"):
         model.init(key, jnp.zeros((1, 4, 32, 32, 3)), False)

@@ -5,9 +5,15 @@ moves gradients by far more than rounding: ReLUs are kept from it by biases, max
 float32 gradients are further than that from its float64 ones, ours need only be about as near.
 """
 
+import importlib.util
+
 import pytest
 
-pytest.importorskip("torch", reason="compares with PyTorch: `make test-parity` installs it")
+for package in ("torch", "torchvision", "pytorchvideo"):
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(
+            "compares with PyTorch: `make test-parity` installs it", allow_module_level=True
+        )
 
 import jax.numpy as jnp
 import numpy as np
