@@ -204,6 +204,8 @@ _LEAVES = {
 _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 _TORCHVISION = {"mean": (0.43216, 0.394666, 0.37645), "std": (0.22803, 0.22145, 0.216989)}
 _HARA = {"mean": (0.4345, 0.4051, 0.3775), "std": (0.2768, 0.2713, 0.2737)}
+# of 2018: [0, 255], less a mean
+_HARA_2018 = {"mean": tuple(m / 255 for m in (114.7748, 107.7354, 99.475)), "std": (1 / 255,) * 3}
 _FACEBOOK = {"mean": (0.45, 0.45, 0.45), "std": (0.225, 0.225, 0.225)}
 _DEEPMIND = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}  # [-1, 1]
 _RAW = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}  # [0, 255]
@@ -211,8 +213,10 @@ _RAW = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}  # [0, 255]
 _FAMILIES = {
     "resnet_": (PublishedLayout("torchvision", _RESNET, **_IMAGENET, two_d=True),),
     "r2d_": (PublishedLayout("torchvision", _RESNET, **_IMAGENET, two_d=True),),
+    "resnet3d_18_a": (PublishedLayout("3D-ResNets-PyTorch", _RESNET, **_HARA_2018),),
+    "resnet3d_34_a": (PublishedLayout("3D-ResNets-PyTorch", _RESNET, **_HARA_2018),),
     "resnet3d_": (PublishedLayout("3D-ResNets-PyTorch", _RESNET, **_HARA),),
-    "resnext3d_": (PublishedLayout("3D-ResNets-PyTorch", _RESNET, **_HARA),),
+    "resnext3d_": (PublishedLayout("3D-ResNets-PyTorch", _RESNET, **_HARA_2018),),
     "r3d_": (PublishedLayout("torchvision", _VIDEO_RESNET, **_TORCHVISION),),
     "r2plus1d_18": (PublishedLayout("torchvision", _VIDEO_RESNET, **_TORCHVISION),),
     "s3d": (PublishedLayout("torchvision", _S3D, **_TORCHVISION, convolved=True),),
