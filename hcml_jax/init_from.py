@@ -27,6 +27,10 @@ class InitFrom:
     path: str = ""
     prefixes: tuple[str, ...] = ()
 
+    def __post_init__(self):
+        if self.prefixes and not self.path:
+            raise ConfigError(f"prefixes {self.prefixes} choose from a folder: name it in path")
+
 
 class Start:
     """The variables of an `InitFrom`, held against those of a run.
@@ -78,7 +82,10 @@ class Start:
                 f"has {what}: {'/'.join(name)} is {there} there, {list(here[wrong[0]].shape)} here: {remedy}"
             )
         if lacking:
-            raise self._error(f"lacks {_some(lacking)} of this network: it is another backbone's")
+            raise self._error(
+                f"lacks {_some(lacking)} of this network: it is another backbone's, or config.init_from.prefixes "
+                "name less than a part, which is taken whole"
+            )
         self.fresh = tuple(sorted({_part(path) for path in here} - taken))
 
     def __str__(self) -> str:

@@ -69,6 +69,7 @@ def test_prefixes_choose(weights):
         (("backbone",), {"name": "r2d_18"}, r"lacks backbone/res2/block1.*another backbone's"),
         (("backbone",), {"width": 8}, r"other shapes: backbone/.* there, .* here"),
         (("backbone",), {"name": "r3d_18"}, r"other shapes: backbone/.* there, .* here"),
+        (("backbone/res2/block0/conv1",), {}, r"lacks backbone/res2/.*less than a part"),
         (("backbone/res6",), {}, r"nothing under 'backbone/res6'. Did you mean 'backbone/res"),
         (("back",), {}, r"nothing under 'back'"),
     ],
@@ -76,6 +77,11 @@ def test_prefixes_choose(weights):
 def test_what_does_not_fit_is_refused(weights, prefixes, options, message):
     with pytest.raises(ConfigError, match=message):
         start(weights, *prefixes, **options)
+
+
+def test_prefixes_without_a_folder_are_refused():
+    with pytest.raises(ConfigError, match=r"\('backbone',\) choose from a folder"):
+        InitFrom(prefixes=("backbone",))
 
 
 def test_a_damaged_folder_is_refused(weights, tmp_path):

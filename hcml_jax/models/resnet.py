@@ -66,7 +66,8 @@ class ResNet(Backbone):
         strides = stacked_strides([stem, *map(self._strides, STAGES)])
         bottleneck = DEPTHS[self.depth][1]
         channels = [self.width] + [
-            self.width * 2**number * (4 if bottleneck else 1) for number in range(len(STAGES))
+            self.width * 2**number * (4 if bottleneck or name in self.temporal_stages else 1)
+            for number, name in enumerate(STAGES)
         ]
         specs = zip(("stem", *STAGES), channels, strides, strict=True)
         return {name: FeatureSpec(c, s) for name, c, s in specs}

@@ -126,6 +126,16 @@ def test_r2d_and_r2plus1d_equal_their_plain_3d_form(monkeypatch):
         np.testing.assert_allclose(gradient, flat[name], atol=2e-3 * scale, err_msg=name)
 
 
+def test_temporal_stages_of_a_shallow_network_are_bottlenecks_and_said_to_be():
+    options = {"temporal_stages": ("res4",), "width": 8, "stem_pool": False}
+    _, _, _, (_, features) = shapes_of("r2d_10", (1, 4, 32, 32, 3), **options)
+    spec = build_backbone("r2d_10", **options).feature_spec
+    assert {name: f.shape[-1] for name, f in features.items()} == {
+        name: s.channels for name, s in spec.items()
+    }
+    assert spec["res4"].channels == 4 * 8 * 4
+
+
 def test_c3d_drops_out_in_training_alone():
     model, rng = build_backbone("c3d"), np.random.default_rng(0)
     clip = rng.normal(size=(1, 16, 32, 32, 3)).astype(np.float32)
