@@ -13,22 +13,31 @@ from hcml_jax.methods.base import Method, Variables
 from hcml_jax.ops import backward_warp, end_point_error, resize_flow
 
 
-def flow_over(flow, stride: int) -> jax.Array:
-    """Flow over `stride` frames, chained from flow over one: what a level that strides in time sees.
+def flow_between(flow, frames: np.ndarray) -> jax.Array:
+    """Flow from each of these frames to the next, chained from flow over one: what a level that strides in time sees.
 
     Args:
       flow: `[B, T - 1, H, W, 2]`, from each frame to the next, in pixels.
-      stride: frames.
+      frames: numbers of T' of the T frames, rising.
 
     Returns:
-      `[B, (T - 1) // stride, H, W, 2]`, from frames 0, stride, ... to frames stride, 2 stride, ...
+      `[B, T' - 1, H, W, 2]`.
     """
     flow = jnp.asarray(flow)
-    pairs = flow.shape[1] // stride
-    total = flow[:, ::stride][:, :pairs]
-    for step in range(1, stride):
-        total = total + backward_warp(flow[:, step::stride][:, :pairs], total)[0]
+    starts, gaps = frames[:-1], np.diff(frames)
+    total = flow[:, starts]
+    for step in range(1, gaps.max(initial=1)):
+        longer = gaps > step
+        next_flow = flow[:, np.where(longer, starts + step, 0)]
+        further = total + backward_warp(next_flow, total)[0]
+        total = jnp.where(longer[:, None, None, None], further, total)
     return total
+
+
+def flow_of_levels(method: Method, flow) -> dict[str, jax.Array]:
+    """Level name -> `flow_between` the frames that the level's motion features stand at."""
+    numbers = method.frames_of_levels(flow.shape[1] + 1)
+    return {level: flow_between(flow, frames) for level, frames in numbers.items()}
 
 
 class LinearReadout:
@@ -69,11 +78,11 @@ def fit_readouts(
     @jax.jit
     def examples(variables, clips, flow):
         """Level name -> features and the flow at their place."""
-        pairs = {}
-        for level, motion in _paired_motion(method, variables, clips).items():
-            over = flow_over(flow, method.frame_strides[level])
-            pairs[level] = motion, resize_flow(over, *motion.shape[2:4])
-        return pairs
+        truth = flow_of_levels(method, flow)
+        return {
+            level: (motion, resize_flow(truth[level], *motion.shape[2:4]))
+            for level, motion in _paired_motion(method, variables, clips).items()
+        }
 
     readouts: dict[str, LinearReadout] = {}
     for batch in batches:
@@ -87,7 +96,7 @@ def fit_readouts(
 def make_flow_reader(method: Method) -> Callable:
     """A jitted function (variables, readouts, clips) -> (flow of heads, flow of linear read-outs).
 
-    Both are level name -> `[B, T^l - 1, H, W, 2]` in pixels of the clips, over as many frames as the level strides.
+    Both are level name -> `[B, T^l - 1, H, W, 2]` in pixels of the clips, between the frames that the level stands at.
     """
 
     @jax.jit
@@ -111,7 +120,7 @@ def flow_results(
 ) -> dict[str, Any]:
     """End-point errors in pixels, means over clips with `flow`.
 
-    A level's flow leads over as many frames as the level strides, and so does its zero flow.
+    A level's flow leads from each of the frames that it stands at to the next; its zero flow is held to the same.
 
     Returns:
       by level, "epe_by_level" (of the heads), "readout_epe" and "epe_zero_by_level"; "epe" and "epe_zero", those of the
@@ -122,7 +131,7 @@ def flow_results(
     @jax.jit
     def errors(variables, readouts, clips, flow):
         heads, readout = read(variables, readouts, clips)
-        truth = {level: flow_over(flow, s) for level, s in method.frame_strides.items()}
+        truth = flow_of_levels(method, flow)
         zero = {level: jnp.zeros_like(target) for level, target in truth.items()}
         kinds = {"epe_zero_by_level": zero, "epe_by_level": heads, "readout_epe": readout}
         return {"epe_zero": end_point_error(jnp.zeros_like(flow), flow).mean(1)} | {

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import numpy as np
 
 from hcml_jax.config import ConfigError
 
@@ -120,9 +121,8 @@ class Method(Protocol):
     def features(self, variables: Variables, clips: jax.Array) -> dict[str, jax.Array]:
         """What evaluations read of clips `[B, T, H, W, 3]`: name -> `[B, C]`, "backbone" among them."""
 
-    @property
-    def frame_strides(self) -> Mapping[str, int]:
-        """Level name -> frames of the clip from one frame of its motion features to the next; may be empty."""
+    def frames_of_levels(self, frames: int) -> Mapping[str, np.ndarray]:
+        """Level name -> which of a clip's `frames` frames its motion features stand at; may be empty."""
 
     def logits(self, variables: Variables, clips: jax.Array) -> jax.Array:
         """Class scores `[B, classes]`; called only where the data have labels."""

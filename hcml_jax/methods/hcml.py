@@ -102,7 +102,7 @@ class HCML(Recogniser):
 
         Returns:
           level name -> `[B, T^l - 1, H, W, 2]`, (u right, v down) in pixels of the clip, from each of the level's
-          T^l frames (the clip's, strided) to its next.
+          T^l frames (`frames_of`) to its next.
         """
         clips = self.normalise(augment.to_float(clips))
         outputs = self.network.apply(variables, clips, jax.random.key(0), False)
@@ -208,7 +208,7 @@ class HCML(Recogniser):
         # g^l (`expand`) follows P^l: it trains with the level above, and P^l stays as its own stage left it.
         if under(path, f"backbone/level{level}/expand"):
             return False
-        own = [f"backbone/{stage}" for stage in self.config.own_stages(level)]
+        own = [f"backbone/{module}" for module in self.config.own_modules(level)]
         own += [f"backbone/level{level}", f"heads/level{level}"]
         below = [f"backbone/level{level - 1}/expand"] if level else []
         return under(path, *own, *below)

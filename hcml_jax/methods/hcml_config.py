@@ -100,8 +100,8 @@ class HCMLConfig:
         """The backbone's stages with a motion block: level l stands after the l-th."""
         return self.backbone.bare.motion_stages[: len(self.levels)]
 
-    def own_stages(self, level: int) -> tuple[str, ...]:
-        """The backbone's stages that a level trains: from above the level below up to its own motion block."""
-        stages = self.backbone.stages
-        ends = [0, *(stages.index(stage) + 1 for stage in self.motion_blocks)]
-        return stages[ends[level] : ends[level + 1]]
+    def own_modules(self, level: int) -> tuple[str, ...]:
+        """The backbone's modules that a level trains: what its features come from and the lower levels' do not."""
+        backbone, blocks = self.backbone.bare, self.motion_blocks
+        below = backbone.modules_of(blocks[level - 1]) if level else ()
+        return tuple(m for m in backbone.modules_of(blocks[level]) if m not in below)

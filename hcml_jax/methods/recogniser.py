@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from hcml_jax import augment
 from hcml_jax.methods.base import Variables
@@ -19,12 +20,11 @@ class Recogniser:
         """The backbone's module, to read what it is like."""
         return self.config.backbone.build(motion_blocks=self.config.motion_blocks)
 
-    @property
-    def frame_strides(self) -> dict[str, int]:
-        """Level name -> frames of the clip from one frame of its motion features to the next."""
-        specs = self.backbone.feature_spec
+    def frames_of_levels(self, frames: int) -> dict[str, np.ndarray]:
+        """Level name -> which of a clip's `frames` frames its motion features stand at."""
+        clip = np.arange(frames)[None]
         levels = (f"level{level}" for level in range(len(self.config.motion_blocks)))
-        return {level: specs[level].strides[0] for level in levels}
+        return {level: self.backbone.frames_of(level, clip)[0] for level in levels}
 
     def normalise(self, clips: jax.Array) -> jax.Array:
         """Clips in `[0, 1]` as the backbone takes them."""

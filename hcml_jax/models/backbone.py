@@ -71,6 +71,10 @@ class Backbone(nn.Module):
             specs[self.level(stage)] = FeatureSpec(channels, features.strides)
         return specs
 
+    def modules_of(self, stage: str) -> tuple[str, ...]:
+        """Names of the modules, motion blocks aside, that a stage's features come from, its own included."""
+        return self.stages[: self.stages.index(stage) + 1]
+
     def frames_of(self, feature: str, clip: jax.Array) -> jax.Array:
         """The frames of clips `[B, T, ...]` at which the feature of this name stands: `[B, T', ...]`."""
         return clip[:, :: self.feature_spec[feature].strides[0]]

@@ -84,13 +84,13 @@ _I3D_KINETICS = (
     (r"/norm$", "/batch3d"),
     (r"^classifier/logits", "conv3d_0c_1x1.conv3d"),
 )
-_PATHWAYS = (("slow", 0), ("fast", 1))
+_PATHWAYS = (("", 0), ("fast_", 1))
 _PYSLOWFAST = (
-    *((rf"^stem/{path}/conv/conv", f"s1.pathway{n}_stem.conv") for path, n in _PATHWAYS),
-    *((rf"^stem/{path}/conv/norm", f"s1.pathway{n}_stem.bn") for path, n in _PATHWAYS),
-    (r"^stem/lateral", "s1_fuse"),
-    (r"^res(\d)/lateral", r"s\1_fuse"),
-    *((rf"^res(\d)/{path}/block", rf"s\1.pathway{n}_res") for path, n in _PATHWAYS),
+    *((rf"^{path}stem/conv/conv", f"s1.pathway{n}_stem.conv") for path, n in _PATHWAYS),
+    *((rf"^{path}stem/conv/norm", f"s1.pathway{n}_stem.bn") for path, n in _PATHWAYS),
+    (r"^lateral_stem", "s1_fuse"),
+    (r"^lateral_res(\d)", r"s\1_fuse"),
+    *((rf"^{path}res(\d)/block", rf"s\1.pathway{n}_res") for path, n in _PATHWAYS),
     (r"_fuse/conv", "_fuse.conv_f2s"),
     (r"_fuse/norm", "_fuse.bn"),
     *((rf"/conv{n}/conv", f".branch2.{letter}") for n, letter in enumerate("abc", 1)),
@@ -100,11 +100,11 @@ _PYSLOWFAST = (
     (r"^classifier/logits", "head.projection"),
 )
 _PYTORCHVIDEO = (
-    *((rf"^stem/{path}/conv", f"blocks.0.multipathway_blocks.{n}") for path, n in _PATHWAYS),
-    (r"^stem/lateral", "blocks.0.multipathway_fusion"),
-    *((rf"^res{n}/lateral", f"blocks.{n - 1}.multipathway_fusion") for n in (2, 3, 4)),
+    *((rf"^{path}stem/conv", f"blocks.0.multipathway_blocks.{n}") for path, n in _PATHWAYS),
+    (r"^lateral_stem", "blocks.0.multipathway_fusion"),
+    *((rf"^lateral_res{n}", f"blocks.{n - 1}.multipathway_fusion") for n in (2, 3, 4)),
     *(
-        (rf"^res{n}/{path}/block(\d+)", rf"blocks.{n - 1}.multipathway_blocks.{m}.res_blocks.\1")
+        (rf"^{path}res{n}/block(\d+)", rf"blocks.{n - 1}.multipathway_blocks.{m}.res_blocks.\1")
         for n in (2, 3, 4, 5)
         for path, m in _PATHWAYS
     ),

@@ -1,6 +1,5 @@
 """SlowFast (Feichtenhofer et al., 2019): a slow pathway that sees few frames, a light fast one that sees all."""
 
-import functools
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -55,6 +54,12 @@ class SlowFast(Backbone):
         """ "stem", "res2" ... "res5"."""
         return ("stem", *STAGES)
 
+    def modules_of(self, stage: str) -> tuple[str, ...]:
+        """See `Backbone`; of the fast pathway, what the slow one has been joined with so far."""
+        slow = super().modules_of(stage)
+        fast = (f"{path}_{below}" for below in slow[:-1] for path in ("fast", "lateral"))
+        return (*slow, *fast)
+
     def frames_of(self, feature: str, clip: jax.Array) -> jax.Array:
         """See `Backbone`; the slow pathway sees frames spread from the first to the last, as published."""
         slow = self.feature_spec[feature].strides[0] == self.alpha
@@ -70,10 +75,12 @@ class SlowFast(Backbone):
         self.check_clip(clip.shape)
         slow, fast, features = self._slow_frames(clip), clip, {}
         for name in self.stages:
-            slow, fast, lateral = self._stage(name)(slow, fast, train)
+            slow = self.stage(name)(slow, train)
             slow, found = self.move(name, slow, train)
+            fast = self.stage(f"fast_{name}")(fast, train)
             features |= {name: slow, f"fast_{name}": fast, **found}
-            if lateral is not None:
+            if name != self.stages[-1]:
+                lateral = self._lateral(name, 2 * fast.shape[-1])(fast, train)
                 slow = jnp.concatenate([slow, lateral], axis=-1)
         return jnp.concatenate([self.embed(x, train) for x in (slow, fast)], axis=-1), features
 
@@ -85,60 +92,30 @@ class SlowFast(Backbone):
             )
         return clip[:, np.linspace(0, frames - 1, frames // self.alpha).astype(int)]
 
-    def _stage(self, name: str) -> nn.Module:
-        strides = None if name == STAGES[-1] else (self.alpha, 1, 1)
-        slow, fast = (self._pathway(name, path) for path in ("slow", "fast"))
-        return TwoPathways(slow, fast, self.lateral_kernel, strides, self.dtype, name=name)
-
-    def _pathway(self, name: str, path: str) -> Callable[[], nn.Module]:
-        """Makes the slow or the fast half of a stage."""
-        width = self.width if path == "slow" else self.width // FAST_SHARE
-        if name == "stem":
-            in_time = 1 if path == "slow" else 5
-            return functools.partial(Stem, width, in_time, self.dtype, name=path)
-        number = STAGES.index(name)
+    def stage(self, name: str) -> Callable[[jax.Array, Train], jax.Array]:
+        """The module of a stage of either pathway."""
+        fast, place = name.startswith("fast_"), name.removeprefix("fast_")
+        width = self.width // FAST_SHARE if fast else self.width
+        if place == "stem":
+            return Stem(width, 5 if fast else 1, self.dtype, name=name)
+        number = STAGES.index(place)
         spatial = 1 if number == 0 else 2
-        long = path == "fast" or name in ("res4", "res5")
-        return functools.partial(
-            Stage,
+        in_time = fast or place in ("res4", "res5")
+        return Stage(
             blocks=DEPTHS[self.depth][0][number],
             bottleneck=True,
             features=width * 2**number,
             strides=(1, spatial, spatial),
-            long_blocks=self.long_blocks[number] if long else 0,
+            long_blocks=self.long_blocks[number] if in_time else 0,
             zero_scale=True,
             dtype=self.dtype,
-            name=path,
+            name=name,
         )
 
-
-class TwoPathways(nn.Module):
-    """One stage of both pathways, and what the fast one hands to the slow one behind it.
-
-    Attributes:
-      slow, fast: make the two pathways' modules.
-      lateral_kernel: length in time of the convolution between them.
-      lateral_strides: its strides; None: nothing is handed over.
-    """
-
-    slow: Callable[[], nn.Module]
-    fast: Callable[[], nn.Module]
-    lateral_kernel: int
-    lateral_strides: tuple[int, int, int] | None
-    dtype: jnp.dtype = jnp.float32
-
-    @nn.compact
-    def __call__(
-        self, slow: jax.Array, fast: jax.Array, train: Train
-    ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-        """Maps both pathways' `[B, T, H, W, C]`; the third has the slow one's grid, the fast one's channels twice."""
-        slow, fast = self.slow()(slow, train), self.fast()(fast, train)
-        if self.lateral_strides is None:
-            return slow, fast, None
-        kernel = (self.lateral_kernel, 1, 1)
-        features = 2 * fast.shape[-1]
-        lateral = ConvNorm(features, kernel, self.lateral_strides, dtype=self.dtype, name="lateral")
-        return slow, fast, lateral(fast, train)
+    def _lateral(self, name: str, features: int) -> ConvNorm:
+        """Brings the fast pathway's features to the slow one's frames."""
+        kernel, strides = (self.lateral_kernel, 1, 1), (self.alpha, 1, 1)
+        return ConvNorm(features, kernel, strides, dtype=self.dtype, name=f"lateral_{name}")
 
 
 class Stem(nn.Module):

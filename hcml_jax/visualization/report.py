@@ -52,8 +52,9 @@ class Report:
         clips, truth = batch["clip"], batch.get("flow")
         read_flow = make_flow_reader(self.method)
         heads, read = read_flow(self.variables, self.evaluation.readouts, clips)
+        frames = self.method.frames_of_levels(clips.shape[1])
         first = {
-            f"{level}, {kind}": np.asarray(flow)[:, :1] / self.method.frame_strides[level]
+            f"{level}, {kind}": np.asarray(flow)[:, :1] / np.diff(frames[level])[0]
             for kind, flows in (("its head", heads), ("read out", read))
             for level, flow in flows.items()
         }

@@ -9,7 +9,8 @@ import pytest
 from hcml_jax.evaluation.flow import (
     LinearReadout,
     fit_readouts,
-    flow_over,
+    flow_between,
+    flow_of_levels,
     flow_results,
     make_flow_reader,
     read_out,
@@ -21,7 +22,8 @@ STRIDES = types.MappingProxyType({"level0": 1, "level1": 2})
 class Shifted:
     """A method whose clips are their own flow: its head sees it off by (3, 4), its features hold it at half size."""
 
-    frame_strides = STRIDES
+    def frames_of_levels(self, frames):
+        return {level: np.arange(0, frames, stride) for level, stride in STRIDES.items()}
 
     def flow(self, variables, clips):
         return {"level0": clips[:, :-1, ..., :2] + variables["shift"]}
@@ -29,8 +31,7 @@ class Shifted:
     def motion(self, variables, clips):
         del variables
         maps = {}
-        for level, stride in self.frame_strides.items():
-            flow = flow_over(clips[:, :-1, ..., :2], stride)
+        for level, flow in flow_of_levels(self, clips[:, :-1, ..., :2]).items():
             small = flow[:, :, ::2, ::2]
             last = jnp.full_like(small[:, :1], 99.0)  # of the last frame, paired with itself
             maps[level] = jnp.concatenate([small, last], axis=1)
@@ -105,31 +106,33 @@ def test_flow_is_read_in_pixels_of_the_clips():
 
 
 @pytest.mark.parametrize(
-    ("frames", "stride", "pairs"), [(8, 1, 7), (8, 2, 3), (7, 2, 3), (10, 4, 2)]
+    ("length", "frames"),
+    [(8, range(8)), (8, range(0, 8, 2)), (10, range(0, 10, 4)), (10, (0, 2, 3, 7)), (3, (0,))],
 )
-def test_flow_over_several_frames_is_chained(frames, stride, pairs):
+def test_flow_over_several_frames_is_chained(length, frames):
     """A zoom about the centre: over s frames, its factor to the power of s."""
     side, factor = 17, 1.1
     y, x = np.mgrid[:side, :side] - side // 2
     place = np.stack([x, y], -1).astype(np.float32)
     step = (factor - 1) * place + np.array([0.25, 0])
-    flow = np.broadcast_to(step, (1, frames - 1, side, side, 2))
-    found = flow_over(flow, stride)
-    moved = place
-    for _ in range(stride):
-        moved = moved + (factor - 1) * moved + np.array([0.25, 0])
-    assert found.shape == (1, pairs, side, side, 2)
+    flow = np.broadcast_to(step, (1, length - 1, side, side, 2))
+    found = flow_between(flow, np.array(frames))
+    assert found.shape == (1, len(frames) - 1, side, side, 2)
     inner = slice(4, -4)  # what leaves the frame takes the flow of its border
-    np.testing.assert_allclose(
-        found[0, -1, inner, inner], (moved - place)[inner, inner], rtol=1e-4, atol=1e-4
-    )
+    for pair, gap in enumerate(np.diff(frames)):
+        moved = place
+        for _ in range(gap):
+            moved = moved + (factor - 1) * moved + np.array([0.25, 0])
+        np.testing.assert_allclose(
+            found[0, pair, inner, inner], (moved - place)[inner, inner], rtol=1e-4, atol=1e-4
+        )
 
 
-def test_flow_over_several_frames_begins_at_every_stride_th():
+def test_flow_over_several_frames_begins_at_the_frames_named():
     flow = (
         np.arange(7.0, dtype=np.float32).reshape(1, 7, 1, 1, 1)
         * np.ones((1, 1, 9, 9, 2), np.float32)
         / 9
     )
-    centre = flow_over(flow, 2)[0, :, 2, 2, 0]
-    np.testing.assert_allclose(centre * 9, [0 + 1, 2 + 3, 4 + 5], rtol=1e-5)
+    centre = flow_between(flow, np.array([0, 2, 3, 6]))[0, :, 2, 2, 0]
+    np.testing.assert_allclose(centre * 9, [0 + 1, 2, 3 + 4 + 5], rtol=1e-5)

@@ -8,11 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.interpreters import partial_eval
 
 from hcml_jax.methods import build_method
 from hcml_jax.models import BACKBONES, MotionBlock, MotionBlockConfig, build_backbone, convolution
 from hcml_jax.models.cost import multiply_adds
 from hcml_jax.models.resnet import ResNet
+from hcml_jax.training.freezing import path_names
 from tests.models.test_convolution import plain
 
 SMALL = {"width": 8, "stem_pool": False, "motion": MotionBlockConfig(2, 2, 4, 2)}
@@ -45,8 +47,8 @@ def test_every_backbone_gives_what_its_feature_spec_says(name):
         if name == "s3d" and key in ("mixed5", "level4"):  # its last pool drops what is left over
             grid = [2, 3, 4]
         chex.assert_shape(features[key], (2, *grid, spec.channels))
-    named = {key for key in variables["params"] if not key.startswith("fc")}
-    assert named == {*model.stages, *(f"level{n}" for n in range(len(model.stages)))}
+    levels = {f"level{n}" for n in range(len(model.stages))}
+    assert {*model.modules_of(model.stages[-1]), *levels} <= variables["params"].keys()
 
 
 def test_features_stand_at_frames_of_the_clip():
@@ -73,7 +75,7 @@ def test_a_clip_shorter_or_smaller_than_the_strides_is_refused(key):
 
 @pytest.mark.parametrize("name", ["r3d_18", "i3d", "slowfast_r50_4x16", "c3d"])
 def test_hcml_takes_any_family(name):
-    """Its levels train what lies between their motion blocks, and every parameter has its stage."""
+    """Every parameter has its stage, and the loss of a stage depends on all that it trains."""
     stages = {f"level{n}": {"steps": 1} for n in range(3)} | {"joint": {"steps": 1}}
     config = {"name": "hcml", "backbone": {"name": name}, "stages": stages}
     config["joint_batch_norm_group"] = 0
@@ -85,15 +87,24 @@ def test_hcml_takes_any_family(name):
     key = jax.random.key(0)
     variables = jax.eval_shape(method.init, key, batch)
     for stage in method.stages:
-        loss = functools.partial(method.loss, stage=stage)
-        (value, _) = jax.eval_shape(loss, variables, batch, key)
-        assert value.shape == ()
-    last = method.backbone.stages.index(method.backbone.motion_stages[-1])
+        loss = functools.partial(method.loss, key=key, stage=stage)
+        for path in unused(lambda *args, loss=loss: loss(*args)[0], variables, batch):
+            assert path[0] != "params" or not stage.trainable(path[1:]), (stage.name, path)
+    learnt = method.backbone.modules_of(method.backbone.motion_stages[-1])
+    learnt += ("level0", "level1", "level2")
     for path in flax.traverse_util.flatten_dict(variables["params"]):
         trained = [stage.name for stage in method.stages[:3] if stage.trainable(path)]
-        above = path[0] == "classifier" or path[1] in method.backbone.stages[last + 1 :]
-        above |= path[:3] == ("backbone", "level2", "expand") or path[1] in ("fc6", "fc7")
+        above = path[1] not in learnt or path[:3] == ("backbone", "level2", "expand")
         assert len(trained) == (0 if above else 1), path
+
+
+def unused(function, variables, *args):
+    """Paths of the variables that the outcome of `function(variables, *args)` does not depend on."""
+    program = jax.make_jaxpr(function)(variables, *args)
+    _, used = partial_eval.dce_jaxpr(program.jaxpr, [True])
+    flat, _ = jax.tree.flatten_with_path(variables)
+    inputs = zip(flat, used, strict=False)  # those of `args` come behind
+    return [path_names(path) for (path, _), is_used in inputs if not is_used]
 
 
 def test_r2d_and_r2plus1d_equal_their_plain_3d_form(monkeypatch):

@@ -27,7 +27,7 @@ NETWORKS = {
     "resnet3d_18_a": (lambda: references.ResNet3D((2, 2, 2, 2), padded=True), (2, 16, 64, 72, 3)),
     "resnet3d_34": (lambda: references.ResNet3D((3, 4, 6, 3)), (2, 16, 64, 64, 3)),
     "resnet3d_50": (lambda: references.ResNet3D((3, 4, 6, 3), True), (2, 16, 64, 64, 3)),
-    "resnet3d_101": (lambda: references.ResNet3D((3, 4, 23, 3), True), (2, 16, 64, 64, 3)),
+    "resnet3d_101": (lambda: references.ResNet3D((3, 4, 23, 3), True), (2, 16, 96, 96, 3)),
     "resnext3d_101": (lambda: references.ResNet3D((3, 4, 23, 3), True, 32), (2, 16, 64, 64, 3)),
     "slowfast_r50_8x8": (lambda: references.SlowFast((3, 4, 6, 3), 4, 7), (2, 16, 64, 64, 3)),
     "slowfast_r50_4x16": (lambda: references.SlowFast((3, 4, 6, 3), 8, 5), (2, 16, 64, 64, 3)),
