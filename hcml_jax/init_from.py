@@ -10,7 +10,8 @@ import numpy as np
 
 from hcml_jax.config import ConfigError, UserError, nearest
 from hcml_jax.methods.base import Variables
-from hcml_jax.models.import_weights import is_imported, read_imported
+from hcml_jax.models import BackboneConfig
+from hcml_jax.models.import_weights import Normalisation, is_imported, read_imported
 
 Path = tuple[str, ...]  # (collection, module, ..., array)
 
@@ -39,19 +40,21 @@ class Start:
     the folder has nothing of it, starts fresh.
     """
 
-    def __init__(self, config: InitFrom, variables: Variables):
+    def __init__(self, config: InitFrom, variables: Variables, backbone: BackboneConfig):
         """Reads the folder and checks it.
 
         Args:
           config: what to take.
           variables: the run's, which may be abstract.
+          backbone: the run's.
 
         Raises:
           ConfigError: if it does not fit: it has arrays for which the run has no place, lacks some of a part, or has
             some of another shape; or if the folder holds no variables.
         """
         self._path = config.path
-        found = _read(pathlib.Path(config.path))
+        found, self._normalisation = _read(pathlib.Path(config.path))
+        self._normalises = backbone.mean, backbone.std
         self._taken = _under(found, config.prefixes, config.path)
         self._check(flax.traverse_util.flatten_dict(variables))
 
@@ -90,21 +93,38 @@ class Start:
 
     def __str__(self) -> str:
         fresh = f"; fresh: {', '.join(self.fresh)}" if self.fresh else ""
-        return f"starting from {self._path}: {len(self._taken)} arrays{fresh}"
+        return f"starting from {self._path}: {len(self._taken)} arrays{fresh}{self._caution()}"
+
+    def _caution(self) -> str:
+        """Of clips that are normalised otherwise than those that the backbone comes from."""
+        has_backbone = any(path[1] == "backbone" for path in self._taken)
+        if not has_backbone or np.allclose(self._normalisation, self._normalises, rtol=1e-3):
+            return ""
+        mean, std = self._normalisation
+        return (
+            f"; caution: its clips were normalised by mean {mean} and std {std}, this run's by "
+            f"{self._normalises[0]} and {self._normalises[1]} (config.method.backbone.mean and std)"
+        )
 
     def _error(self, message: str) -> ConfigError:
         return ConfigError(f"config.init_from.path {self._path} {message}")
 
 
-def _read(folder: pathlib.Path) -> dict[Path, np.ndarray]:
+def _read(folder: pathlib.Path) -> tuple[dict[Path, np.ndarray], Normalisation]:
+    """The folder's variables, and by which mean and deviation their clips were normalised."""
     from hcml_jax.inference import load
 
     try:
-        found = read_imported(folder) if is_imported(folder) else load(folder).variables
+        if is_imported(folder):
+            found, normalisation = read_imported(folder)
+        else:
+            model = load(folder)
+            backbone = model.method.config.backbone
+            found, normalisation = model.variables, (backbone.mean, backbone.std)
     except UserError as error:
         raise ConfigError(f"config.init_from.path: {error}") from error
     variables = flax.traverse_util.flatten_dict(found)
-    return {path: np.asarray(array) for path, array in variables.items()}
+    return {path: np.asarray(variables[path]) for path in sorted(variables)}, normalisation
 
 
 def _under(

@@ -1,5 +1,8 @@
 """Starting from imported weights: what is taken, what stays fresh, what does not fit."""
 
+import pathlib
+import shutil
+
 import flax.traverse_util
 import jax
 import numpy as np
@@ -27,8 +30,9 @@ def method(num_classes=5, **backbone):
 
 
 def start(weights, *prefixes, **options):
-    abstract = jax.eval_shape(method(**options).init, jax.random.key(0), tiny.batch())
-    return Start(InitFrom(weights, prefixes), abstract)
+    here = method(**options)
+    abstract = jax.eval_shape(here.init, jax.random.key(0), tiny.batch())
+    return Start(InitFrom(weights, prefixes), abstract, here.config.backbone)
 
 
 def flat(variables):
@@ -42,7 +46,15 @@ def test_every_array_of_the_folder_is_taken_and_the_rest_stays(weights):
     for name, array in after.items():
         np.testing.assert_array_equal(array, given.get(name, before[name]), err_msg=name)
     parts = [f"{owner}/level{n}" for owner in ("backbone", "heads") for n in range(3)]
-    assert str(begin).endswith(f"62 arrays; fresh: {', '.join(parts)}")
+    assert f"62 arrays; fresh: {', '.join(parts)}" in str(begin)
+
+
+def test_clips_normalised_otherwise_are_told_of(weights):
+    imagenet = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+    assert "(0.485, 0.456, 0.406)" in str(start(weights))
+    assert "caution" in str(start(weights, std=imagenet["std"]))
+    assert "caution" not in str(start(weights, **imagenet))
+    assert "caution" not in str(start(weights, "classifier"))
 
 
 def test_prefixes_choose(weights):
@@ -63,7 +75,7 @@ def test_prefixes_choose(weights):
         (
             (),
             {"num_classes": 3},
-            r"a classifier of other classes.*\[5\] there, \[3\] here.*prefixes",
+            r"a classifier of other classes.*bias is \[5\] there, \[3\] here.*prefixes",
         ),
         ((), {"num_classes": 0}, r"holds classifier/logits.*no place.*prefixes"),
         (("backbone",), {"name": "r2d_18"}, r"lacks backbone/res2/block1.*another backbone's"),
@@ -88,4 +100,7 @@ def test_a_damaged_folder_is_refused(weights, tmp_path):
     (tmp_path / "weights.json").write_text("{}")
     (tmp_path / "variables.safetensors").write_bytes(b"12345678901")
     with pytest.raises(ConfigError, match=r"variables\.safetensors is damaged.*import"):
+        start(str(tmp_path))
+    shutil.copy(pathlib.Path(weights) / "variables.safetensors", tmp_path)
+    with pytest.raises(ConfigError, match=r"weights\.json is damaged.*import"):
         start(str(tmp_path))

@@ -27,6 +27,7 @@ from hcml_jax.models.published import Path, PublishedLayout, from_torch, publish
 from hcml_jax.models.torch_files import WeightsError, read_tensors
 
 CLASSIFIER = ("classifier", "logits")
+Normalisation = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std of red, green and blue
 VARIABLES, DESCRIPTION = "variables.safetensors", "weights.json"
 
 
@@ -38,6 +39,7 @@ class Imported:
       variables: {"params": ..., "batch_stats": ...} of "backbone" and, where the file has one, "classifier".
       source: whose names the tensors have.
       mean, std: by which the clips it was trained on were normalised, in `[0, 1]`.
+      caution: what its names leave open.
       classes: of the classifier; 0: the file has none.
       ignored: tensors that count training steps, which nothing depends on.
       unused: tensors for which the network has no place.
@@ -48,6 +50,7 @@ class Imported:
     source: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    caution: str
     classes: int
     ignored: tuple[str, ...]
     unused: tuple[str, ...]
@@ -99,6 +102,7 @@ def convert(
         source=layout.source,
         mean=layout.mean,
         std=layout.std,
+        caution=layout.caution,
         classes=next((shape[-1] for shape in classifier.values()), 0),
         ignored=tuple(ignored),
         unused=tuple(unused),
@@ -139,8 +143,8 @@ def is_imported(folder: pathlib.Path) -> bool:
     return (folder / DESCRIPTION).exists()
 
 
-def read_imported(folder: pathlib.Path) -> dict[str, Any]:
-    """The variables that `import_weights` wrote.
+def read_imported(folder: pathlib.Path) -> tuple[dict[str, Any], Normalisation]:
+    """The variables that `import_weights` wrote, and by which mean and deviation their clips were normalised.
 
     Raises:
       WeightsError: if they are damaged.
@@ -148,9 +152,12 @@ def read_imported(folder: pathlib.Path) -> dict[str, Any]:
     path = folder / VARIABLES
     try:
         arrays = safetensors.numpy.load(path.read_bytes())
-    except safetensors.SafetensorError as error:
-        raise WeightsError(f"{path} is damaged ({error}): import the weights again") from error
-    return flax.traverse_util.unflatten_dict(arrays, sep="/")
+        path = folder / DESCRIPTION
+        described = json.loads(path.read_text())
+        normalisation = tuple(described["mean"]), tuple(described["std"])
+    except (safetensors.SafetensorError, OSError, ValueError, LookupError) as error:
+        raise WeightsError(f"{path} is damaged ({error!r}): import the weights again") from error
+    return flax.traverse_util.unflatten_dict(arrays, sep="/"), normalisation
 
 
 def _abstract(arch: str) -> tuple[dict[Path, tuple[int, ...]], int]:
@@ -265,6 +272,8 @@ def _summary(imported: Imported, options: argparse.Namespace) -> str:
         f"its clips were normalised by --config.method.backbone.mean='{_numbers(imported.mean)}' "
         f"--config.method.backbone.std='{_numbers(imported.std)}'",
     ]
+    if imported.caution:
+        lines.append(f"caution: {imported.caution}")
     for kind, names in (
         ("ignored (counters)", imported.ignored),
         ("unused", imported.unused),

@@ -130,6 +130,7 @@ class PublishedLayout:
       mean, std: by which its weights' clips were normalised, in `[0, 1]`.
       two_d: whether kernels have no axis of time.
       convolved: whether the classifier is a 1x1x1 convolution.
+      caution: what the names leave open.
     """
 
     source: str
@@ -138,6 +139,7 @@ class PublishedLayout:
     std: tuple[float, float, float]
     two_d: bool = False
     convolved: bool = False
+    caution: str = ""
 
     def name(self, path: Path) -> str:
         """What a variable is called.
@@ -206,6 +208,10 @@ _TORCHVISION = {"mean": (0.43216, 0.394666, 0.37645), "std": (0.22803, 0.22145, 
 _HARA = {"mean": (0.4345, 0.4051, 0.3775), "std": (0.2768, 0.2713, 0.2737)}
 # of 2018: [0, 255], less a mean
 _HARA_2018 = {"mean": tuple(m / 255 for m in (114.7748, 107.7354, 99.475)), "std": (1 / 255,) * 3}
+_TWO_YEARS = (
+    "files of 2018 have the same names as those of 2020, which this is taken for; one of 2018 wants mean "
+    "({:.6g}, {:.6g}, {:.6g}) and std ({:.6g}, {:.6g}, {:.6g})"
+).format(*_HARA_2018["mean"], *_HARA_2018["std"])
 _FACEBOOK = {"mean": (0.45, 0.45, 0.45), "std": (0.225, 0.225, 0.225)}
 _DEEPMIND = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}  # [-1, 1]
 _RAW = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}  # [0, 255]
@@ -215,7 +221,9 @@ _FAMILIES = {
     "r2d_": (PublishedLayout("torchvision", _RESNET, **_IMAGENET, two_d=True),),
     "resnet3d_18_a": (PublishedLayout("3D-ResNets-PyTorch", _RESNET, **_HARA_2018),),
     "resnet3d_34_a": (PublishedLayout("3D-ResNets-PyTorch", _RESNET, **_HARA_2018),),
-    "resnet3d_": (PublishedLayout("3D-ResNets-PyTorch", _RESNET, **_HARA),),
+    "resnet3d_18": (PublishedLayout("3D-ResNets-PyTorch", _RESNET, **_HARA),),
+    "resnet3d_34": (PublishedLayout("3D-ResNets-PyTorch", _RESNET, **_HARA),),
+    "resnet3d_": (PublishedLayout("3D-ResNets-PyTorch", _RESNET, **_HARA, caution=_TWO_YEARS),),
     "resnext3d_": (PublishedLayout("3D-ResNets-PyTorch", _RESNET, **_HARA_2018),),
     "r3d_": (PublishedLayout("torchvision", _VIDEO_RESNET, **_TORCHVISION),),
     "r2plus1d_18": (PublishedLayout("torchvision", _VIDEO_RESNET, **_TORCHVISION),),

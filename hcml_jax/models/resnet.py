@@ -58,6 +58,11 @@ class ResNet(Backbone):
     groups: int = 1
     padded_shortcut: bool = False
 
+    def __post_init__(self):
+        if self.groups > 1 and not DEPTHS[self.depth][1]:
+            raise ValueError(f"groups are for bottlenecks: not for a depth of {self.depth}")
+        super().__post_init__()
+
     @property
     def stage_specs(self) -> dict[str, FeatureSpec]:
         """ "stem", "res2" ... "res5"."""

@@ -45,6 +45,10 @@ SAFE_DTYPES = {
     "BF16": DTYPES["BFloat16"],
     "I64": DTYPES["Long"],
     "I32": DTYPES["Int"],
+    "I16": DTYPES["Short"],
+    "I8": DTYPES["Char"],
+    "U8": DTYPES["Byte"],
+    "BOOL": DTYPES["Bool"],
 }
 
 
@@ -73,13 +77,16 @@ def read_tensors(path: str | pathlib.Path) -> dict[str, np.ndarray]:
 def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
         # not `safetensors.numpy`, which knows no bfloat16
-        found = safetensors.deserialize(path.read_bytes())
-        return {
-            name: np.frombuffer(view["data"], SAFE_DTYPES[view["dtype"]]).reshape(view["shape"])
-            for name, view in found
-        }
-    except (safetensors.SafetensorError, KeyError) as error:
+        found = dict(safetensors.deserialize(path.read_bytes()))
+    except safetensors.SafetensorError as error:
         raise WeightsError(f"it is cut off or no safetensors file: {error}") from error
+    tensors = {}
+    for name, view in sorted(found.items()):
+        if view["dtype"] not in SAFE_DTYPES:
+            raise WeightsError(f"{name} is of {view['dtype']}: save it as float32")
+        values = np.frombuffer(view["data"], SAFE_DTYPES[view["dtype"]])
+        tensors[name] = values.reshape(view["shape"])
+    return tensors
 
 
 def _named_tensors(saved: Any, storages: Mapping[str, bytes]) -> dict[str, np.ndarray]:

@@ -59,19 +59,36 @@ def test_module_in_front_of_every_name_is_taken_off(tmp_path):
     check(read_tensors(tmp_path / "file.pth"))
 
 
-def test_safetensors_are_read(tmp_path):
-    arrays = {"a": ARRAY, "b": ARRAY.astype(jnp.bfloat16), "c": np.array(7)}
+def write_safetensors(path, arrays):
+    """Arrays by their dtype's name there."""
     header, data = {}, b""
-    for dtype, (name, array) in zip(("F32", "BF16", "I64"), arrays.items(), strict=True):
+    for dtype, array in arrays.items():
         offsets = [len(data), len(data) + array.nbytes]
-        header[name] = {"dtype": dtype, "shape": array.shape, "data_offsets": offsets}
+        header[dtype] = {"dtype": dtype, "shape": array.shape, "data_offsets": offsets}
         data += array.tobytes()
     header = json.dumps(header).encode()
-    content = struct.pack("<Q", len(header)) + header + data
-    (tmp_path / "file.safetensors").write_bytes(content)
+    path.write_bytes(struct.pack("<Q", len(header)) + header + data)
+
+
+def test_safetensors_are_read(tmp_path):
+    arrays = {
+        "F32": ARRAY,
+        "BF16": ARRAY.astype(jnp.bfloat16),
+        "I64": np.array(7),
+        "U8": np.arange(3, dtype=np.uint8),
+        "BOOL": np.array([True, False]),
+    }
+    write_safetensors(tmp_path / "file.safetensors", arrays)
     found = read_tensors(tmp_path / "file.safetensors")
     for name, array in arrays.items():
         np.testing.assert_array_equal(found[name], array)
+        assert found[name].dtype == array.dtype
+
+
+def test_a_safetensor_of_another_dtype_is_refused_by_name(tmp_path):
+    write_safetensors(tmp_path / "file.safetensors", {"F8_E4M3": np.zeros(3, np.uint8)})
+    with pytest.raises(WeightsError, match="F8_E4M3 is of F8_E4M3: save it as float32"):
+        read_tensors(tmp_path / "file.safetensors")
 
 
 class Command:

@@ -64,7 +64,10 @@ def test_what_is_exported_is_imported_again(tmp_path, arch):
     save_tensors(tmp_path / "file.safetensors", arch, variables)
     imported = import_weights(tmp_path / "file.safetensors", arch, tmp_path / "out")
     assert imported.classes == 5
-    jax.tree.map(np.testing.assert_array_equal, read_imported(tmp_path / "out"), variables)
+    found, (mean, std) = read_imported(tmp_path / "out")
+    jax.tree.map(np.testing.assert_array_equal, found, variables)
+    (layout, *_) = published_layouts(arch)
+    assert (mean, std) == (layout.mean, layout.std)
     described = json.loads((tmp_path / "out" / "weights.json").read_text())
     assert described["arch"] == arch
     assert described["unused"] == described["missing"] == []
@@ -115,7 +118,7 @@ def test_missing_tensors_are_an_error_unless_allowed(tmp_path, tensors):
     assert list(tmp_path.iterdir()) == [path]
     imported = import_weights(path, "resnet_10", tmp_path / "out", allow_missing=True)
     assert set(imported.missing) == {"bn1.weight", "fc.bias"}
-    fresh = read_imported(tmp_path / "out")["params"]
+    fresh = read_imported(tmp_path / "out")[0]["params"]
     np.testing.assert_array_equal(fresh["backbone"]["stem"]["norm"]["scale"], np.ones(64))
     np.testing.assert_array_equal(fresh["classifier"]["logits"]["bias"], np.zeros(5))
 
@@ -146,6 +149,13 @@ def test_a_kernel_of_as_many_numbers_but_another_shape_is_refused(tensors):
     turned = {**tensors, "conv1.weight": tensors["conv1.weight"].reshape(64, 3, 49, 1)}
     with pytest.raises(WeightsError, match=r"conv1\.weight is \[64, 3, 49, 1\]"):
         convert(turned, "resnet_10")
+
+
+def test_the_command_says_what_names_leave_open(tmp_path, capsys):
+    save_tensors(tmp_path / "a.safetensors", "resnet3d_10", random_variables("resnet3d_10"))
+    arguments = [str(tmp_path / "a.safetensors"), "--arch", "resnet3d_10"]
+    main([*arguments, "--out", str(tmp_path / "out")])
+    assert "caution: files of 2018 have the same names" in capsys.readouterr().out
 
 
 def test_the_command_says_what_it_read_and_ends_in_one_line(tmp_path, tensors, capsys):
