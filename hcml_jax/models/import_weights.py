@@ -10,7 +10,7 @@ import hashlib
 import json
 import pathlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.traverse_util
@@ -62,8 +62,9 @@ def convert(
     arch: str,
     allow_unused: bool = False,
     allow_missing: bool = False,
+    **options: Any,
 ) -> Imported:
-    """Variables of the backbone `arch` from published tensors by name.
+    """Variables of the backbone `arch` from published tensors by name; `options` are `build_backbone`'s.
 
     Raises:
       WeightsError: if the tensors are another network's: none has a name of this one's, or one has another shape; if
@@ -72,7 +73,8 @@ def convert(
     known = published_layouts(arch)
     if not known:
         raise WeightsError(f"no weights of {arch!r} are published: there are no names to go by")
-    shapes, channels = _abstract(arch)
+    run = functools.partial(_run, arch, options)
+    shapes, channels = _abstract(run)
     layout = max(known, key=lambda layout: sum(layout.name(path[1:]) in tensors for path in shapes))
     names = {path: layout.name(path[1:]) for path in shapes}
     if tensors.keys().isdisjoint(names.values()):
@@ -98,7 +100,7 @@ def convert(
         len(names),
     )
     return Imported(
-        variables=_nested(arrays | _initial(arch, missing, shapes)),
+        variables=_nested(arrays | _initial(run, missing, shapes)),
         source=layout.source,
         mean=layout.mean,
         std=layout.std,
@@ -160,16 +162,16 @@ def read_imported(folder: pathlib.Path) -> tuple[dict[str, Any], Normalisation]:
     return flax.traverse_util.unflatten_dict(arrays, sep="/"), normalisation
 
 
-def _abstract(arch: str) -> tuple[dict[Path, tuple[int, ...]], int]:
+def _abstract(run: Callable) -> tuple[dict[Path, tuple[int, ...]], int]:
     """The shape of each of the backbone's variables, and the channels of its embedding."""
-    (embedding, _), variables = jax.eval_shape(functools.partial(_run, arch), jax.random.key(0))
+    (embedding, _), variables = jax.eval_shape(run, jax.random.key(0))
     flat = flax.traverse_util.flatten_dict(variables)
     return {path: leaf.shape for path, leaf in flat.items()}, embedding.shape[-1]
 
 
-def _run(arch: str, key: jax.Array):
+def _run(arch: str, options: Mapping[str, Any], key: jax.Array):
     clip = jnp.zeros((1, 16, 112, 112, 3))  # C3D's size; for the others any would do
-    return build_backbone(arch).init_with_output(key, clip, False)
+    return build_backbone(arch, **options).init_with_output(key, clip, False)
 
 
 def _classifier_shapes(
@@ -195,12 +197,12 @@ def _converted(tensor, name: str, path: Path, shape: tuple[int, ...], arch: str)
 
 
 def _initial(
-    arch: str, paths: Sequence[Path], shapes: Mapping[Path, tuple[int, ...]]
+    run: Callable, paths: Sequence[Path], shapes: Mapping[Path, tuple[int, ...]]
 ) -> dict[Path, np.ndarray]:
     """What a fresh network has at these paths; zeros in the classifier."""
     if not paths:
         return {}
-    _, variables = jax.jit(functools.partial(_run, arch))(jax.random.key(0))
+    _, variables = jax.jit(run)(jax.random.key(0))
     fresh = flax.traverse_util.flatten_dict(variables)
     return {
         path: np.asarray(fresh[path]) if path in fresh else np.zeros(shapes[path], np.float32)

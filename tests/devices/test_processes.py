@@ -29,7 +29,7 @@ def start(workdir, data, *flags, devices=1):
     return subprocess.Popen(
         [sys.executable, "launch.py", config, *place, *flags],
         cwd=ROOT,
-        env=os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"},
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)},
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,

@@ -11,9 +11,15 @@ import pytest
 from jax.interpreters import partial_eval
 
 from hcml_jax.methods import build_method
-from hcml_jax.models import BACKBONES, MotionBlock, MotionBlockConfig, build_backbone, convolution
+from hcml_jax.models import (
+    BACKBONES,
+    MotionBlock,
+    MotionBlockConfig,
+    build_backbone,
+    convolution,
+    resnet,
+)
 from hcml_jax.models.cost import multiply_adds
-from hcml_jax.models.resnet import ResNet
 from hcml_jax.training.freezing import path_names
 from tests.models.test_convolution import plain
 
@@ -109,14 +115,14 @@ def unused(function, variables, *args):
 
 def test_r2d_and_r2plus1d_equal_their_plain_3d_form(monkeypatch):
     """Every convolution, 1x1x1 and 1x7x7 ones too, as XLA's own 3-D one: embedding and gradients in training."""
-    model = ResNet(
-        depth=10,
+    monkeypatch.setitem(resnet.DEPTHS, 14, ((1, 1, 1, 1), True))  # one bottleneck a stage
+    model = resnet.ResNet(
+        depth=14,
         temporal_stages=("res4", "res5"),  # R2D below
         temporal_strides=(1, 2, 2, 1),
         width=8,
-        stem_pool=False,
     )
-    clip = np.random.default_rng(0).normal(size=(2, 8, 32, 32, 3)).astype(np.float32)
+    clip = np.random.default_rng(0).normal(size=(2, 8, 64, 64, 3)).astype(np.float32)
     variables = jax.jit(lambda: model.init(jax.random.key(0), clip, False))()
 
     def run():

@@ -124,6 +124,19 @@ def test_patches_in_parts_equal_patches_at_once(monkeypatch):
     compare(((3, 2, 30, 28, 6), (1, 3, 3), 10, (1, 1, 1)), "half", jnp.float32, 1e-5)
 
 
+def test_patches_are_for_one_device(monkeypatch):
+    """Taking frames part by part would send them about between several."""
+    x, kernel = jnp.zeros((1, 2, 30, 28, 6)), jnp.zeros((1, 3, 3, 6, 10))
+
+    def loops():
+        step = jax.grad(lambda *args: convolve(*args, (1, 1, 1)).sum(), argnums=(0, 1))
+        return str(jax.make_jaxpr(step)(x, kernel)).count("scan[")
+
+    assert loops() == 2
+    monkeypatch.setattr(jax, "device_count", lambda: 2)
+    assert loops() == 0
+
+
 @pytest.mark.parametrize(
     ("size", "k", "stride", "expected"),
     [(8, 7, 2, (2, 3)), (9, 7, 2, (3, 3)), (5, 3, 1, (1, 1)), (7, 2, 2, (0, 1)), (8, 1, 2, (0, 0))],

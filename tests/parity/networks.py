@@ -15,9 +15,10 @@ with warnings.catch_warnings():
 
 video = torchvision.models.video
 
-# backbone, or backbone/source -> makes PyTorch's, clip [B, T, H, W, 3]
+# backbone, or backbone/variant -> makes PyTorch's, clip [B, T, H, W, 3]
 NETWORKS = {
     "resnet_18": (torchvision.models.resnet18, (2, 2, 64, 64, 3)),
+    "resnet_18/width 8, no pool": (lambda: small_resnet_18(8), (2, 2, 64, 64, 3)),
     "resnet_50": (torchvision.models.resnet50, (2, 2, 64, 64, 3)),
     "r3d_18": (video.r3d_18, (2, 8, 56, 64, 3)),
     "r2plus1d_18": (video.r2plus1d_18, (2, 8, 56, 64, 3)),
@@ -35,6 +36,26 @@ NETWORKS = {
     "slowfast_r50_8x8/PyTorchVideo": (lambda: PyTorchVideo(4, (16, 64, 64)), (2, 16, 64, 64, 3)),
     "c3d": (references.C3D, (2, 16, 112, 112, 3)),
 }
+
+
+# what `build_backbone` makes ours with
+OPTIONS = {"resnet_18/width 8, no pool": {"width": 8, "stem_pool": False}}
+
+
+def small_resnet_18(width):
+    """torchvision's, as narrow, without the stem's max-pool: its builder knows neither."""
+    network = torchvision.models.resnet18()
+    block = torchvision.models.resnet.BasicBlock
+    network.conv1 = torch.nn.Conv2d(3, width, 7, 2, 3, bias=False)
+    network.bn1 = torch.nn.BatchNorm2d(width)
+    network.maxpool = torch.nn.Identity()
+    network.inplanes = width
+    for number in range(4):
+        features, stride = width * 2**number, 2 if number else 1
+        layer = network._make_layer(block, features, 2, stride)
+        setattr(network, f"layer{number + 1}", layer)
+    network.fc = torch.nn.Linear(8 * width, 400)
+    return network
 
 
 class PyTorchVideo(torch.nn.Module):

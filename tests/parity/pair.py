@@ -13,7 +13,7 @@ import torch
 from hcml_jax.models import build_backbone
 from hcml_jax.models.import_weights import convert
 from hcml_jax.models.published import published_layouts
-from tests.parity.networks import NETWORKS
+from tests.parity.networks import NETWORKS, OPTIONS
 
 NORMS = (torch.nn.BatchNorm2d, torch.nn.BatchNorm3d)
 
@@ -36,6 +36,16 @@ def distance(found, expected):
     return np.sqrt(off / sum(np.square(b, dtype=np.float64).sum() for b in expected))
 
 
+def randomise(module, bias):
+    """Random statistics, scales and biases, of this mean, of a batch normalisation; anything else stays."""
+    if not isinstance(module, NORMS):
+        return
+    module.running_mean.normal_(0, 0.1)
+    module.running_var.uniform_(0.5, 2)
+    torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+    torch.nn.init.normal_(module.bias, bias, 0.3)
+
+
 class Pair:
     """A network in PyTorch with random weights and statistics, and ours with the same, imported.
 
@@ -49,15 +59,16 @@ class Pair:
         make, shape = NETWORKS[name]
         torch.manual_seed(0)
         self.name, self.arch, self.torch = name, name.split("/")[0], make()
+        self.options = OPTIONS.get(name, {})
         self.kept, self.counts = {}, {}
         for path, module in self.torch.named_modules():
+            randomise(module, bias)
             if isinstance(module, NORMS):
-                self._randomise(module, bias)
                 self.kept[f"{path}.running_var"] = 1 - module.momentum
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
         tensors = {key: tensor.numpy().copy() for key, tensor in self.torch.state_dict().items()}
-        imported = convert(tensors, self.arch)
+        imported = convert(tensors, self.arch, **self.options)
         assert not imported.unused
         assert not imported.missing
         self.variables = imported.variables
@@ -68,15 +79,9 @@ class Pair:
         self.clip = rng.normal(size=shape)
         self.weights = rng.normal(size=(shape[0], imported.classes))
 
-    def _randomise(self, norm, bias):
-        norm.running_mean.normal_(0, 0.1)
-        norm.running_var.uniform_(0.5, 2)
-        torch.nn.init.uniform_(norm.weight, 0.5, 1.5)
-        torch.nn.init.normal_(norm.bias, bias, 0.3)
-
     def ours(self, dtype, train):
         """A step of ours."""
-        backbone = build_backbone(self.arch, dtype=dtype)
+        backbone = build_backbone(self.arch, dtype=dtype, **self.options)
 
         def loss(params, stats, clip, weights):
             variables = {"params": params["backbone"], **stats}

@@ -64,16 +64,6 @@ def test_in_float32_scores_and_gradients_are_pytorchs(name, train):
     assert distance(found.scores, expected.scores) < SCORES
     own = distance(expected.gradients, exact.gradients)
     off = distance(found.gradients, exact.gradients)
-    print(
-        name,
-        "train" if train else "infer",
-        "scores",
-        distance(found.scores, expected.scores),
-        "gradient",
-        off,
-        "own",
-        own,
-    )
     assert off < max(GRADIENTS, 5 * own)
 
 
