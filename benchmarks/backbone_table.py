@@ -68,7 +68,7 @@ def main() -> None:
         "backbone",
         "parameters",
         "clip",
-        "G multiply-adds",
+        "GFLOPs (multiply-adds)",
         "last stage",
         "embedding",
         "weights",

@@ -48,7 +48,10 @@ class Inception(Backbone):
 
     @property
     def stage_specs(self) -> dict[str, FeatureSpec]:
-        """ "conv1", "conv2", "mixed3", "mixed4", "mixed5": what stands before the next pool."""
+        """ "conv1", "conv2", "mixed3", "mixed4", "mixed5": what stands before the next pool.
+
+        Where a clip's sides do not divide by the strides, S3D's "mixed5" has a cell less: its pool drops what is left.
+        """
         last = {stage: list(blocks.values())[-1] for stage, blocks in BLOCKS.items()}
         mixed = {stage: b0 + b1 + b2 + b3 for stage, (b0, _, b1, _, b2, b3) in last.items()}
         channels = {"conv1": 64, "conv2": 192, **mixed}
