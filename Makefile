@@ -24,7 +24,7 @@ test: $(BIN)/.installed
 # Backbones against PyTorch's. Installs PyTorch, which nothing else needs.
 test-parity: $(BIN)/.installed
 	$(BIN)/python -m pip install --quiet $(if $(LOCK),--constraint $(LOCK),) --editable '.[data,dev,parity]'
-	$(BIN)/python -m pytest tests/parity --numprocesses 2
+	XLA_FLAGS= $(BIN)/python -m pytest tests/parity --numprocesses 2
 
 lint: $(BIN)/.installed
 	$(BIN)/ruff check .

@@ -35,6 +35,14 @@ CLIPS = {
 }
 
 
+PARITY = (
+    ("scores", "float32"),
+    ("training scores", "float32"),
+    ("training scores", "float64"),
+    ("training gradient", "float64"),
+)
+
+
 def row(name: str) -> list[str]:
     """Parameters, multiply-adds, outcome and source of a backbone."""
     frames, side = CLIPS[name]
@@ -73,7 +81,7 @@ def main() -> None:
         "embedding",
         "weights",
     ]
-    head += ["scores, float32", "scores, float64", "gradient, float64"] if parity else []
+    head += [f"{what}, {dtype}" for what, dtype in PARITY] if parity else []
     print("| " + " | ".join(head) + " |")
     print("|" + "---|" * len(head))
     for name in CLIPS:
@@ -82,21 +90,24 @@ def main() -> None:
 
 
 def distances(name: str) -> list[str]:
-    """How far scores (and, of a training step in float64, gradients) are from PyTorch's."""
+    """How far we are from PyTorch's in each of `PARITY`."""
     from tests.parity.networks import NETWORKS
 
     if name not in NETWORKS:
-        return ["", "", ""]
+        return [""] * len(PARITY)
     import torch
 
     from tests.parity.pair import Pair, distance
 
     pair = Pair(name, bias=3)
-    ours, theirs = pair.ours(jnp.float32, False), pair.theirs(torch.float32, False)
+    scores = [
+        distance(pair.ours(jnp.float32, train).scores, pair.theirs(torch.float32, train).scores)
+        for train in (False, True)
+    ]
     pair = Pair(name, bias=0)
     ours64, theirs64 = pair.ours(jnp.float64, True), pair.theirs(torch.float64, True)
     found = [
-        distance(ours.scores, theirs.scores),
+        *scores,
         distance(ours64.scores, theirs64.scores),
         distance(ours64.gradients, theirs64.gradients),
     ]

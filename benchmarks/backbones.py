@@ -54,8 +54,7 @@ def our_step(name: str, inference: bool, dtype: str):
     def train(variables):
         def loss(params):
             given = {**variables, "params": params}
-            rngs = {"dropout": jax.random.key(0)}
-            scores, state = model.apply(given, clip, True, mutable=["batch_stats"], rngs=rngs)
+            scores, state = model.apply(given, clip, True, mutable=["batch_stats"])
             return jnp.square(scores).sum(), state
 
         gradients, state = jax.grad(loss, has_aux=True)(variables["params"])
@@ -79,8 +78,13 @@ def their_step(name: str, inference: bool, dtype: str):
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network = MAKERS[name][0]().train(not inference).to(device)
     clip = torch.randn(*NETWORKS[name], device=device).movedim(-1, 1).contiguous()
-    frames = name == "resnet_18"
-    clip = clip.movedim(2, 1).flatten(0, 1).contiguous() if frames else clip
+    for module in network.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0  # ours is off without a key
+    if name == "resnet_18":
+        clips, frames = NETWORKS[name][:2]
+        clip = clip.movedim(2, 1).flatten(0, 1).contiguous()
+        network = torch.nn.Sequential(network, torch.nn.Unflatten(0, (clips, frames)))
     optimizer = torch.optim.SGD(network.parameters(), 1e-6)
     cast = torch.autocast(device, getattr(torch, dtype), enabled=dtype != "float32")
 
@@ -96,7 +100,8 @@ def their_step(name: str, inference: bool, dtype: str):
     def train():
         optimizer.zero_grad()
         with cast:
-            loss = network(clip).float().square().sum()
+            scores = network(clip).float()
+            loss = (scores.mean(1) if name == "resnet_18" else scores).square().sum()
         loss.backward()
         optimizer.step()
         wait()

@@ -147,7 +147,7 @@ class Experiment:
         """What `init_from` holds, checked; read once, and not at all by a run that resumes."""
         batch = {"clip": jax.ShapeDtypeStruct((1, *self._data.clip_shape), np.uint8)}
         variables = jax.eval_shape(self._method.init, jax.random.key(0), batch)
-        return Start(self._init_from, variables, self._method.config.backbone)
+        return Start(self._init_from, variables, self._method.normalisation)
 
     def _begin(self, variables: Variables) -> Variables:
         return self._start(variables)

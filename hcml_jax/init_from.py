@@ -10,8 +10,8 @@ import numpy as np
 
 from hcml_jax.config import ConfigError, UserError, nearest
 from hcml_jax.methods.base import Variables
-from hcml_jax.models import BackboneConfig
-from hcml_jax.models.import_weights import Normalisation, is_imported, read_imported
+from hcml_jax.models.import_weights import is_imported, read_imported
+from hcml_jax.models.published import Normalisation
 
 Path = tuple[str, ...]  # (collection, module, ..., array)
 
@@ -40,21 +40,21 @@ class Start:
     the folder has nothing of it, starts fresh.
     """
 
-    def __init__(self, config: InitFrom, variables: Variables, backbone: BackboneConfig):
+    def __init__(self, config: InitFrom, variables: Variables, normalisation: Normalisation):
         """Reads the folder and checks it.
 
         Args:
           config: what to take.
           variables: the run's, which may be abstract.
-          backbone: the run's.
+          normalisation: mean and deviation by which the run normalises clips.
 
         Raises:
           ConfigError: if it does not fit: it has arrays for which the run has no place, lacks some of a part, or has
             some of another shape; or if the folder holds no variables.
         """
         self._path = config.path
-        found, self._normalisation = _read(pathlib.Path(config.path))
-        self._normalises = backbone.mean, backbone.std
+        found, self._their_normalisation = _read(pathlib.Path(config.path))
+        self._our_normalisation = normalisation
         self._taken = _under(found, config.prefixes, config.path)
         self._check(flax.traverse_util.flatten_dict(variables))
 
@@ -98,12 +98,12 @@ class Start:
     def _caution(self) -> str:
         """Of clips that are normalised otherwise than those that the backbone comes from."""
         has_backbone = any(path[1] == "backbone" for path in self._taken)
-        if not has_backbone or np.allclose(self._normalisation, self._normalises, rtol=1e-3):
+        theirs, ours = self._their_normalisation, self._our_normalisation
+        if not has_backbone or np.allclose(theirs, ours, rtol=1e-3):
             return ""
-        mean, std = self._normalisation
         return (
-            f"; caution: its clips were normalised by mean {mean} and std {std}, this run's by "
-            f"{self._normalises[0]} and {self._normalises[1]} (config.method.backbone.mean and std)"
+            f"; caution: its clips were normalised by mean {theirs[0]} and std {theirs[1]}, this run's by {ours[0]} "
+            f"and {ours[1]} (config.method.backbone.mean and std)"
         )
 
     def _error(self, message: str) -> ConfigError:
@@ -119,8 +119,7 @@ def _read(folder: pathlib.Path) -> tuple[dict[Path, np.ndarray], Normalisation]:
             found, normalisation = read_imported(folder)
         else:
             model = load(folder)
-            backbone = model.method.config.backbone
-            found, normalisation = model.variables, (backbone.mean, backbone.std)
+            found, normalisation = model.variables, model.method.normalisation
     except UserError as error:
         raise ConfigError(f"config.init_from.path: {error}") from error
     variables = flax.traverse_util.flatten_dict(found)

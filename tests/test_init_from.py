@@ -32,7 +32,7 @@ def method(num_classes=5, **backbone):
 def start(weights, *prefixes, **options):
     here = method(**options)
     abstract = jax.eval_shape(here.init, jax.random.key(0), tiny.batch())
-    return Start(InitFrom(weights, prefixes), abstract, here.config.backbone)
+    return Start(InitFrom(weights, prefixes), abstract, here.normalisation)
 
 
 def flat(variables):
@@ -102,5 +102,7 @@ def test_a_damaged_folder_is_refused(weights, tmp_path):
     with pytest.raises(ConfigError, match=r"variables\.safetensors is damaged.*import"):
         start(str(tmp_path))
     shutil.copy(pathlib.Path(weights) / "variables.safetensors", tmp_path)
-    with pytest.raises(ConfigError, match=r"weights\.json is damaged.*import"):
-        start(str(tmp_path))
+    for damage in ("{", "[]", '{"mean": [0, 0], "std": [1, 1]}'):
+        (tmp_path / "weights.json").write_text(damage)
+        with pytest.raises(ConfigError, match=r"weights\.json is damaged.*import"):
+            start(str(tmp_path))

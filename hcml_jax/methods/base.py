@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from hcml_jax.config import ConfigError
+from hcml_jax.models.published import Normalisation
 
 Variables = Mapping[str, Any]  # {"params": ..., "batch_stats": ...}
 Batch = Mapping[str, jax.Array]  # see docs/architecture.md
@@ -120,6 +121,10 @@ class Method(Protocol):
 
     def features(self, variables: Variables, clips: jax.Array) -> dict[str, jax.Array]:
         """What evaluations read of clips `[B, T, H, W, 3]`: name -> `[B, C]`, "backbone" among them."""
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """By which mean and deviation of red, green and blue clips are normalised."""
 
     def frames_of_levels(self, frames: int) -> Mapping[str, np.ndarray]:
         """Level name -> which of a clip's `frames` frames its motion features stand at; may be empty."""

@@ -10,6 +10,7 @@ import numpy as np
 from hcml_jax import augment
 from hcml_jax.methods.base import Variables
 from hcml_jax.models import Backbone
+from hcml_jax.models.published import Normalisation
 
 
 class Recogniser:
@@ -26,10 +27,15 @@ class Recogniser:
         levels = (f"level{level}" for level in range(len(self.config.motion_blocks)))
         return {level: self.backbone.frames_of(level, clip)[0] for level in levels}
 
+    @property
+    def normalisation(self) -> Normalisation:
+        """By which mean and deviation the backbone takes clips."""
+        backbone = self.config.backbone
+        return backbone.mean, backbone.std
+
     def normalise(self, clips: jax.Array) -> jax.Array:
         """Clips in `[0, 1]` as the backbone takes them."""
-        backbone = self.config.backbone
-        return augment.normalise(clips, backbone.mean, backbone.std)
+        return augment.normalise(clips, *self.normalisation)
 
     def features(self, variables: Variables, clips: jax.Array) -> dict[str, jax.Array]:
         """Pooled motion features of each level, and the embedding as "backbone"; name -> `[B, C]`."""

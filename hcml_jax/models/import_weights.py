@@ -23,11 +23,17 @@ import safetensors.numpy
 from hcml_jax.config import UserError, nearest
 from hcml_jax.files import new_folder, replace_text
 from hcml_jax.models.build import BACKBONES, build_backbone
-from hcml_jax.models.published import Path, PublishedLayout, from_torch, published_layouts
+from hcml_jax.models.published import (
+    Color,
+    Normalisation,
+    Path,
+    PublishedLayout,
+    from_torch,
+    published_layouts,
+)
 from hcml_jax.models.torch_files import WeightsError, read_tensors
 
 CLASSIFIER = ("classifier", "logits")
-Normalisation = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std of red, green and blue
 VARIABLES, DESCRIPTION = "variables.safetensors", "weights.json"
 
 
@@ -48,8 +54,8 @@ class Imported:
 
     variables: dict[str, Any]
     source: str
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: Color
+    std: Color
     caution: str
     classes: int
     ignored: tuple[str, ...]
@@ -64,7 +70,8 @@ def convert(
     allow_missing: bool = False,
     **options: Any,
 ) -> Imported:
-    """Variables of the backbone `arch` from published tensors by name; `options` are `build_backbone`'s.
+    """Variables of the backbone `arch` from published tensors by name; `options` are `build_backbone`'s,
+    where it is not as published.
 
     Raises:
       WeightsError: if the tensors are another network's: none has a name of this one's, or one has another shape; if
@@ -118,8 +125,11 @@ def import_weights(
     out: pathlib.Path,
     allow_unused: bool = False,
     allow_missing: bool = False,
+    normalisation: Normalisation | None = None,
 ) -> Imported:
     """Reads a weight file and writes the folder `out`: the variables, and `weights.json`, which tells of them.
+
+    `normalisation` is by which mean and deviation the file's clips were normalised; None: as published with its names.
 
     Raises:
       WeightsError: if the file is damaged or another network's, or holds tensors without a place (unless
@@ -127,6 +137,9 @@ def import_weights(
       ConfigError: if `out` is there already.
     """
     imported = convert(read_tensors(source), arch, allow_unused, allow_missing)
+    if normalisation:
+        mean, std = normalisation
+        imported = dataclasses.replace(imported, mean=mean, std=std, caution="")
     with new_folder(out) as partial:
         arrays = flax.traverse_util.flatten_dict(imported.variables, sep="/")
         (partial / VARIABLES).write_bytes(safetensors.numpy.save(arrays))
@@ -156,10 +169,12 @@ def read_imported(folder: pathlib.Path) -> tuple[dict[str, Any], Normalisation]:
         arrays = safetensors.numpy.load(path.read_bytes())
         path = folder / DESCRIPTION
         described = json.loads(path.read_text())
-        normalisation = tuple(described["mean"]), tuple(described["std"])
-    except (safetensors.SafetensorError, OSError, ValueError, LookupError) as error:
+        mean, std = (
+            [float(described[name][color]) for color in range(3)] for name in ("mean", "std")
+        )
+    except (safetensors.SafetensorError, OSError, ValueError, LookupError, TypeError) as error:
         raise WeightsError(f"{path} is damaged ({error!r}): import the weights again") from error
-    return flax.traverse_util.unflatten_dict(arrays, sep="/"), normalisation
+    return flax.traverse_util.unflatten_dict(arrays, sep="/"), (tuple(mean), tuple(std))
 
 
 def _abstract(run: Callable) -> tuple[dict[Path, tuple[int, ...]], int]:
@@ -252,14 +267,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--allow-missing", action="store_true", help="take a fresh network's where one is missing"
     )
+    for name in ("mean", "std"):
+        parser.add_argument(
+            f"--{name}",
+            type=float,
+            nargs=3,
+            help="of red, green and blue in [0, 1], by which the file's clips were normalised (both; default: as "
+            "those of its source were)",
+        )
     options = parser.parse_args(arguments)
+    if bool(options.mean) != bool(options.std):
+        parser.error("--mean and --std belong together")
+    normalisation = (tuple(options.mean), tuple(options.std)) if options.mean else None
     try:
         if options.arch not in BACKBONES:
             raise WeightsError(
                 f"no backbone is called {options.arch!r}. {nearest(options.arch, BACKBONES)}"
             )
         imported = import_weights(
-            options.source, options.arch, options.out, options.allow_unused, options.allow_missing
+            options.source,
+            options.arch,
+            options.out,
+            options.allow_unused,
+            options.allow_missing,
+            normalisation,
         )
     except (UserError, OSError) as error:
         sys.exit(f"{type(error).__name__}: {options.source}: {error}")

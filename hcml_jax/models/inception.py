@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from hcml_jax.models.backbone import Backbone, FeatureSpec, stacked_strides
+from hcml_jax.models.convolution import Padding, paddings
 from hcml_jax.models.layers import ConvNorm, FactorisedConvNorm, Train
 from hcml_jax.models.pool import max_pool, mean_pool
 
@@ -30,6 +31,11 @@ STRIDES = {
     "mixed4": (2, 2, 2),
     "mixed5": (2, 2, 2),
 }
+IN_TIME = (
+    7,
+    3,
+    2,
+)  # windows that stride in time: conv1's, and those of the pools before mixed4 and mixed5
 
 
 class Inception(Backbone):
@@ -60,13 +66,29 @@ class Inception(Backbone):
             name: FeatureSpec(channels[name], s) for name, s in zip(STRIDES, strides, strict=True)
         }
 
+    def frames_of(self, feature: str, clip: jax.Array) -> jax.Array:
+        """See `Backbone`; where I3D pads less before than behind, features stand later."""
+        frames, start, stride = clip.shape[1], 0, 1
+        goal = self.feature_spec[feature].strides[0]
+        for window in IN_TIME:
+            if stride == goal:
+                break
+            ((before, _),) = paddings([frames], [window], [2], self._padding)
+            start += stride * ((window - 1) // 2 - before)
+            frames, stride = -(-frames // 2), 2 * stride
+        return clip[:, start::goal]
+
+    @property
+    def _padding(self) -> Padding:
+        return "half" if self.factorised else "same"
+
     def stage(self, name: str) -> Callable[[jax.Array, Train], jax.Array]:
         """The module of a stage, which begins with a pool."""
         shared = (self.factorised, self.dtype)
         if name == "conv1":
             return _unit(64, 7, 2, *shared, name=name)
         window = {"conv2": (1, 3, 3), "mixed3": (1, 3, 3), "mixed4": (3, 3, 3), "mixed5": (2, 2, 2)}
-        padding = "half" if self.factorised else "same"
+        padding = self._padding
         if self.factorised and name == "mixed5":
             padding = "valid"
         if name == "conv2":

@@ -11,6 +11,8 @@ import re
 import numpy as np
 
 Path = tuple[str, ...]
+Color = tuple[float, float, float]  # red, green, blue
+Normalisation = tuple[Color, Color]  # mean and standard deviation in [0, 1]
 
 _LAYERS = tuple((rf"^res{n}/block(\d+)", rf"layer{n - 1}.\1") for n in (2, 3, 4, 5))
 _SHORTCUT = ((r"/shortcut/conv", ".downsample.0"), (r"/shortcut/norm", ".downsample.1"))
@@ -135,8 +137,8 @@ class PublishedLayout:
 
     source: str
     patterns: tuple[tuple[str, str], ...]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: Color
+    std: Color
     two_d: bool = False
     convolved: bool = False
     caution: str = ""
@@ -208,9 +210,9 @@ _TORCHVISION = {"mean": (0.43216, 0.394666, 0.37645), "std": (0.22803, 0.22145, 
 _HARA = {"mean": (0.4345, 0.4051, 0.3775), "std": (0.2768, 0.2713, 0.2737)}
 # of 2018: [0, 255], less a mean
 _HARA_2018 = {"mean": tuple(m / 255 for m in (114.7748, 107.7354, 99.475)), "std": (1 / 255,) * 3}
-_TWO_YEARS = (
-    "files of 2018 have the same names as those of 2020, which this is taken for; one of 2018 wants mean "
-    "({:.6g}, {:.6g}, {:.6g}) and std ({:.6g}, {:.6g}, {:.6g})"
+_YEAR_UNKNOWN = (
+    "files of 2018 have the same names as those of 2020, which this is taken for; import one of 2018 with "
+    "--mean {:.6g} {:.6g} {:.6g} --std {:.6g} {:.6g} {:.6g}"
 ).format(*_HARA_2018["mean"], *_HARA_2018["std"])
 _FACEBOOK = {"mean": (0.45, 0.45, 0.45), "std": (0.225, 0.225, 0.225)}
 _DEEPMIND = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}  # [-1, 1]
@@ -221,9 +223,13 @@ _FAMILIES = {
     "r2d_": (PublishedLayout("torchvision", _RESNET, **_IMAGENET, two_d=True),),
     "resnet3d_18_a": (PublishedLayout("3D-ResNets-PyTorch", _RESNET, **_HARA_2018),),
     "resnet3d_34_a": (PublishedLayout("3D-ResNets-PyTorch", _RESNET, **_HARA_2018),),
-    "resnet3d_18": (PublishedLayout("3D-ResNets-PyTorch", _RESNET, **_HARA),),
-    "resnet3d_34": (PublishedLayout("3D-ResNets-PyTorch", _RESNET, **_HARA),),
-    "resnet3d_": (PublishedLayout("3D-ResNets-PyTorch", _RESNET, **_HARA, caution=_TWO_YEARS),),
+    **{
+        f"resnet3d_{depth}": (
+            PublishedLayout("3D-ResNets-PyTorch", _RESNET, **_HARA, caution=_YEAR_UNKNOWN),
+        )
+        for depth in (50, 101, 152)
+    },
+    "resnet3d_": (PublishedLayout("3D-ResNets-PyTorch", _RESNET, **_HARA),),
     "resnext3d_": (PublishedLayout("3D-ResNets-PyTorch", _RESNET, **_HARA_2018),),
     "r3d_": (PublishedLayout("torchvision", _VIDEO_RESNET, **_TORCHVISION),),
     "r2plus1d_18": (PublishedLayout("torchvision", _VIDEO_RESNET, **_TORCHVISION),),

@@ -57,7 +57,7 @@ class WeightsError(UserError, ValueError):
 
 
 def read_tensors(path: str | pathlib.Path) -> dict[str, np.ndarray]:
-    """The tensors of a `.pth`, `.pt`, `.pyth` or `.safetensors` file by name, "module." in front of all taken off.
+    """The tensors of a `.pth`, `.pt`, `.pyth` or `.safetensors` file by name, less "module." or "model." in front.
 
     Raises:
       WeightsError: if the file is cut off, damaged, holds code or holds no tensors.
@@ -68,9 +68,9 @@ def read_tensors(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     tensors = read(path)
     if not tensors:
         raise WeightsError("it holds no tensors by name: save a network's `state_dict()` there")
-    prefix = "module."
-    if all(name.startswith(prefix) for name in tensors):
-        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    for prefix in ("module.", "model."):  # what wrappers of networks put there
+        if all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     return tensors
 
 

@@ -1,4 +1,4 @@
-"""Flow of levels: errors by hand, over as many frames as a level strides, without padding; linear read-outs."""
+"""Flow of levels: errors by hand, between the frames that a level stands at, without padding; linear read-outs."""
 
 import types
 

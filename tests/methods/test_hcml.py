@@ -291,6 +291,27 @@ def test_any_prefix_of_levels_takes_any_supervision(levels):
     )
 
 
+def test_losses_of_mixed_supervisions_are_finite():
+    method = tiny.hcml(levels=("action", "contrastive", "reconstruction"), progressive=False)
+    loss = jax.jit(functools.partial(method.loss, stage=method.stages[0]))
+    _, outputs = loss(tiny.init(method), tiny.batch(), jax.random.key(0))
+    terms = {"action/level0", "contrastive/level1", "reconstruction/level2"}
+    assert outputs.metrics.keys() >= terms
+    assert all(np.isfinite(outputs.metrics[term]) for term in terms)
+
+
+def test_frames_of_levels_are_those_that_the_backbone_names():
+    slowfast = tiny.hcml(backbone={"name": "slowfast_r50_8x8"}).frames_of_levels(32)
+    for level in ("level0", "level1", "level2"):
+        assert slowfast[level].tolist() == [0, 4, 8, 13, 17, 22, 26, 31]
+    found = tiny.hcml().frames_of_levels(7)
+    assert [frames.tolist() for frames in found.values()] == [
+        [*range(7)],
+        [0, 2, 4, 6],
+        [0, 4],
+    ]
+
+
 def test_flow_is_in_pixels_of_the_clip(method, variables):
     """A head whose last layer is a bias of (1, 2) cells gives flow of (2, 4) pixels at twice the size."""
     params = jax.tree.map(jnp.copy, variables["params"])

@@ -54,7 +54,9 @@ def test_every_backbone_gives_what_its_feature_spec_says(name):
             grid = [2, 3, 4]
         chex.assert_shape(features[key], (2, *grid, spec.channels))
     levels = {f"level{n}" for n in range(len(model.stages))}
-    assert {*model.modules_of(model.stages[-1]), *levels} <= variables["params"].keys()
+    known = {*model.modules_of(model.stages[-1]), *levels}
+    beside = {"slowfast": {"fast_res5"}, "c3d": {"fc6", "fc7"}}.get(name.split("_")[0], set())
+    assert variables["params"].keys() == known | beside
 
 
 def test_features_stand_at_frames_of_the_clip():
@@ -64,6 +66,19 @@ def test_features_stand_at_frames_of_the_clip():
     assert slowfast.frames_of("res4", clip).ravel().tolist() == [0, 4, 8, 13, 17, 22, 26, 31]
     assert slowfast.frames_of("fast_res4", clip).ravel().tolist() == list(range(32))
     assert r3d.frames_of("res4", clip).ravel().tolist() == list(range(0, 32, 4))
+
+
+@pytest.mark.parametrize(
+    ("length", "conv1", "mixed4"),
+    [(16, 1, [3, 7, 11, 15]), (17, 0, [0, 4, 8, 12, 16]), (18, 1, [1, 5, 9, 13, 17])],
+)
+def test_i3ds_features_stand_at_the_middle_of_what_they_see(length, conv1, mixed4):
+    """TensorFlow pads even lengths by 2 and 3 for conv1: its first cell sees frames -2 to 4, whose middle is 1."""
+    clip = np.arange(length)[None]
+    i3d, s3d = (build_backbone(name, motion_blocks=True) for name in ("i3d", "s3d"))
+    assert i3d.frames_of("level0", clip)[0].tolist() == list(range(conv1, length, 2))
+    assert i3d.frames_of("level2", clip)[0].tolist() == mixed4
+    assert s3d.frames_of("level2", clip)[0].tolist() == list(range(0, length, 4))
 
 
 def test_a_clip_shorter_or_smaller_than_the_strides_is_refused(key):
@@ -96,6 +111,13 @@ def test_hcml_takes_any_family(name):
         loss = functools.partial(method.loss, key=key, stage=stage)
         for path in unused(lambda *args, loss=loss: loss(*args)[0], variables, batch):
             assert path[0] != "params" or not stage.trainable(path[1:]), (stage.name, path)
+    for number, stage in enumerate(method.stages[:3]):
+        learnt_by_then = method.stages[: number + 1]
+        loss = functools.partial(method.loss, key=key, stage=stage)
+        left = set(unused(lambda *args, loss=loss: loss(*args)[0], variables, batch))
+        for path in flax.traverse_util.flatten_dict(variables["params"]):
+            if ("params", *path) not in left:
+                assert any(s.trainable(path) for s in learnt_by_then), (stage.name, path)
     learnt = method.backbone.modules_of(method.backbone.motion_stages[-1])
     learnt += ("level0", "level1", "level2")
     for path in flax.traverse_util.flatten_dict(variables["params"]):

@@ -54,8 +54,9 @@ def test_tensors_are_read_wherever_training_programs_keep_them(tmp_path, legacy,
     check(read_tensors(tmp_path / "file.pth"))
 
 
-def test_module_in_front_of_every_name_is_taken_off(tmp_path):
-    write(tmp_path / "file.pth", {f"module.{k}": v for k, v in state_dict().items()})
+@pytest.mark.parametrize("prefix", ["module.", "model.", "module.model."])
+def test_what_wrappers_put_in_front_of_every_name_is_taken_off(tmp_path, prefix):
+    write(tmp_path / "file.pth", {f"{prefix}{k}": v for k, v in state_dict().items()})
     check(read_tensors(tmp_path / "file.pth"))
 
 

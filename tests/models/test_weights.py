@@ -1,6 +1,8 @@
 """Published weights in and out: every tensor accounted for, clear errors, nothing half-written."""
 
+import dataclasses
 import json
+import re
 
 import flax.traverse_util
 import jax
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from hcml_jax.models import BACKBONES, build_backbone
+from hcml_jax.models import BACKBONES, build_backbone, published
 from hcml_jax.models.export_weights import save_tensors
 from hcml_jax.models.import_weights import (
     convert,
@@ -151,11 +153,31 @@ def test_a_kernel_of_as_many_numbers_but_another_shape_is_refused(tensors):
         convert(turned, "resnet_10")
 
 
-def test_the_command_says_what_names_leave_open(tmp_path, capsys):
-    save_tensors(tmp_path / "a.safetensors", "resnet3d_10", random_variables("resnet3d_10"))
-    arguments = [str(tmp_path / "a.safetensors"), "--arch", "resnet3d_10"]
-    main([*arguments, "--out", str(tmp_path / "out")])
-    assert "caution: files of 2018 have the same names" in capsys.readouterr().out
+def test_the_command_says_what_names_leave_open_and_takes_the_answer(
+    tmp_path, tensors, capsys, monkeypatch
+):
+    cautions = {name: layout.caution for name in PUBLISHED for layout in published_layouts(name)}
+    assert {name for name in cautions if cautions[name]} == {
+        "resnet3d_50",
+        "resnet3d_101",
+        "resnet3d_152",
+    }
+    (layout,) = published_layouts("resnet_10")
+    told = dataclasses.replace(layout, caution=cautions["resnet3d_50"])
+    monkeypatch.setitem(published._FAMILIES, "resnet_", (told,))
+    path = save(tmp_path / "a.safetensors", tensors)
+    arguments = [str(path), "--arch", "resnet_10", "--out"]
+    main([*arguments, str(tmp_path / "2020")])
+    said = capsys.readouterr().out
+    answer = re.search(r"caution: files of 2018 have the same names.*(--mean.*)", said)[1].split()
+    main([*arguments, str(tmp_path / "2018"), *answer])
+    assert "caution" not in capsys.readouterr().out
+    _, normalisation = read_imported(tmp_path / "2018")
+    (of_2018,) = published_layouts("resnext3d_101")
+    np.testing.assert_allclose(normalisation, (of_2018.mean, of_2018.std), rtol=1e-5)
+    with pytest.raises(SystemExit):
+        main([*arguments, str(tmp_path / "other"), "--mean", "0", "0", "0"])
+    assert "--mean and --std belong together" in capsys.readouterr().err
 
 
 def test_the_command_says_what_it_read_and_ends_in_one_line(tmp_path, tensors, capsys):
