@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from hcml_jax.models import build_backbone
 from hcml_jax.models.cost import multiply_adds
-from hcml_jax.models.published import published_layouts
+from hcml_jax.weights.published import published_layouts
 
 # backbone -> frames and side of the clips that its paper counts for, or that the papers here use
 CLIPS = {

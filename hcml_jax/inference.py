@@ -12,11 +12,11 @@ from hcml_jax.config import ConfigError
 from hcml_jax.files import new_folder, replace_text
 from hcml_jax.methods import build_method
 from hcml_jax.methods.base import Method, Variables
-from hcml_jax.models.export_weights import save_tensors
 from hcml_jax.training import workdir as workdirs
 from hcml_jax.training.mesh import Layout, make_mesh
 from hcml_jax.training.restore import positions, recognising_stages, restore, without
 from hcml_jax.training.step import abstract_variables
+from hcml_jax.weights.export_weights import save_tensors
 
 SIDE_BRANCH = "heads"
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from hcml_jax.config import ConfigError, UserError, nearest
 from hcml_jax.methods.base import Variables
-from hcml_jax.models.import_weights import is_imported, read_imported
-from hcml_jax.models.published import Normalisation
+from hcml_jax.models import Normalisation
+from hcml_jax.weights.import_weights import is_imported, read_imported
 
 Path = tuple[str, ...]  # (collection, module, ..., array)
 

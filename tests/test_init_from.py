@@ -10,10 +10,10 @@ import pytest
 
 from hcml_jax.config import ConfigError
 from hcml_jax.init_from import InitFrom, Start
-from hcml_jax.models.export_weights import save_tensors
-from hcml_jax.models.import_weights import import_weights
+from hcml_jax.weights.export_weights import save_tensors
+from hcml_jax.weights.import_weights import import_weights
 from tests.methods import tiny
-from tests.models.test_weights import random_variables
+from tests.weights.test_weights import random_variables
 
 
 @pytest.fixture(scope="module")

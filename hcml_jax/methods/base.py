@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from hcml_jax.config import ConfigError
-from hcml_jax.models.published import Normalisation
+from hcml_jax.models import Normalisation
 
 Variables = Mapping[str, Any]  # {"params": ..., "batch_stats": ...}
 Batch = Mapping[str, jax.Array]  # see docs/architecture.md

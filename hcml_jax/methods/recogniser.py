@@ -9,8 +9,7 @@ import numpy as np
 
 from hcml_jax import augment
 from hcml_jax.methods.base import Variables
-from hcml_jax.models import Backbone
-from hcml_jax.models.published import Normalisation
+from hcml_jax.models import Backbone, Normalisation
 
 
 class Recogniser:

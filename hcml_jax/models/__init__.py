@@ -1,7 +1,7 @@
 """Flax Linen modules: backbones, the prime motion block, and the heads that teach it."""
 
 from hcml_jax.models.backbone import Backbone, FeatureSpec
-from hcml_jax.models.build import BACKBONES, BackboneConfig, build_backbone
+from hcml_jax.models.build import BACKBONES, BackboneConfig, Normalisation, build_backbone
 from hcml_jax.models.heads import Classifier, FlowHead, Predictors
 from hcml_jax.models.layers import TrainMode
 from hcml_jax.models.motion_block import MotionBlock, MotionBlockConfig
@@ -15,6 +15,7 @@ __all__ = [
     "FlowHead",
     "MotionBlock",
     "MotionBlockConfig",
+    "Normalisation",
     "Predictors",
     "TrainMode",
     "build_backbone",

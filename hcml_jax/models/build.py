@@ -12,6 +12,9 @@ from hcml_jax.models.motion_block import MotionBlockConfig
 from hcml_jax.models.resnet import DEPTHS, ResNet
 from hcml_jax.models.slowfast import SlowFast
 
+Color = tuple[float, float, float]  # red, green, blue
+Normalisation = tuple[Color, Color]  # mean and standard deviation in [0, 1]
+
 HCML_STRIDES = {"temporal_strides": (1, 2, 2, 1)}  # in time, of res2 ... res5
 TRAN = {"stem_kernel": (3, 7, 7), "stem_pool": False, "temporal_strides": (1, 2, 2, 2)}
 HARA = {
@@ -69,8 +72,8 @@ class BackboneConfig:
     temporal_strides: tuple[int, ...] = ()
     motion: MotionBlockConfig = MotionBlockConfig()
     # what video codebases use for Kinetics
-    mean: tuple[float, float, float] = (0.45, 0.45, 0.45)
-    std: tuple[float, float, float] = (0.225, 0.225, 0.225)
+    mean: Color = (0.45, 0.45, 0.45)
+    std: Color = (0.225, 0.225, 0.225)
 
     def __post_init__(self):
         if self.name not in BACKBONES:

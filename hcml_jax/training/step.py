@@ -12,10 +12,10 @@ import numpy as np
 import optax
 
 from hcml_jax.methods.base import Batch, Method, Stage, Variables
+from hcml_jax.rng import step_key
 from hcml_jax.training import freezing
 from hcml_jax.training.accumulation import accumulated_gradients
 from hcml_jax.training.mesh import Layout
-from hcml_jax.training.rng import step_key
 
 
 @flax.struct.dataclass

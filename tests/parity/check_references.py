@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from hcml_jax.models import build_backbone
-from hcml_jax.models.import_weights import convert
+from hcml_jax.weights.import_weights import convert
 from tests.parity import references
 from tests.parity.pair import distance, randomise
 

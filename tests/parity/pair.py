@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from hcml_jax.models import build_backbone
-from hcml_jax.models.import_weights import convert
-from hcml_jax.models.published import published_layouts
+from hcml_jax.weights.import_weights import convert
+from hcml_jax.weights.published import published_layouts
 from tests.parity.networks import NETWORKS, OPTIONS
 
 NORMS = (torch.nn.BatchNorm2d, torch.nn.BatchNorm3d)

@@ -20,8 +20,8 @@ import numpy as np
 import safetensors.torch
 import torch
 
-from hcml_jax.models.export_weights import save_tensors
-from hcml_jax.models.torch_files import read_tensors
+from hcml_jax.weights.export_weights import save_tensors
+from hcml_jax.weights.torch_files import read_tensors
 from tests.parity.networks import NETWORKS, torchvision
 from tests.parity.pair import Pair, distance
 

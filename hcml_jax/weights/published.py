@@ -10,9 +10,9 @@ import re
 
 import numpy as np
 
+from hcml_jax.models.build import Color
+
 Path = tuple[str, ...]
-Color = tuple[float, float, float]  # red, green, blue
-Normalisation = tuple[Color, Color]  # mean and standard deviation in [0, 1]
 
 _LAYERS = tuple((rf"^res{n}/block(\d+)", rf"layer{n - 1}.\1") for n in (2, 3, 4, 5))
 _SHORTCUT = ((r"/shortcut/conv", ".downsample.0"), (r"/shortcut/norm", ".downsample.1"))

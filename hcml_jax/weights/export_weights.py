@@ -8,7 +8,7 @@ import flax.traverse_util
 import numpy as np
 import safetensors.numpy
 
-from hcml_jax.models.published import PublishedLayout, published_layouts
+from hcml_jax.weights.published import PublishedLayout, published_layouts
 
 
 def save_tensors(path: pathlib.Path, arch: str, variables: Mapping[str, Any]) -> None:

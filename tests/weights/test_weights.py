@@ -12,15 +12,15 @@ import pytest
 import safetensors.numpy
 
 from hcml_jax.models import BACKBONES, build_backbone, published
-from hcml_jax.models.export_weights import save_tensors
-from hcml_jax.models.import_weights import (
+from hcml_jax.weights.export_weights import save_tensors
+from hcml_jax.weights.import_weights import (
     convert,
     import_weights,
     main,
     read_imported,
 )
-from hcml_jax.models.published import published_layouts
-from hcml_jax.models.torch_files import WeightsError
+from hcml_jax.weights.published import published_layouts
+from hcml_jax.weights.torch_files import WeightsError
 
 PUBLISHED = [name for name in BACKBONES if published_layouts(name)]
 

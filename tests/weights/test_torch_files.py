@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from hcml_jax.models.torch_files import WeightsError, read_tensors
-from tests.models.torch_writer import Tensor, write
+from hcml_jax.weights.torch_files import WeightsError, read_tensors
+from tests.weights.torch_writer import Tensor, write
 
 ARRAY = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
 

@@ -1,6 +1,6 @@
 """Published weights become a folder that `init_from` of any config takes.
 
-python -m hcml_jax.models.import_weights r3d_18.pth --arch r3d_18 --out weights/r3d_18
+python -m hcml_jax.weights.import_weights r3d_18.pth --arch r3d_18 --out weights/r3d_18
 """
 
 import argparse
@@ -22,16 +22,9 @@ import safetensors.numpy
 
 from hcml_jax.config import UserError, nearest
 from hcml_jax.files import new_folder, replace_text
-from hcml_jax.models.build import BACKBONES, build_backbone
-from hcml_jax.models.published import (
-    Color,
-    Normalisation,
-    Path,
-    PublishedLayout,
-    from_torch,
-    published_layouts,
-)
-from hcml_jax.models.torch_files import WeightsError, read_tensors
+from hcml_jax.models.build import BACKBONES, Color, Normalisation, build_backbone
+from hcml_jax.weights.published import Path, PublishedLayout, from_torch, published_layouts
+from hcml_jax.weights.torch_files import WeightsError, read_tensors
 
 CLASSIFIER = ("classifier", "logits")
 VARIABLES, DESCRIPTION = "variables.safetensors", "weights.json"
@@ -257,7 +250,7 @@ def _some(names: Sequence[str] | Mapping[str, Any], shown: int = 8) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m hcml_jax.models.import_weights")
+    parser = argparse.ArgumentParser(prog="python -m hcml_jax.weights.import_weights")
     parser.add_argument("source", type=pathlib.Path, help=".pth, .pt, .pyth or .safetensors")
     parser.add_argument("--arch", required=True, help="the backbone, for example r3d_18")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="the folder to write")

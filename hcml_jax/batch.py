@@ -1,0 +1,142 @@
+"""What passes between the pipeline and a method: what a stage wants to read, a batch of it, where batches come from."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Reads:
+    """What the examples of a stage hold.
+
+    Attributes:
+      clips: V, clips of each video. In training they are drawn independently; in evaluation they are spread evenly.
+      area: (least, most) share of the frame that a training clip shows, at a random aspect ratio (random resized
+        crop); None: a square out of the frame, whose shorter side is resized first.
+      aspect: (least, most) width over height of that share.
+      max_offset: most frames of the video between the starts of two clips of a training example; None: any.
+      future: F, frames read beyond the end of each clip.
+      flow: whether optical flow is read.
+
+    Raises:
+      ValueError: a field is out of its range.
+    """
+
+    clips: int = 1
+    area: tuple[float, float] | None = None
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    max_offset: int | None = None
+    future: int = 0
+    flow: bool = False
+
+    def __post_init__(self):
+        area, aspect = self.area or (1.0, 1.0), self.aspect
+        if self.clips < 1 or self.future < 0 or (self.max_offset or 0) < 0:
+            raise ValueError(f"clips must be 1 or more, future and max_offset 0 or more: {self}")
+        if not (0 < area[0] <= area[1] <= 1 and 0 < aspect[0] <= aspect[1]):
+            raise ValueError(f"area and aspect must be (least, most), area at most 1: {self}")
+
+
+class Batch(NamedTuple):
+    """Examples of B videos with V clips each: numpy arrays from the pipeline, jax arrays in a step.
+
+    Attributes:
+      clip: uint8 `[B, V, T, H, W, 3]`, RGB.
+      box: float32 `[B, V, 4]`, (top, left, height, width) of what a clip shows, in pixels of the video.
+      start: int32 `[B, V]`, its first frame's number in the video.
+      consecutive: bool `[B, V, T + F - 1]`, whether the next frame follows in the video: False where a short video
+        begins again.
+      label: int32 `[B]`, -1 where training may not use one.
+      index: int32 `[B]`, row of the table.
+      valid: bool `[B]`, False for what fills up a batch or stands for a video that cannot be read.
+      future: uint8 `[B, V, F, H, W, 3]`, the frames after each clip; None unless asked for.
+      flow: float32 `[B, V, T - 1, H, W, 2]`, (u right, v down) in pixels of the clip; None unless asked for.
+    """
+
+    clip: Any
+    box: Any
+    start: Any
+    consecutive: Any
+    label: Any
+    index: Any
+    valid: Any
+    future: Any = None
+    flow: Any = None
+
+
+def blank_batch(
+    batch_size: int, clip_shape: tuple[int, ...], reads: Reads = Reads(), like=np.zeros
+) -> Batch:
+    """A batch of black clips `clip_shape` = `(T, H, W, 3)`, unlabelled; `like(shape, dtype)` makes its arrays."""
+    examples = batch_size, reads.clips
+    frames, *image = clip_shape
+    return Batch(
+        clip=like((*examples, *clip_shape), np.uint8),
+        box=like((*examples, 4), np.float32),
+        start=like(examples, np.int32),
+        consecutive=like((*examples, frames + reads.future - 1), np.bool_),
+        label=like((batch_size,), np.int32),
+        index=like((batch_size,), np.int32),
+        valid=like((batch_size,), np.bool_),
+        future=like((*examples, reads.future, *image), np.uint8) if reads.future else None,
+        flow=like((*examples, frames - 1, *image[:2], 2), np.float32) if reads.flow else None,
+    )
+
+
+class Data(Protocol):
+    """Clips in splits, as `data_pipelines.open_data` gives them.
+
+    Attributes:
+      classes: class names; a label is an index into them.
+      families: class name -> family name, for classes that have one.
+      splits: names of the splits.
+      clip_shape: `(T, H, W, 3)` of every clip.
+      census: what tells these clips from others, plain values.
+      labelled: rows of split "train" whose label training may use.
+      skipped: row -> why it was left out, so far.
+    """
+
+    classes: tuple[str, ...]
+    families: Mapping[str, str]
+    splits: tuple[str, ...]
+    clip_shape: tuple[int, int, int, int]
+    census: Mapping[str, Any]
+    labelled: frozenset[int]
+    skipped: Mapping[int, str]
+
+    def num_clips(self, split: str, labelled_only: bool = False) -> int:
+        """Number of videos; with `labelled_only`, of those with a label (in "train": that training may use)."""
+
+    def has_flow(self, split: str) -> bool:
+        """Whether flow can be read of every video of the split."""
+
+    def spread(self, split: str, count: int) -> Sequence[int]:
+        """Rows of `count` videos, or of all, spread evenly over a split."""
+
+    def train_batches(
+        self,
+        batch_size: int,
+        *,
+        seed: int,
+        stage: str,
+        reads: Reads = Reads(),
+        first_step: int = 0,
+        labelled_only: bool = False,
+        shard_index: int = 0,
+        num_shards: int = 1,
+    ) -> Iterator[Batch]:
+        """Training batches for ever, from step `first_step` on: a function of (seed, stage, step) alone."""
+
+    def eval_batches(
+        self,
+        split: str,
+        batch_size: int,
+        *,
+        reads: Reads = Reads(),
+        only: Sequence[int] | None = None,
+        shard_index: int = 0,
+        num_shards: int = 1,
+    ) -> Iterator[Batch]:
+        """Each video of a split (or the rows `only`) once, from the middle, with its true label."""
