@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from tqdm import tqdm
 
 from hcml_jax.config import ConfigError, UserError
 
@@ -159,9 +160,10 @@ def is_first() -> bool:
 
 
 def say(line: str) -> None:
-    """A line to the standard error stream, from the first process alone."""
+    """A line to the standard error stream, from the first process alone; a progress bar makes room for it."""
     if is_first():
-        print(line, file=sys.stderr, flush=True)
+        tqdm.write(line, file=sys.stderr)
+        sys.stderr.flush()
 
 
 def first_then_others(action: Callable[[], T]) -> T:

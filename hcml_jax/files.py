@@ -4,16 +4,27 @@ import contextlib
 import pathlib
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 
 from hcml_jax.config import ConfigError
 
 
+@contextlib.contextmanager
+def new_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A hidden file to write to, which becomes `path` at the end; an error leaves what was there before."""
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def replace_text(path: pathlib.Path, text: str) -> None:
     """Writes a file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    partial.replace(path)
+    with new_file(path) as partial:
+        partial.write_text(text)
 
 
 @contextlib.contextmanager
@@ -21,9 +32,9 @@ def new_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     """A hidden folder to write to, which becomes `folder` at the end; an error leaves nothing behind.
 
     Raises:
-      ConfigError: if `folder` is there already.
+      ConfigError: if `folder` is there already, and is not empty.
     """
-    if folder.exists():
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} is there already: move it away, or name another")
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))

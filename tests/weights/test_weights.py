@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from hcml_jax.models import BACKBONES, build_backbone, published
+from hcml_jax.models import BACKBONES, build_backbone
+from hcml_jax.weights import published
 from hcml_jax.weights.export_weights import save_tensors
 from hcml_jax.weights.import_weights import (
     convert,
