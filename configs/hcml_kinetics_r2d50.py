@@ -47,12 +47,13 @@ def get_config() -> ConfigDict:
             "short_side": (256, 320),
             "crop": 224,
             "skip_bad": True,
+            "validation_share": 0.01,
         },
         "training": {
             "batch_size": 512,
             "log_every": 50,
             "checkpoint_every": 1000,
-            "validation_split": "val",
+            "validation_split": "validation",
         },
         "evaluation": {"split": "val"},
     }

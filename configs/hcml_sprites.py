@@ -43,7 +43,7 @@ def get_config() -> ConfigDict:
             "smoothness_weight": 0.005,
             "positions": 16,
             "joint_batch_norm_group": 0,
-            "flip": False,  # a flip turns "translate_left" into "translate_right"
+            "flip": False,  # it would turn "translate_left" into "translate_right"
             "stages": {
                 "level0": stage(900, 1.5e-2),
                 "level1": stage(600, 3e-2),
@@ -65,7 +65,7 @@ def get_config() -> ConfigDict:
             "batch_size": 8,
             "log_every": 100,
             "checkpoint_every": 200,
-            "validation_split": "test",
+            "validation_split": "val",
         },
         "evaluation": {"split": "test", "batch_size": 64},
     }

@@ -18,7 +18,7 @@ from hcml_jax.experiment import complete
 def get_config() -> ConfigDict:
     """The experiment."""
     config = hcml_kinetics_r2d50.get_config().to_dict()
-    config["data"] |= {"root": "data/ucf101", "skip_bad": False}
-    config["training"] |= {"batch_size": 64, "validation_split": "test"}
+    config["data"] |= {"root": "data/ucf101", "skip_bad": False, "validation_share": 0.05}
+    config["training"] |= {"batch_size": 64, "validation_split": "validation"}
     config["evaluation"] = {"split": "test"}
     return complete(config)

@@ -39,6 +39,9 @@ class Reads:
             raise ValueError(f"area and aspect must be (least, most), area at most 1: {self}")
 
 
+ONE_CLIP = Reads()
+
+
 class Batch(NamedTuple):
     """Examples of B videos with V clips each: numpy arrays from the pipeline, jax arrays in a step.
 
@@ -67,7 +70,7 @@ class Batch(NamedTuple):
 
 
 def blank_batch(
-    batch_size: int, clip_shape: tuple[int, ...], reads: Reads = Reads(), like=np.zeros
+    batch_size: int, clip_shape: tuple[int, ...], reads: Reads = ONE_CLIP, like=np.zeros
 ) -> Batch:
     """A batch of black clips `clip_shape` = `(T, H, W, 3)`, unlabelled; `like(shape, dtype)` makes its arrays."""
     examples = batch_size, reads.clips
@@ -121,7 +124,7 @@ class Data(Protocol):
         *,
         seed: int,
         stage: str,
-        reads: Reads = Reads(),
+        reads: Reads = ONE_CLIP,
         first_step: int = 0,
         labelled_only: bool = False,
         shard_index: int = 0,
@@ -134,7 +137,7 @@ class Data(Protocol):
         split: str,
         batch_size: int,
         *,
-        reads: Reads = Reads(),
+        reads: Reads = ONE_CLIP,
         only: Sequence[int] | None = None,
         shard_index: int = 0,
         num_shards: int = 1,

@@ -116,7 +116,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         return {key: _convert(arguments[1], item, f"{path}.{key}") for key, item in value.items()}
     if hint is float and type(value) is int:
         return float(value)
-    if type(value) is not hint:
+    if hint is not Any and type(value) is not hint:
         raise ConfigError(f"{path} must be {hint.__name__}, not {type(value).__name__} {value!r}")
     return value
 

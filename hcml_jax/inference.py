@@ -1,4 +1,4 @@
-"""A trained network for notebooks and programs: `load(workdir)`; and its export without the side branch."""
+"""A trained network for notebooks and programs: `load(workdir)`; and its export without what serves training."""
 
 import json
 import pathlib
@@ -11,14 +11,12 @@ from orbax.checkpoint import v1 as ocp
 from hcml_jax.config import ConfigError
 from hcml_jax.files import new_folder, replace_text
 from hcml_jax.methods import build_method
-from hcml_jax.methods.base import Method, Variables
-from hcml_jax.training import workdir as workdirs
+from hcml_jax.methods.base import Encoded, Method, Variables
 from hcml_jax.training.mesh import Layout, make_mesh
-from hcml_jax.training.restore import positions, recognising_stages, restore, without
+from hcml_jax.training.restore import end_of, learnt, recognises, restore
 from hcml_jax.training.step import abstract_variables
+from hcml_jax.training.workdir import Workdir
 from hcml_jax.weights.export_weights import save_tensors
-
-SIDE_BRANCH = "heads"
 
 
 class Model:
@@ -42,9 +40,14 @@ class Model:
         self.method, self.variables = method, variables
         self.classes, self.clip_shape = tuple(classes), clip_shape
         self.recognises = recognises
-        self._features = jax.jit(method.features)
-        self._probabilities = jax.jit(lambda v, clips: jax.nn.softmax(method.logits(v, clips)))
-        self._flow = jax.jit(method.flow) if hasattr(method, "flow") else None
+        self._features = jax.jit(lambda *given: method.encode(*given).features)
+        self._flow = jax.jit(lambda *given: method.encode(*given).flow)
+        self._probabilities = jax.jit(lambda *given: jax.nn.softmax(method.encode(*given).logits))
+        self._encode = jax.jit(method.encode)
+
+    def encode(self, clips: jax.Array) -> Encoded:
+        """Features, maps, flow and class scores of one forward pass."""
+        return self._encode(self.variables, _checked(clips))
 
     def features(self, clips: jax.Array) -> dict[str, jax.Array]:
         """Pooled features: "level0", ..., "backbone" -> `[B, C]`."""
@@ -68,37 +71,43 @@ class Model:
         Raises:
           ConfigError: if the network was exported, or learnt no flow.
         """
-        if self._flow is None or SIDE_BRANCH not in self.variables["params"]:
+        flow = self._flow(self.variables, _checked(clips))
+        if not flow:
             raise ConfigError(
                 "this network has no flow head: load the run's workdir, not its export"
             )
-        return self._flow(self.variables, _checked(clips))
+        return flow
 
 
-def load(workdir: str | pathlib.Path) -> Model:
-    """Loads a run's workdir at its last checkpoint, or the folder that `--mode=export` wrote.
+def load(workdir: str | pathlib.Path, stage: str = "") -> Model:
+    """Loads a run's workdir, or the folder that `--mode=export` wrote.
+
+    Args:
+      workdir: the folder.
+      stage: of a run: at the end of this stage; "": at its last checkpoint.
 
     Raises:
-      ConfigError: if the folder holds neither.
+      ConfigError: if the folder holds neither, or the stage has not ended.
       CheckpointError: if the run has no checkpoint yet, or one of another model.
     """
     folder = pathlib.Path(workdir)
-    described = workdirs.read(folder)
+    described = Workdir(folder).read()
     method = build_method(described["config"]["method"], len(described["classes"]))
     abstract = abstract_variables(method, described["clip_shape"], Layout(make_mesh()))
     if (folder / "variables").exists():
-        variables = ocp.load((folder / "variables").absolute(), without(abstract, SIDE_BRANCH))
-        recognises = described["recognises"]
+        kept = learnt(abstract, method.deployed)
+        variables = ocp.load((folder / "variables").absolute(), kept)
+        trained = described["recognises"]
     else:
-        last = positions(method, folder)["last"]
-        variables = restore(folder, last, abstract)
-        recognises = last.stage in recognising_stages(method)
+        position = end_of(stage, folder)
+        variables = restore(folder, position, abstract)
+        trained = recognises(method, position)
     shape = tuple(described["clip_shape"])
-    return Model(method, variables, described["classes"], shape, recognises)
+    return Model(method, variables, described["classes"], shape, trained)
 
 
 def export(workdir: pathlib.Path) -> pathlib.Path:
-    """Writes `<workdir>/export`: the network without its side branch, for `load`; and `backbone.safetensors`, its
+    """Writes `<workdir>/export`: the network without what serves training, for `load`; and `backbone.safetensors`, its
     backbone and classifier for PyTorch, under the names of the package that publishes such a network.
 
     Raises:
@@ -107,11 +116,11 @@ def export(workdir: pathlib.Path) -> pathlib.Path:
     folder = workdir / "export"
     with new_folder(folder) as partial:
         model = load(workdir)
-        ocp.save((partial / "variables").absolute(), without(model.variables, SIDE_BRANCH))
-        save_tensors(
-            partial / "backbone.safetensors", model.method.config.backbone.name, model.variables
-        )
-        described = workdirs.read(workdir) | {"recognises": model.recognises}
+        kept = learnt(model.variables, model.method.deployed)
+        ocp.save((partial / "variables").absolute(), kept)
+        tensors = partial / "backbone.safetensors"
+        save_tensors(tensors, model.method.architecture, kept)
+        described = Workdir(workdir).read() | {"recognises": model.recognises}
         replace_text(partial / "run.json", json.dumps(described, indent=1) + "\n")
     return folder
 

@@ -4,15 +4,13 @@ import pathlib
 import runpy
 
 import jax
-import numpy as np
 import pytest
 
-import data_pipelines
+from hcml_jax.batch import blank_batch
 from hcml_jax.config import build
-from hcml_jax.evaluation.config import EvaluationConfig
-from hcml_jax.experiment import check_fields
+from hcml_jax.experiment import ExperimentConfig
 from hcml_jax.methods import build_method
-from hcml_jax.training.config import TrainingConfig
+from hcml_jax.preflight import check_splits
 from hcml_jax.training.mesh import Layout, make_mesh
 from hcml_jax.training.optimizer import make_optimizer
 from hcml_jax.training.step import init_state, make_train_step
@@ -29,14 +27,12 @@ def test_config_is_valid_and_its_model_fits_its_clips(path):
     config = runpy.run_path(str(path))["get_config"]()
     assert config.is_locked
     config = config.to_dict()
-    check_fields(config)
-    build(TrainingConfig, config["training"], "config.training")
-    build(EvaluationConfig, config["evaluation"], "config.evaluation")
     config["data"]["root"] = config["data"]["root"] or "somewhere"
-    data = build(data_pipelines.DataConfig, config["data"], "config.data")
+    typed = build(ExperimentConfig, config)
+    check_splits(typed.training, typed.evaluation)
     method = build_method(config["method"], num_classes=5)
-    clip = jax.ShapeDtypeStruct((8, data.frames, data.crop, data.crop, 3), np.uint8)
-    batch = {"clip": clip, "label": jax.ShapeDtypeStruct((8,), np.int32)}
+    clip_shape = (typed.data.frames, typed.data.crop, typed.data.crop, 3)
+    batch = blank_batch(8, clip_shape, like=jax.ShapeDtypeStruct)
     variables = jax.eval_shape(method.init, jax.random.key(0), batch)
     for stage in method.stages:
         optimizer = make_optimizer(stage.schedule, clips=100, batch_size=8)

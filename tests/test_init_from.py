@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hcml_jax.config import ConfigError
-from hcml_jax.init_from import InitFrom, Start
+from hcml_jax.init_from import InitFrom, read_start
 from hcml_jax.weights.export_weights import save_tensors
 from hcml_jax.weights.import_weights import import_weights
 from tests.methods import tiny
@@ -32,7 +32,7 @@ def method(num_classes=5, **backbone):
 def start(weights, *prefixes, **options):
     here = method(**options)
     abstract = jax.eval_shape(here.init, jax.random.key(0), tiny.batch())
-    return Start(InitFrom(weights, prefixes), abstract, here.normalisation)
+    return read_start(InitFrom(weights, prefixes), abstract, here.normalisation)
 
 
 def flat(variables):
@@ -92,7 +92,7 @@ def test_what_does_not_fit_is_refused(weights, prefixes, options, message):
 
 
 def test_prefixes_without_a_folder_are_refused():
-    with pytest.raises(ConfigError, match=r"\('backbone',\) choose from a folder"):
+    with pytest.raises(ConfigError, match=r"\('backbone',\) and stage .* choose from a folder"):
         InitFrom(prefixes=("backbone",))
 
 

@@ -23,6 +23,7 @@ def get_config() -> ConfigDict:
             "pair_radius": (3.0, 4.0),
             "train_per_class": 4,
             "test_per_class": 2,
+            "val_per_class": 1,
         },
         "short_side": (32, 32),
         "crop": 32,
@@ -32,7 +33,7 @@ def get_config() -> ConfigDict:
         "batch_size": 4,
         "log_every": 1,
         "checkpoint_every": 1,
-        "validation_split": "test",
+        "validation_split": "val",
     }
     config["evaluation"] = {"neighbours": 3, "figure_clips": 2}
     return complete(config)

@@ -5,6 +5,7 @@ from hcml_jax.contrastive.candidates import (
     negative_counts,
     pair_predictions,
     sample_positions,
+    without_breaks,
 )
 from hcml_jax.contrastive.info_nce import InfoNCE, choose_form, info_nce, info_nce_and_hits
 from hcml_jax.contrastive.report import contrast_report, spread_report
@@ -20,4 +21,5 @@ __all__ = [
     "pair_predictions",
     "sample_positions",
     "spread_report",
+    "without_breaks",
 ]

@@ -105,6 +105,29 @@ def _futures(targets, steps: int) -> jax.Array:
     return jnp.concatenate([targets[:, k:] for k in range(1, steps + 1)], axis=1)
 
 
+def without_breaks(consecutive, steps: int, positions: int) -> tuple[jax.Array, jax.Array]:
+    """Which predictions and which targets are of frames that follow each other.
+
+    The features of a frame see the step to the next one (the last frame is paired with itself). A prediction depends
+    on the steps on its way and on that of its target.
+
+    Args:
+      consecutive: bool [B, T - 1], whether a frame leads on to the next one.
+      steps: K, frames ahead that are predicted.
+      positions: N.
+
+    Returns:
+      bool [M] and [B*T*N], in the order of `pair_predictions`.
+    """
+    whole = jnp.pad(consecutive, ((0, 0), (0, 1)), constant_values=True)
+    reached, ways = whole, []
+    for ahead in range(1, steps + 1):
+        reached = reached[:, :-1] & whole[:, ahead:]
+        ways.append(reached)
+    ways = jnp.concatenate(ways, axis=1)
+    return tuple(jnp.repeat(of_frames.reshape(-1), positions) for of_frames in (ways, whole))
+
+
 def negative_counts(batch: int, positions: int, time: int) -> dict[str, int]:
     """How many negatives of each type every prediction has (HCML, supplement B).
 

@@ -1,13 +1,15 @@
 """Features, predictions and baselines of all clips of a split."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+import operator
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import jax
 import numpy as np
 
 from hcml_jax import augment, cluster
+from hcml_jax.batch import Batch
 from hcml_jax.methods.base import Method, Variables
 from hcml_jax.ops import resize_area
 
@@ -30,42 +32,44 @@ class Extracted:
     index: np.ndarray
     logits: np.ndarray | None
 
+    def only(self, index: Collection[int]) -> "Extracted":
+        """The same of some rows of the table alone."""
+        kept = np.isin(self.index, list(index))
+        features = {name: array[kept] for name, array in self.features.items()}
+        logits = None if self.logits is None else self.logits[kept]
+        return Extracted(features, self.labels[kept], self.index[kept], logits)
 
-def make_extractor(method: Method, with_logits: bool) -> Callable:
-    """A jitted function (variables, clips) -> {name: `[B, C]`}; the class scores are called "logits"."""
+
+def make_extractor(method: Method) -> Callable:
+    """A jitted function (variables, clips) -> (features by name, class scores or None), of one forward pass."""
 
     @jax.jit
-    def extractor(variables: Variables, clips: jax.Array) -> dict[str, jax.Array]:
-        outputs = method.features(variables, clips)
-        return outputs | ({"logits": method.logits(variables, clips)} if with_logits else {})
+    def extractor(variables: Variables, clips: jax.Array):
+        encoded = method.encode(variables, clips)
+        return encoded.features, encoded.logits
 
     return extractor
 
 
-def extract(
-    extractor: Callable, variables: Variables, batches: Iterable[Mapping[str, Any]]
-) -> Extracted:
+def extract(extractor: Callable, variables: Variables, batches: Iterable[Batch]) -> Extracted:
     """Runs `extractor` over each process's batches of a split; unlabelled clips and padding are left out."""
-    outputs, labels, index = [], [], []
+    parts = []
     for batch in batches:
-        keep = batch["valid"] & (batch["label"] >= 0)
-        results = jax.device_get(extractor(variables, batch["clip"]))
-        outputs.append({name: array[keep] for name, array in results.items()})
-        labels.append(batch["label"][keep])
-        index.append(batch["index"][keep])
-    features = {name: np.concatenate([o[name] for o in outputs]) for name in outputs[0]}
-    own = features, np.concatenate(labels), np.concatenate(index)
-    features, labels, index = cluster.gather(own)
+        keep = operator.itemgetter(batch.valid & (batch.label >= 0))
+        found = jax.device_get(extractor(variables, batch.clip[:, 0]))
+        parts.append(jax.tree.map(keep, (*found, batch.label, batch.index)))
+    own = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+    features, logits, labels, index = cluster.gather(own)
     order = np.argsort(index)
-    features = {name: array[order] for name, array in features.items()}
-    logits = features.pop("logits", None)
+    features, logits = jax.tree.map(lambda array: array[order], (features, logits))
     return Extracted(features, labels[order], index[order], logits)
 
 
 @jax.jit
-def frame_difference(variables: Any, clips: jax.Array) -> dict[str, jax.Array]:
+def frame_difference(variables: Any, clips: jax.Array):
     """The plain baseline: a coarse map of mean absolute frame differences, `[B, 64]`; needs no variables."""
     del variables
     clips = augment.to_float(clips)
     difference = abs(clips[:, 1:] - clips[:, :-1]).mean((1, 4))
-    return {FRAME_DIFFERENCE: resize_area(difference[..., None], 8, 8).reshape(len(clips), 64)}
+    coarse = resize_area(difference[..., None], 8, 8).reshape(len(clips), 64)
+    return {FRAME_DIFFERENCE: coarse}, None

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hcml_jax import cluster
+from hcml_jax.batch import Batch
 from hcml_jax.methods.base import Method, Variables
 from hcml_jax.ops import backward_warp, end_point_error, resize_flow
 
@@ -36,7 +37,7 @@ def flow_between(flow, frames: np.ndarray) -> jax.Array:
 
 def flow_of_levels(method: Method, flow) -> dict[str, jax.Array]:
     """Level name -> `flow_between` the frames that the level's motion features stand at."""
-    numbers = method.frames_of_levels(flow.shape[1] + 1)
+    numbers = method.frames_of(flow.shape[1] + 1)
     return {level: flow_between(flow, frames) for level, frames in numbers.items()}
 
 
@@ -71,7 +72,7 @@ def read_out(weights, motion) -> jax.Array:
 
 
 def fit_readouts(
-    method: Method, variables: Variables, batches: Iterable[Mapping[str, Any]]
+    method: Method, variables: Variables, batches: Iterable[Batch]
 ) -> dict[str, np.ndarray]:
     """Level name -> weights of its linear read-out, learnt from batches with `flow`."""
 
@@ -80,16 +81,16 @@ def fit_readouts(
         """Level name -> features and the flow at their place."""
         truth = flow_of_levels(method, flow)
         return {
-            level: (motion, resize_flow(truth[level], *motion.shape[2:4]))
-            for level, motion in _paired_motion(method, variables, clips).items()
+            level: (_paired(maps), resize_flow(truth[level], *maps.shape[2:4]))
+            for level, maps in method.encode(variables, clips).maps.items()
         }
 
     readouts: dict[str, LinearReadout] = {}
     for batch in batches:
-        found = jax.device_get(examples(variables, batch["clip"], batch["flow"]))
+        found = jax.device_get(examples(variables, batch.clip[:, 0], batch.flow[:, 0]))
         for level, (motion, flow) in found.items():
             readout = readouts.setdefault(level, LinearReadout())
-            readout.add(motion[batch["valid"]], flow[batch["valid"]])
+            readout.add(motion[batch.valid], flow[batch.valid])
     return {level: readout.weights for level, readout in readouts.items()}
 
 
@@ -101,13 +102,12 @@ def make_flow_reader(method: Method) -> Callable:
 
     @jax.jit
     def read(variables: Variables, readouts: Mapping[str, Any], clips: jax.Array):
-        heads = method.flow(variables, clips) if hasattr(method, "flow") else {}
-        motion = _paired_motion(method, variables, clips) if readouts else {}
+        encoded = method.encode(variables, clips)
         read = {
-            level: resize_flow(read_out(weights, motion[level]), *clips.shape[2:4])
+            level: resize_flow(read_out(weights, _paired(encoded.maps[level])), *clips.shape[2:4])
             for level, weights in readouts.items()
         }
-        return heads, read
+        return encoded.flow, read
 
     return read
 
@@ -116,7 +116,7 @@ def flow_results(
     method: Method,
     variables: Variables,
     readouts: Mapping[str, Any],
-    batches: Iterable[Mapping[str, Any]],
+    batches: Iterable[Batch],
 ) -> dict[str, Any]:
     """End-point errors in pixels, means over clips with `flow`.
 
@@ -141,8 +141,9 @@ def flow_results(
 
     found = []
     for batch in batches:
-        by_clip = jax.device_get(errors(variables, readouts, batch["clip"], batch["flow"]))
-        found.append(jax.tree.map(operator.itemgetter(batch["valid"]), by_clip))
+        given = batch.clip[:, 0], batch.flow[:, 0]
+        by_clip = jax.device_get(errors(variables, readouts, *given))
+        found.append(jax.tree.map(operator.itemgetter(batch.valid), by_clip))
     by_clip = cluster.gather(jax.tree.map(lambda *errors: np.concatenate(errors), *found))
     results = jax.tree.map(lambda errors: float(errors.mean()), by_clip)
     heads = results["epe_by_level"]
@@ -152,6 +153,6 @@ def flow_results(
     return results | {"epe": heads[lowest], "epe_zero": results["epe_zero_by_level"][lowest]}
 
 
-def _paired_motion(method: Method, variables: Variables, clips) -> dict[str, jax.Array]:
+def _paired(maps: jax.Array) -> jax.Array:
     """Motion features but those of the last frame, which is paired with itself: it sees no motion."""
-    return {level: maps[:, :-1] for level, maps in method.motion(variables, clips).items()}
+    return maps[:, :-1]

@@ -1,6 +1,7 @@
 """Scores of extracted features: overall and by class family."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -30,34 +31,53 @@ def confusion_matrix(predicted: np.ndarray, labels: np.ndarray, classes: int) ->
     return matrix
 
 
-def feature_scores(
+def neighbour_scores(
     train: Extracted,
     test: Extracted,
     neighbours: int,
     classes: Sequence[str],
     families: Mapping[str, str],
 ) -> dict[str, dict]:
-    """Neighbours and probes of every feature.
-
-    Returns:
-      "knn" (centred), "knn_uncentred", "linear", "efficacy": feature name -> score; "families": family name ->
-      {"knn": {feature name: score}, "linear": ...}.
-    """
-    scores = {"knn": {}, "knn_uncentred": {}, "linear": {}, "efficacy": {}, "families": {}}
+    """Of every feature: "knn" (centred) and "knn_uncentred": name -> score; "families": family -> "knn" likewise."""
+    found = {"knn": {}, "knn_uncentred": {}, "families": {}}
     for name, gallery in train.features.items():
-        queries = test.features[name]
-        for key, centred in (("knn", True), ("knn_uncentred", False)):
-            predicted = knn_classify(gallery, train.labels, queries, neighbours, centred=centred)
-            scores[key][name] = accuracy(predicted, test.labels)
+        for kind, centred in (("knn", True), ("knn_uncentred", False)):
+            predicted = knn_classify(
+                gallery, train.labels, test.features[name], neighbours, centred=centred
+            )
+            found[kind][name] = accuracy(predicted, test.labels)
             if centred:
-                _add_families(scores, "knn", name, predicted, test.labels, classes, families)
-        fitted, predicted = linear_probe(gallery, train.labels, queries)
-        scores["linear"][name] = accuracy(predicted, test.labels)
-        _add_families(scores, "linear", name, predicted, test.labels, classes, families)
-        scores["efficacy"][name] = efficacy(accuracy(fitted, train.labels), scores["linear"][name])
-    return scores
+                _add_families(found, kind, name, predicted, test.labels, classes, families)
+    return found
 
 
-def _add_families(scores, kind, name, predicted, labels, classes, families) -> None:
+def probe_scores(
+    train: Extracted,
+    test: Extracted,
+    neighbours: int,
+    classes: Sequence[str],
+    families: Mapping[str, str],
+) -> dict[str, dict]:
+    """Of every feature: "linear" and "efficacy": name -> score; "families": family -> "linear" likewise."""
+    del neighbours
+    found = {"linear": {}, "efficacy": {}, "families": {}}
+    for name, gallery in train.features.items():
+        fitted, predicted = linear_probe(gallery, train.labels, test.features[name])
+        found["linear"][name] = accuracy(predicted, test.labels)
+        _add_families(found, "linear", name, predicted, test.labels, classes, families)
+        found["efficacy"][name] = efficacy(accuracy(fitted, train.labels), found["linear"][name])
+    return found
+
+
+def merge(results: dict[str, Any], found: Mapping[str, Any]) -> None:
+    """Adds nested `found` to `results`."""
+    for name, value in found.items():
+        if isinstance(value, Mapping):
+            merge(results.setdefault(name, {}), value)
+        else:
+            results[name] = value
+
+
+def _add_families(found, kind, name, predicted, labels, classes, families) -> None:
     for family, score in family_accuracies(predicted, labels, classes, families).items():
-        scores["families"].setdefault(family, {}).setdefault(kind, {})[name] = score
+        found["families"].setdefault(family, {}).setdefault(kind, {})[name] = score

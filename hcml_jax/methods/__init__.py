@@ -1,24 +1,47 @@
 """One file a paper. `build_method` makes the method that a config names."""
 
+import importlib
+import typing
 from collections.abc import Mapping
 from typing import Any
 
 from hcml_jax.config import ConfigError, build, nearest
-from hcml_jax.methods.base import Method, Outputs, Schedule, Stage
+from hcml_jax.methods.base import Method
 from hcml_jax.methods.hcml import HCML
-from hcml_jax.methods.hcml_config import HCMLConfig
-from hcml_jax.methods.supervised import Supervised, SupervisedConfig
+from hcml_jax.methods.supervised import Supervised
 
-METHODS = {"hcml": (HCML, HCMLConfig), "supervised": (Supervised, SupervisedConfig)}
+METHODS: dict[str, type[Method]] = {"hcml": HCML, "supervised": Supervised}
 
-__all__ = ["METHODS", "Method", "Outputs", "Schedule", "Stage", "build_method"]
+__all__ = ["METHODS", "build_method", "config_class", "method_class"]
+
+
+def method_class(name: str) -> type[Method]:
+    """The class of a method: one of `METHODS`, or "package.module:Class" of anybody's.
+
+    Raises:
+      ConfigError: there is none of this name.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    module, _, attribute = str(name).partition(":")
+    if not attribute:
+        raise ConfigError(f"config.method.name: no method {name!r}. {nearest(str(name), METHODS)}")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"config.method.name {name!r} cannot be imported: {error}") from error
+
+
+def config_class(name: str) -> type:
+    """The dataclass of the method's own config: what its `config` is annotated with."""
+    return typing.get_type_hints(method_class(name))["config"]
 
 
 def build_method(config: Mapping[str, Any], num_classes: int) -> Method:
     """Makes a method.
 
     Args:
-      config: `name`, one of `METHODS`, and the fields of that method's config.
+      config: `name` (see `method_class`), and the fields of that method's config.
       num_classes: of the data's labels; 0 where there are none.
 
     Raises:
@@ -26,7 +49,4 @@ def build_method(config: Mapping[str, Any], num_classes: int) -> Method:
     """
     values = dict(config)
     name = values.pop("name", None)
-    if name not in METHODS:
-        raise ConfigError(f"config.method.name: no method {name!r}. {nearest(str(name), METHODS)}")
-    method, fields = METHODS[name]
-    return method(build(fields, values, "config.method"), num_classes)
+    return method_class(name)(build(config_class(name), values, "config.method"), num_classes)

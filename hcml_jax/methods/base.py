@@ -1,18 +1,23 @@
-"""The contract between a paper's method and the training loop: stages, losses, features."""
+"""The contract between a paper's method and the rest of the house: stages, losses, what a network gives of clips."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from hcml_jax.batch import Batch, Reads
 from hcml_jax.config import ConfigError
 from hcml_jax.models import Normalisation
 
-Variables = Mapping[str, Any]  # {"params": ..., "batch_stats": ...}
-Batch = Mapping[str, jax.Array]  # see docs/architecture.md
+Variables = Mapping[str, Any]  # collection -> tree of arrays
 Path = tuple[str, ...]
+
+# What is learnt: `init_from` takes these collections and an export keeps them. All others, such as moving averages and
+# queues, serve training: `Method.derive` makes them of these, or they begin anew.
+LEARNT = ("params", "batch_stats")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +79,27 @@ class Schedule:
 
 
 @dataclasses.dataclass(frozen=True)
+class Term:
+    """One summand of a stage's loss.
+
+    Attributes:
+      compute: what the method's `loss` calls for it, with what its network gives -> (value, scalars to report).
+      weight: of the value in the sum.
+      over_batch: whether it is no mean over clips, or makes collections that are not: then a batch cannot be taken in
+        parts.
+      classifies: whether it teaches the scores of `Encoded.logits`.
+      floors: a scalar that it reports -> the least at which its value still means something; below, a record is warned
+        of and is no progress.
+    """
+
+    compute: Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
+    weight: float = 1.0
+    over_batch: bool = False
+    classifies: bool = False
+    floors: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
 class Stage:
     """One phase of training.
 
@@ -82,69 +108,120 @@ class Stage:
       schedule: its length and optimisation.
       trainable: path of a parameter (or of a module) -> whether it trains. The one source of the optimizer's mask, of
         which parameters are differentiated, and of which batch-norm statistics move.
-      losses: name of a term -> its weight; other terms are not computed.
+      terms: name -> summand of the loss; other terms are not computed.
+      reads: what its examples hold.
       batch_norm_group: clips over which batch statistics are taken; 0: the global batch.
       labelled_only: whether it trains on labelled clips only.
-      over_batch: the terms that are no means over clips, such as those that compare clips.
     """
 
     name: str
     schedule: Schedule
     trainable: Callable[[Path], bool]
-    losses: Mapping[str, float]
+    terms: Mapping[str, Term]
+    reads: Reads = Reads()
     batch_norm_group: int = 0
     labelled_only: bool = False
-    over_batch: tuple[str, ...] = ()
+
+    @property
+    def classifies(self) -> bool:
+        """Whether it teaches class scores."""
+        return any(term.classifies for term in self.terms.values())
+
+    @property
+    def floors(self) -> dict[str, float]:
+        """Metric -> its floor (see `Term`)."""
+        return {
+            f"{name}/{scalar}": floor
+            for name, term in self.terms.items()
+            for scalar, floor in term.floors.items()
+        }
 
 
 class Outputs(NamedTuple):
-    """What a loss gives beside its value: scalars to report, and the new state of mutable collections."""
+    """What a loss gives beside its value: scalars to report, and the collections that change; others stay."""
 
     metrics: dict[str, jax.Array]
-    state: Variables
+    collections: Variables
+
+
+class Encoded(NamedTuple):
+    """What one forward pass gives of clips; what a caller leaves unused costs nothing under jit.
+
+    Attributes:
+      features: name -> `[B, C]`, "backbone" among them.
+      maps: name -> `[B, T', H', W', C]`, float32: motion features that are not pooled; may be empty.
+      flow: name -> `[B, T' - 1, H, W, 2]`, (u right, v down) in pixels of the clip, between the frames of the map of
+        that name; empty where the network has learnt none.
+      logits: class scores `[B, classes]`; None without classes.
+    """
+
+    features: dict[str, jax.Array]
+    maps: dict[str, jax.Array]
+    flow: dict[str, jax.Array]
+    logits: jax.Array | None = None
 
 
 class Method(Protocol):
-    """A paper's method: a frozen dataclass that owns no arrays."""
+    """A paper's method: a frozen dataclass of `config` (a dataclass of its own) and `num_classes`; owns no arrays.
+
+    Attributes:
+      num_classes: of the data's labels; 0 where there are none.
+      stages: the phases of training, in order.
+      normalisation: mean and deviation of red, green and blue by which it normalises clips.
+      architecture: the backbone's name, under which its weights are exported.
+      deployed: the top-level modules that an export keeps.
+      flips: whether training mirrors clips, which changes labels such as "left".
+    """
+
+    num_classes: int
 
     @property
-    def stages(self) -> tuple[Stage, ...]:
-        """The phases of training, in order."""
+    def stages(self) -> tuple[Stage, ...]: ...
+    @property
+    def normalisation(self) -> Normalisation: ...
+    @property
+    def architecture(self) -> str: ...
+    @property
+    def deployed(self) -> tuple[str, ...]: ...
+    @property
+    def flips(self) -> bool: ...
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
-        """Fresh variables."""
+        """Fresh variables; only the shapes of the batch matter."""
+
+    def derive(self, variables: Variables) -> Variables:
+        """The variables with what follows from those learnt, such as key encoders, made anew: before a run begins."""
+        return variables
 
     def loss(
-        self, variables: Variables, batch: Batch, key: jax.Array, stage: Stage
+        self, variables: Variables, batch: Batch, key: jax.Array, stage: Stage, *, train: bool
     ) -> tuple[jax.Array, Outputs]:
-        """The stage's loss on a global batch: pure and jittable."""
+        """The stage's loss on a global batch: pure and jittable.
 
-    def features(self, variables: Variables, clips: jax.Array) -> dict[str, jax.Array]:
-        """What evaluations read of clips `[B, T, H, W, 3]`: name -> `[B, C]`, "backbone" among them."""
+        With `train`, clips are augmented, and statistics, moving averages and queues move; without, nothing does.
+        """
 
-    @property
-    def normalisation(self) -> Normalisation:
-        """By which mean and deviation of red, green and blue clips are normalised."""
+    def encode(self, variables: Variables, clips: jax.Array) -> Encoded:
+        """What the network makes of clips `[B, T, H, W, 3]`, uint8 or float `[0, 1]`; of those exported, too."""
 
-    def frames_of_levels(self, frames: int) -> Mapping[str, np.ndarray]:
-        """Level name -> which of a clip's `frames` frames its motion features stand at; may be empty."""
+    def frames_of(self, frames: int) -> Mapping[str, np.ndarray]:
+        """Name of a map -> which of a clip's `frames` frames it stands at."""
 
-    def logits(self, variables: Variables, clips: jax.Array) -> jax.Array:
-        """Class scores `[B, classes]`; called only where the data have labels."""
 
-    def motion(self, variables: Variables, clips: jax.Array) -> dict[str, jax.Array]:
-        """The levels' motion features, not pooled: level name -> `[B, T', H', W', C]`; may be empty."""
+def weigh(terms: Mapping[str, Term], *given: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The weighted sum of terms, and its metrics: "loss", each term by its name, and what each reports below it."""
+    total, metrics = jnp.zeros(()), {}
+    for name, term in terms.items():
+        value, report = term.compute(*given)
+        total += term.weight * value
+        metrics |= {name: value} | {f"{name}/{key}": scalar for key, scalar in report.items()}
+    return total, {"loss": total, **metrics}
 
 
 def check_dtype(dtype: str) -> None:
     """Raises ConfigError unless `dtype` is one that modules compute in."""
     if dtype not in ("float32", "bfloat16"):
         raise ConfigError(f"dtype must be 'float32' or 'bfloat16', not {dtype!r}")
-
-
-def dropout_key(key: jax.Array) -> dict[str, jax.Array]:
-    """What a network's `apply` draws its dropout from in a step of this key; most networks have none."""
-    return {"dropout": jax.random.fold_in(key, 2)}  # splits in two take 0 and 1
 
 
 def under(path: Path, *prefixes: str) -> bool:

@@ -6,33 +6,33 @@ level below, contrastively, with the lower levels frozen; then everything is tra
 
 import dataclasses
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
 
 from hcml_jax import augment
-from hcml_jax.config import ConfigError
+from hcml_jax.config import ConfigError, nearest
 from hcml_jax.contrastive import (
     choose_form,
     contrast_report,
     info_nce_and_hits,
     pair_predictions,
     spread_report,
+    without_breaks,
 )
 from hcml_jax.methods.base import (
-    Batch,
-    Outputs,
+    Encoded,
+    Schedule,
     Stage,
+    Term,
     Variables,
-    dropout_key,
+    check_dtype,
     everything,
     under,
 )
-from hcml_jax.methods.classification import classification_loss
-from hcml_jax.methods.hcml_config import HCMLConfig
-from hcml_jax.methods.hcml_network import HCMLNetwork
-from hcml_jax.methods.recogniser import Recogniser
-from hcml_jax.models import TrainMode
+from hcml_jax.methods.recognition import Forward, Recognition, classification_loss
+from hcml_jax.models import BackboneConfig, MotionHierarchy
 from hcml_jax.ops import (
     backward_warp,
     photometric_loss,
@@ -41,22 +41,134 @@ from hcml_jax.ops import (
     smoothness_loss,
 )
 
+SUPERVISIONS = ("reconstruction", "contrastive", "action")
+VALID_SHARE = "valid_share"  # of the pixels, where flow leads into the frame
+
 
 @dataclasses.dataclass(frozen=True)
-class HCML(Recogniser):
+class HCMLConfig:
+    """Fields of the method "hcml"; defaults are the paper's, or decided where it is silent.
+
+    Attributes:
+      stages: stage name -> schedule: "level0", "level1", ... (or "levels", all at once, when not `progressive`), and
+        "joint" where there are labels.
+      backbone: which backbone.
+      levels: the supervision of each level from the lowest on, "reconstruction", "contrastive" or "action"; fewer
+        than three make a shorter hierarchy (HCML Table 1, Figure 3).
+      progressive: one level at a time, the lower ones frozen (HCML 3.1), or all at once.
+      flow_channels: of the flow head's five convolutions.
+      photometric_size: side in pixels at which frames are compared (frames shrink by area); 0: as they come.
+      charbonnier_alpha, charbonnier_epsilon: of the penalty of both terms of reconstruction.
+      smoothness_weight: zeta.
+      normalise_by_valid: divide the photometric term by the valid pixels instead of all.
+      prediction_steps: K, how many frames ahead are predicted; at most T - 1 of the level.
+      positions: N, spatial positions drawn for each clip; at most those of the level's grid.
+      temperature: tau.
+      target_gradients: whether gradients also reach the predicted features, where the level below trains too.
+      reconstruction_weight: lambda of the joint loss (HCML eq. 4).
+      contrastive_weights: gamma^1 and gamma^2 of it.
+      joint_batch_norm_group: clips over which joint training takes batch statistics; 0: the global batch.
+      flip: whether clips are mirrored at random (a flip changes labels such as "left").
+      dtype: what convolutions compute in, "float32" or "bfloat16".
+    """
+
+    stages: dict[str, Schedule]
+    backbone: BackboneConfig = BackboneConfig()
+    levels: tuple[str, ...] = ("reconstruction", "contrastive", "contrastive")
+    progressive: bool = True
+    flow_channels: tuple[int, ...] = (128, 128, 96, 64, 32)
+    photometric_size: int = 0
+    charbonnier_alpha: float = 0.45
+    charbonnier_epsilon: float = 1e-3
+    smoothness_weight: float = 0.02
+    normalise_by_valid: bool = False
+    prediction_steps: int = 3
+    positions: int = 49
+    temperature: float = 0.07
+    target_gradients: bool = False
+    reconstruction_weight: float = 15.0
+    contrastive_weights: tuple[float, float] = (0.25, 0.25)
+    joint_batch_norm_group: int = 8
+    flip: bool = False
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        check_dtype(self.dtype)
+        for name in ("positions", "prediction_steps"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be 1 or more, not {getattr(self, name)}")
+        for name in ("photometric_size", "joint_batch_norm_group"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must be 0 or more, not {getattr(self, name)}")
+        if self.temperature <= 0:
+            raise ConfigError(f"temperature must be above 0, not {self.temperature}")
+        if len(self.flow_channels) != 5 or min(self.flow_channels) < 1:
+            raise ConfigError(
+                f"flow_channels must be 5 numbers, 1 or more, not {self.flow_channels}"
+            )
+        if not 1 <= len(self.levels) <= 3:
+            raise ConfigError(f"levels must name 1 to 3 supervisions, not {self.levels}")
+        for supervision in self.levels:
+            if supervision not in SUPERVISIONS:
+                raise ConfigError(
+                    f"levels: no supervision is called {supervision!r}. "
+                    f"{nearest(supervision, SUPERVISIONS)}"
+                )
+        if self.levels[0] == "contrastive":
+            raise ConfigError(
+                "levels: level 0 has no level below to predict; use 'reconstruction' or 'action'"
+            )
+        needed = self.self_supervised_stages
+        if set(self.stages) - {"joint"} != set(needed):
+            raise ConfigError(
+                f"stages must be {needed} and, to use labels, 'joint', not {sorted(self.stages)}"
+            )
+
+    @property
+    def self_supervised_stages(self) -> tuple[str, ...]:
+        """Names of the stages before the joint one, in order."""
+        if not self.progressive:
+            return ("levels",)
+        return tuple(f"level{level}" for level in range(len(self.levels)))
+
+    @property
+    def motion_blocks(self) -> tuple[str, ...]:
+        """The backbone's stages with a motion block: level l stands after the l-th."""
+        return self.backbone.bare.motion_stages[: len(self.levels)]
+
+    def own_modules(self, level: int) -> tuple[str, ...]:
+        """The backbone's modules that a level trains: what its features come from and the lower levels' do not."""
+        backbone, blocks = self.backbone.bare, self.motion_blocks
+        below = backbone.modules_of(blocks[level - 1]) if level else ()
+        return tuple(m for m in backbone.modules_of(blocks[level]) if m not in below)
+
+
+@dataclasses.dataclass(frozen=True)
+class HCML(Recognition):
     """The method; `num_classes` 0 leaves out the joint stage."""
 
     config: HCMLConfig
     num_classes: int = 0
+
+    forward = "with_side_branch"
 
     def __post_init__(self):
         if "action" in self.config.levels and not self.num_classes:
             raise ConfigError("levels: the supervision 'action' needs a table with labels")
 
     @functools.cached_property
-    def network(self) -> HCMLNetwork:
+    def network(self) -> MotionHierarchy:
         """The Linen module whose variables this method works on."""
-        return HCMLNetwork(self.config, self.num_classes)
+        config, dtype = self.config, jnp.dtype(self.config.dtype)
+        return MotionHierarchy(
+            config.backbone.build(motion_blocks=config.motion_blocks, dtype=dtype),
+            self.num_classes,
+            supervisions=config.levels,
+            flow_channels=config.flow_channels,
+            prediction_steps=config.prediction_steps,
+            positions=config.positions,
+            dtype=dtype,
+        )
 
     @functools.cached_property
     def stages(self) -> tuple[Stage, ...]:
@@ -70,111 +182,75 @@ class HCML(Recogniser):
             stages.append(self._joint_stage())
         return tuple(stages)
 
-    def init(self, key: jax.Array, batch: Batch) -> Variables:
-        """Fresh variables; only the shape of `batch["clip"]` matters."""
-        return self.network.init(key, augment.to_float(batch["clip"]), key, False)
-
-    def loss(
-        self, variables: Variables, batch: Batch, key: jax.Array, stage: Stage
-    ) -> tuple[jax.Array, Outputs]:
-        """The weighted sum of the stage's terms (HCML eq. 4 in the joint stage)."""
-        flip_key, position_key = jax.random.split(key)
-        clip = augment.to_float(batch["clip"])
-        clip = augment.random_flip(flip_key, clip) if self.config.flip else clip
-        train = TrainMode(stage.trainable, stage.batch_norm_group)
-        outputs, state = self.network.apply(
-            variables,
-            self.normalise(clip),
-            position_key,
-            train,
-            mutable=["batch_stats"],
-            rngs=dropout_key(key),
-        )
-        total, metrics = jnp.zeros(()), {}
-        for name, weight in stage.losses.items():
-            term, report = self._term(name, outputs, clip, batch["label"])
-            total += weight * term
-            metrics |= {name: term} | {f"{name}/{key}": value for key, value in report.items()}
-        return total, Outputs({"loss": total, **metrics}, state)
-
-    def flow(self, variables: Variables, clips: jax.Array) -> dict[str, jax.Array]:
-        """Optical flow of the levels learnt by reconstruction.
-
-        Returns:
-          level name -> `[B, T^l - 1, H, W, 2]`, (u right, v down) in pixels of the clip, from each of the level's
-          T^l frames (`frames_of`) to its next.
-        """
-        clips = self.normalise(augment.to_float(clips))
-        outputs = self.network.apply(variables, clips, jax.random.key(0), False)
+    def encode(self, variables: Variables, clips: jax.Array) -> Encoded:
+        """See `Method`; flow is of the levels learnt by reconstruction, and an export has none."""
+        if "heads" not in variables["params"]:
+            return super().encode(variables, clips)
         height, width = clips.shape[2:4]
-        return {
-            name.removeprefix("flow/"): resize_flow(flow, height, width)
-            for name, flow in outputs.items()
-            if name.startswith("flow/")
-        }
+        clips = self.normalise(augment.to_float(clips))
+        recognised, side = self.network.apply(variables, clips, False, True, method=self.forward)
+        flow = {level: resize_flow(flow, height, width) for level, flow in side.flow.items()}
+        return self.encoded(recognised)._replace(flow=flow)
 
     def _level_stage(self, name: str, levels: tuple[int, ...]) -> Stage:
-        supervisions = {level: self.config.levels[level] for level in levels}
-        losses = {f"{supervision}/level{l}": 1.0 for l, supervision in supervisions.items()}
         return Stage(
             name=name,
             schedule=self.config.stages[name],
             trainable=functools.partial(self._trains_any, levels=levels),
-            losses=losses,
-            labelled_only="action" in supervisions.values(),
-            over_batch=self._over_batch(losses),
+            terms=dict(self._level_term(level) for level in levels),
+            labelled_only=any(self.config.levels[level] == "action" for level in levels),
         )
 
     def _joint_stage(self) -> Stage:
-        config = self.config
-        weights = {
-            f"{supervision}/level{level}": config.reconstruction_weight
-            if supervision == "reconstruction"
-            else config.contrastive_weights[level - 1]
-            for level, supervision in enumerate(config.levels)
+        """HCML eq. 4; levels supervised by action have no term of their own."""
+        sides = (
+            self._level_term(level, self._joint_weight(level))
+            for level, supervision in enumerate(self.config.levels)
             if supervision != "action"
-        }
-        sides = {name: weight for name, weight in weights.items() if weight}
+        )
         return Stage(
             name="joint",
-            schedule=config.stages["joint"],
+            schedule=self.config.stages["joint"],
             trainable=everything,
-            losses={"classification": 1.0, **sides},
-            batch_norm_group=config.joint_batch_norm_group,
+            terms={
+                "classification": Term(_classification, classifies=True),
+                **{name: term for name, term in sides if term.weight},
+            },
+            batch_norm_group=self.config.joint_batch_norm_group,
             labelled_only=True,
-            over_batch=self._over_batch(sides),
         )
 
-    def _over_batch(self, losses) -> tuple[str, ...]:
-        """Terms that are no means over clips: contrast, and reconstruction over as many pixels as are valid."""
-        kinds = (
-            ("contrastive", "reconstruction")
-            if self.config.normalise_by_valid
-            else ("contrastive",)
-        )
-        return tuple(name for name in losses if name.startswith(kinds))
+    def _joint_weight(self, level: int) -> float:
+        if self.config.levels[level] == "reconstruction":
+            return self.config.reconstruction_weight
+        return self.config.contrastive_weights[level - 1]
 
-    def _term(self, name, outputs, clip, labels):
-        """One term of the loss and what to report of it."""
-        if name == "classification":
-            return classification_loss(outputs["logits"], labels)
-        supervision, level = name.split("/")
-        if supervision == "action":
-            return classification_loss(outputs[f"action/{level}"], labels)
+    def _level_term(self, number: int, weight: float = 1.0) -> tuple[str, Term]:
+        """The name and the term of a level's supervision."""
+        level, supervision = f"level{number}", self.config.levels[number]
         if supervision == "reconstruction":
-            frames = self.backbone.frames_of(level, clip)
-            return self._reconstruction(outputs[f"flow/{level}"], frames)
-        return self._contrast(outputs, level)
+            # Flow that leads out of the frame everywhere costs nothing, and has no gradient to come back by.
+            kind = {"over_batch": self.config.normalise_by_valid, "floors": {VALID_SHARE: 0.5}}
+            compute = self._reconstruction
+        else:
+            kind = {"over_batch": supervision == "contrastive"}
+            compute = self._contrast if supervision == "contrastive" else _action
+        term = Term(functools.partial(compute, level=level), weight, **kind)
+        return f"{supervision}/{level}", term
 
-    def _reconstruction(self, flow, frames):
+    def _reconstruction(self, forward: Forward, *, level: str):
         """HCML eq. 1 and 2 over the pairs of the level's T^l frames."""
         config = self.config
+        flow = forward.outputs[1].flow[level]
+        frames = self.backbone.frames_of(level, forward.clip)
         height, width = frames.shape[2:4]
         if config.photometric_size:
             height = width = config.photometric_size
             frames = resize_area(frames, height, width)
         flow = resize_flow(flow, height, width)
-        warped, valid = backward_warp(frames[:, 1:], flow)
+        warped, inside = backward_warp(frames[:, 1:], flow)
+        paired = jnp.broadcast_to(self._consecutive(forward, level)[..., None, None], inside.shape)
+        valid = inside & paired
         penalty = {"alpha": config.charbonnier_alpha, "epsilon": config.charbonnier_epsilon}
         photometric = photometric_loss(
             frames[:, :-1], warped, valid, normalise_by_valid=config.normalise_by_valid, **penalty
@@ -184,21 +260,36 @@ class HCML(Recogniser):
             "photometric": photometric,
             "smoothness": smoothness,
             "flow_magnitude": jnp.linalg.norm(flow, axis=-1).mean(),
+            VALID_SHARE: _share(valid, paired),
         }
         return photometric + config.smoothness_weight * smoothness, report
 
-    def _contrast(self, outputs, level):
+    def _contrast(self, forward: Forward, *, level: str):
         """HCML eq. 3, averaged over the predictions."""
-        predictions, targets = outputs[f"predictions/{level}"], outputs[f"targets/{level}"]
+        recognised, side = forward.outputs
+        predictions, targets = side.predictions[level]
         if not self.config.target_gradients:
             targets = jax.lax.stop_gradient(targets)
-        candidates = pair_predictions(predictions, targets)
-        form = choose_form(len(candidates[0]), len(candidates[1]))
-        losses, hits = info_nce_and_hits(
-            *candidates, temperature=self.config.temperature, form=form
+        queries, keys, positives = pair_predictions(predictions, targets)
+        kept, candidates = without_breaks(
+            self._consecutive(forward, level), len(predictions), targets.shape[2]
         )
-        report = contrast_report(predictions, targets, hits)
-        return losses.mean(), report | spread_report(outputs[level])
+        # A pair of equal owners is left out: no query meets a target that sees the break of a clip.
+        owners = jnp.zeros(len(queries), jnp.int32), candidates.astype(jnp.int32)
+        form = choose_form(len(queries), len(keys))
+        losses, hits = info_nce_and_hits(
+            queries, keys, positives, temperature=self.config.temperature, form=form, owners=owners
+        )
+        report = contrast_report(predictions, targets, hits & kept)
+        report["top1"] = _share(hits & kept, kept)
+        return _mean(losses, kept), report | spread_report(recognised.features[level])
+
+    def _consecutive(self, forward: Forward, level: str) -> jax.Array:
+        """Whether each of the level's frames leads on to its next one without a break: bool `[B, T^l - 1]`."""
+        consecutive = forward.batch.consecutive[:, 0]
+        frames = self.frames_of(forward.clip.shape[1])[level]
+        ways = [consecutive[:, a:b].all(1) for a, b in itertools.pairwise(frames)]
+        return jnp.stack(ways, axis=1)
 
     def _trains_any(self, path: tuple[str, ...], levels: tuple[int, ...]) -> bool:
         """Whether a parameter trains in the stage of these levels: what lies above P^{l-1}, up to P^l (HCML 3.1)."""
@@ -212,3 +303,21 @@ class HCML(Recogniser):
         own += [f"backbone/level{level}", f"heads/level{level}"]
         below = [f"backbone/level{level - 1}/expand"] if level else []
         return under(path, *own, *below)
+
+
+def _classification(forward: Forward):
+    return classification_loss(forward.outputs[0].logits, forward.batch.label)
+
+
+def _action(forward: Forward, *, level: str):
+    return classification_loss(forward.outputs[1].actions[level], forward.batch.label)
+
+
+def _mean(values: jax.Array, kept: jax.Array) -> jax.Array:
+    """The mean of the values that are kept; 0 if there are none."""
+    return jnp.sum(values, where=kept) / jnp.maximum(kept.sum(), 1).astype(jnp.float32)
+
+
+def _share(found: jax.Array, kept: jax.Array) -> jax.Array:
+    """The share of what is found among what is kept; 1 if there is nothing."""
+    return jnp.where(kept.any(), _mean(found.astype(jnp.float32), kept), 1.0)

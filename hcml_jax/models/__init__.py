@@ -5,6 +5,7 @@ from hcml_jax.models.build import BACKBONES, BackboneConfig, Normalisation, buil
 from hcml_jax.models.heads import Classifier, FlowHead, Predictors
 from hcml_jax.models.layers import TrainMode
 from hcml_jax.models.motion_block import MotionBlock, MotionBlockConfig
+from hcml_jax.models.recogniser import MotionHierarchy, Recognised, Recogniser, SideOutputs
 
 __all__ = [
     "BACKBONES",
@@ -15,8 +16,12 @@ __all__ = [
     "FlowHead",
     "MotionBlock",
     "MotionBlockConfig",
+    "MotionHierarchy",
     "Normalisation",
     "Predictors",
+    "Recognised",
+    "Recogniser",
+    "SideOutputs",
     "TrainMode",
     "build_backbone",
 ]

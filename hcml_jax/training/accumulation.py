@@ -19,7 +19,8 @@ def check_micro_batches(stage: Stage, batch_size: int, devices: int) -> None:
     if parts == 1:
         return
     asked = f"config.method.stages.{stage.name}.micro_batches is {parts}"
-    whole = (*stage.over_batch, *(() if stage.batch_norm_group else ("batch normalisation",)))
+    whole = [name for name, term in stage.terms.items() if term.over_batch]
+    whole += [] if stage.batch_norm_group else ["batch normalisation"]
     if whole:
         raise ConfigError(
             f"{asked}, but {' and '.join(whole)} of this stage look at the whole batch: in parts they would be "

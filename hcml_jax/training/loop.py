@@ -4,23 +4,27 @@ import dataclasses
 import itertools
 import math
 import pathlib
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 
 from hcml_jax import cluster
-from hcml_jax.config import UserError
+from hcml_jax.batch import Data
+from hcml_jax.config import ConfigError, UserError, nearest
 from hcml_jax.methods.base import Method, Stage, Variables
+from hcml_jax.progress import Progress
 from hcml_jax.training.checkpoints import CheckpointError, Checkpoints, Position
 from hcml_jax.training.config import TrainingConfig
 from hcml_jax.training.mesh import Layout, make_mesh
-from hcml_jax.training.metrics import MetricsWriter, Progress, average, read_records
+from hcml_jax.training.metrics import MetricsWriter, average, read_records
 from hcml_jax.training.optimizer import make_optimizer
 from hcml_jax.training.step import (
     TrainState,
     abstract_state,
     abstract_variables,
+    derive,
     init_state,
     init_variables,
     make_train_step,
@@ -33,30 +37,20 @@ class TrainingError(UserError, RuntimeError):
     """Training cannot go on; the message says at which step, and what to do."""
 
 
-class Data(Protocol):
-    """What training reads of `data_pipelines.open_data(...)`; see docs/architecture.md."""
-
-    clip_shape: tuple[int, ...]
-
-    def num_clips(self, split: str, labelled_only: bool = False) -> int: ...
-    def spread(self, split: str, count: int) -> Sequence[int]: ...
-    def train_batches(self, batch_size: int, **options: Any): ...
-    def eval_batches(self, split: str, batch_size: int, **options: Any): ...
-
-
 def train(
     method: Method,
     data: Data,
     config: TrainingConfig,
     workdir: pathlib.Path,
     seed: int,
-    start: Callable[[Variables], Variables] | None = None,
+    start: Callable[[], Callable[[Variables], Variables]] | None = None,
 ) -> None:
     """Trains every stage of `method`, from the last checkpoint of `workdir` if it has one.
 
     Args:
       method, data, config, workdir, seed: the run.
-      start: makes of fresh variables those that a run without a checkpoint starts from; None: they are.
+      start: called by a run without a checkpoint; gives what makes of fresh variables those that it starts from. None:
+        it starts from fresh ones.
 
     Raises:
       TrainingError: if a loss is not finite.
@@ -101,18 +95,18 @@ class _Run:
     data: Data
     config: TrainingConfig
     seed: int
-    start: Callable[[Variables], Variables] | None
+    start: Callable[[], Callable[[Variables], Variables]] | None
     layout: Layout
     signals: StopSignals
     checkpoints: Checkpoints
     writer: MetricsWriter
 
     def train(self, latest: Position | None) -> None:
-        stages = self.method.stages
+        stages = first_stages(self.method, self.config.first_stage)
         step = 0
         if latest:
             step = latest.step
-            stages = stages[self._number(latest.stage) :]
+            stages = stages[self._number(latest.stage, stages) :]
             state = self._restore(latest, stages[0])
             cluster.say(f"resuming at step {step} ({latest.stage}, step {latest.stage_step})")
             if not latest.complete:
@@ -122,14 +116,23 @@ class _Run:
                 self._stop_if_asked(step)
             variables, stages = state.variables, stages[1:]
         else:
-            variables = init_variables(self.method, self.data.clip_shape, self.seed, self.layout)
-            variables = self.start(variables) if self.start else variables
+            variables = self._begin(stages[0])
         for stage in stages:
             state = init_state(variables, stage, self._optimizer(stage), self.layout)
             state = self._train_stage(stage, state, step)
             step += int(state.step)
             self._stop_if_asked(step)
             variables = state.variables
+
+    def _begin(self, stage: Stage) -> Variables:
+        """What the first stage starts from; given variables are saved, as step 0."""
+        variables = init_variables(self.method, self.data.clip_shape, self.seed, self.layout)
+        if not self.start:
+            return variables
+        variables = derive(self.method, self.start()(variables), self.layout)
+        state = init_state(variables, stage, self._optimizer(stage), self.layout)
+        self.checkpoints.save(Position(0, stage.name, 0, False), state, None, needed=True)
+        return variables
 
     def _stop_if_asked(self, step: int) -> None:
         """Between stages, where all is saved."""
@@ -154,39 +157,45 @@ class _Run:
         )
         validation_step = make_validation_step(self.method, stage, self.seed, self.layout)
         first = int(state.step)
-        progress = Progress(stage.name, total, first, config.batch_size)
+        speed = _Speed(config.batch_size, first)
         batches = self._device_batches(stage, first, total - first)
-        for done, batch in enumerate(batches, first + 1):
-            state, metrics = train_step(state, batch)
-            window.append(metrics)
-            if len(window) > 1:  # one step behind, so that the device is never idle
-                window[-2] = self._fetch(window[-2], stage, done - 1)
-            stop, last = self.signals.poll(), done == total
-            if not (stop or last) and done % config.log_every:
-                continue
-            window[-1] = self._fetch(window[-1], stage, done)
-            if last or done % config.log_every == 0:
-                self._log(stage, before, done, average(window), progress)
-                window = []
-            complete = False
-            if last or done % config.checkpoint_every == 0:
-                loss = self._validate(validation_step, state, stage, before)
-                complete = last or self._converged(stage)
-                position = Position(before + done, stage.name, done, complete)
-                self.checkpoints.save(position, state, loss, needed=complete or bool(stop))
-            elif stop:
-                position = Position(before + done, stage.name, done, False, window)
-                self.checkpoints.save(position, state, None, needed=True)
-            if stop:
-                raise Stopped(stop, before + done)
-            if complete:
-                break
+        with Progress(f"[{stage.name}]", total, "steps", first) as progress:
+            for done, batch in enumerate(batches, first + 1):
+                state, metrics = train_step(state, batch)
+                window.append(metrics)
+                if len(window) > 1:  # one step behind, so that the device is never idle
+                    window[-2] = self._fetch(window[-2], stage, done - 1)
+                progress.add(told=_headline(window[-2]) if len(window) > 1 else "")
+                stop, last = self.signals.poll(), done == total
+                if not (stop or last) and done % config.log_every:
+                    continue
+                window[-1] = self._fetch(window[-1], stage, done)
+                if last or done % config.log_every == 0:
+                    metrics = average(window) | {"clips_per_second": speed.lap(done)}
+                    self._record(stage, before, done, "train", metrics)
+                    progress.add(0, told=_headline(metrics))
+                    window = []
+                complete = False
+                if last or done % config.checkpoint_every == 0:
+                    loss = self._validate(validation_step, state, stage, before)
+                    complete = last or self._converged(stage)
+                    position = Position(before + done, stage.name, done, complete)
+                    self.checkpoints.save(position, state, loss, needed=complete or bool(stop))
+                elif stop:
+                    position = Position(before + done, stage.name, done, False, window)
+                    self.checkpoints.save(position, state, None, needed=True)
+                if stop:
+                    raise Stopped(stop, before + done)
+                if complete:
+                    break
         return state
 
     def _batches(self, stage: Stage, first: int, count: int):
         batches = self.data.train_batches(
             self.config.batch_size,
             seed=self.seed,
+            stage=stage.name,
+            reads=stage.reads,
             first_step=first,
             labelled_only=stage.labelled_only,
             shard_index=jax.process_index(),
@@ -217,43 +226,47 @@ class _Run:
             )
         return values
 
-    def _log(self, stage: Stage, before: int, done: int, metrics, progress: Progress) -> None:
-        speed = progress.lap(done)
-        progress.show(done, metrics, speed)
-        self.writer.write(
-            _record(stage, before + done, done, "train") | metrics | {"clips_per_second": speed}
-        )
+    def _record(
+        self, stage: Stage, before: int, done: int, split: str, metrics: Mapping[str, float]
+    ) -> None:
+        where = {"step": before + done, "stage": stage.name, "stage_step": done, "split": split}
+        self.writer.write(where | dict(metrics))
+        for name in _below_floor(stage, metrics):
+            cluster.say(
+                f"[{stage.name}] step {done}: {name} is {metrics[name]:.2f}, under {stage.floors[name]:g}: its loss "
+                "means little, and is not taken for progress"
+            )
 
-    def _validate(self, validation_step, state: TrainState, stage: Stage, before: int) -> float:
-        """The validation loss, logged; the last training loss where there is no validation split."""
-        config = self.config
-        if not config.validation_split:
-            return self.writer.records[-1]["loss"]
-        done = int(state.step)
-        results = [
-            self._fetch(validation_step(state.variables, batch), stage, done)
-            for batch in self._validation_batches()
-        ]
-        metrics = average(results)
-        self.writer.write(_record(stage, before + done, done, "validation") | metrics)
-        return metrics["loss"]
+    def _validate(
+        self, validation_step, state: TrainState, stage: Stage, before: int
+    ) -> float | None:
+        """The validation loss, logged, or the last training loss where there is no such split; None below a floor."""
+        if self.config.validation_split:
+            done = int(state.step)
+            results = [
+                self._fetch(validation_step(state.variables, batch), stage, done)
+                for batch in self._validation_batches(stage)
+            ]
+            self._record(stage, before, done, "validation", average(results))
+        record = self.writer.records[-1]
+        return None if _below_floor(stage, record) else record["loss"]
 
-    def _validation_batches(self):
+    def _validation_batches(self, stage: Stage):
         """Whole batches (one, filled up, of a smaller split) of clips from all over the validation split."""
         split, size = self.config.validation_split, self.config.batch_size
         clips = self.data.num_clips(split)
         count = min(self.config.validation_batches, max(1, clips // size)) * size
         only = self.data.spread(split, count)
         shard = {"shard_index": jax.process_index(), "num_shards": jax.process_count()}
-        for batch in self.data.eval_batches(split, size, only=only, **shard):
-            yield self.layout.shard_batch(batch)
+        batches = self.data.eval_batches(split, size, reads=stage.reads, only=only, **shard)
+        return map(self.layout.shard_batch, batches)
 
     def _converged(self, stage: Stage) -> bool:
-        """Whether the last `patience` losses of the stage improved on none before them."""
+        """Whether the last `patience` losses of the stage, those above the floors, improved on none before them."""
         schedule = stage.schedule
         split = "validation" if self.config.validation_split else "train"
         losses = [
-            r["loss"]
+            math.inf if _below_floor(stage, r) else r["loss"]
             for r in self.writer.records
             if (r["stage"], r["split"]) == (stage.name, split)
         ]
@@ -261,11 +274,12 @@ class _Run:
             return False
         best_before = min(losses[: -schedule.patience])
         best_since = min(losses[-schedule.patience :])
-        return best_since > best_before - schedule.min_improvement * abs(best_before)
+        wanted = schedule.min_improvement * abs(best_before) if math.isfinite(best_before) else 0.0
+        return best_since >= best_before - wanted
 
-    def _number(self, name: str) -> int:
+    def _number(self, name: str, stages: Sequence[Stage]) -> int:
         """Which stage has this name."""
-        names = [stage.name for stage in self.method.stages]
+        names = [stage.name for stage in stages]
         if name not in names:
             raise CheckpointError(
                 f"the last checkpoint is of stage {name!r}, which this run has not: {names}"
@@ -284,5 +298,41 @@ class _Run:
         return self.checkpoints.restore(latest, state)
 
 
-def _record(stage: Stage, step: int, stage_step: int, split: str) -> dict[str, Any]:
-    return {"step": step, "stage": stage.name, "stage_step": stage_step, "split": split}
+def first_stages(method: Method, first: str) -> tuple[Stage, ...]:
+    """The stages from the one called `first` on; "": all.
+
+    Raises:
+      ConfigError: there is none of this name.
+    """
+    names = [stage.name for stage in method.stages]
+    if first and first not in names:
+        raise ConfigError(
+            f"config.training.first_stage: no stage {first!r}. {nearest(first, names)}"
+        )
+    return method.stages[names.index(first) if first else 0 :]
+
+
+class _Speed:
+    """Clips a second between records."""
+
+    def __init__(self, batch_size: int, done: int):
+        self._batch_size, self._mark = batch_size, (done, time.monotonic())
+
+    def lap(self, done: int) -> float:
+        """Since the last lap."""
+        (before, then), now = self._mark, time.monotonic()
+        self._mark = (done, now)
+        return (done - before) * self._batch_size / max(now - then, 1e-9)
+
+
+def _headline(metrics: Mapping[str, float]) -> str:
+    """The loss, what is recognised, and the speed."""
+    told = ["loss", *(name for name in metrics if name.endswith("top1"))]
+    line = " ".join(f"{name} {metrics[name]:.4g}" for name in told)
+    speed = metrics.get("clips_per_second")
+    return f"{line} {speed:.1f} clips/s" if speed else line
+
+
+def _below_floor(stage: Stage, metrics: Mapping[str, float]) -> list[str]:
+    """The metrics at which the stage's loss means little; see `Term.floors`."""
+    return [name for name, floor in stage.floors.items() if metrics.get(name, floor) < floor]

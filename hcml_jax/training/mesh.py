@@ -1,7 +1,8 @@
 """The device mesh, made in one place, and how arrays lie on it."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -66,13 +67,11 @@ class Layout:
             self.state_shardings(tree),
         )
 
-    def shard_batch(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-        """Global arrays, split along their first axis, from this process's part of a batch."""
+    def shard_batch(self, batch: Any) -> Any:
+        """Global arrays, split along their first axis, from this process's part of each array of a batch."""
         sharding = NamedSharding(self.mesh, P("data"))
-        return {
-            name: jax.make_array_from_process_local_data(sharding, array)
-            for name, array in batch.items()
-        }
+        put = functools.partial(jax.make_array_from_process_local_data, sharding)
+        return jax.tree.map(put, batch)
 
     def _split(self, shape: tuple[int, ...]) -> P:
         """Along the longest axis that divides, if the array is worth it."""

@@ -1,9 +1,8 @@
-"""What a run tells: `metrics.jsonl`, TensorBoard events and a progress line."""
+"""What a run records: `metrics.jsonl` and TensorBoard events."""
 
 import contextlib
 import json
 import pathlib
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -79,41 +78,3 @@ def read_records(workdir: pathlib.Path) -> list[Record]:
 def average(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """The mean of each metric over steps."""
     return {name: float(np.mean([m[name] for m in metrics])) for name in metrics[0]}
-
-
-class Progress:
-    """A line with the stage, the step, the loss, clips a second and the time left."""
-
-    def __init__(self, stage: str, total: int, done: int, batch_size: int):
-        self._stage, self._total, self._batch_size = stage, total, batch_size
-        self._first, self._start = done, time.monotonic()
-        self._mark = (done, self._start)
-
-    def lap(self, done: int) -> float:
-        """Clips a second since the last lap."""
-        (before, then), now = self._mark, time.monotonic()
-        self._mark = (done, now)
-        return (done - before) * self._batch_size / max(now - then, 1e-9)
-
-    def show(self, done: int, metrics: Mapping[str, float], clips_per_second: float) -> None:
-        """Prints the line."""
-        elapsed = time.monotonic() - self._start
-        left = elapsed / max(done - self._first, 1) * (self._total - done)
-        told = " ".join(f"{name} {metrics[name]:.4g}" for name in _headline(metrics))
-        cluster.say(
-            f"[{self._stage}] step {done}/{self._total}  {told}  {clips_per_second:.1f} clips/s  "
-            f"{format_seconds(left)} left"
-        )
-
-
-def _headline(metrics: Mapping[str, float]) -> list[str]:
-    return ["loss", *(name for name in metrics if name.endswith("top1"))]
-
-
-def format_seconds(seconds: float) -> str:
-    """For example "2h03m", "4m10s" or "8s"."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours}h{minutes:02}m"
-    return f"{minutes}m{seconds:02}s" if minutes else f"{seconds}s"

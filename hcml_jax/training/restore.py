@@ -2,24 +2,46 @@
 
 import pathlib
 
-from hcml_jax.methods.base import Method, Variables
+from hcml_jax.config import ConfigError, nearest
+from hcml_jax.methods.base import LEARNT, Method, Variables
 from hcml_jax.training.checkpoints import CheckpointError, Checkpoints, Position
 
 
 def positions(method: Method, workdir: pathlib.Path) -> dict[str, Position]:
-    """Where a run can be read: "representation", the end of its last stage without class labels' loss (its last
-    checkpoint if it has none), and "last", its last checkpoint.
+    """Where a run can be read.
+
+    Returns:
+      "last", its last checkpoint; "representation", what its stages without class labels' loss have come to: the end of
+      the last of them that has ended, or else what the run started from, or else its last checkpoint; "start", what it
+      started from, if those were given variables.
 
     Raises:
       CheckpointError: if the run has no checkpoint yet.
     """
-    with Checkpoints(workdir / "checkpoints") as checkpoints:
-        found = checkpoints.positions
-    if not found:
-        raise CheckpointError(f"{workdir} has no checkpoint yet: train it first")
-    recognising = recognising_stages(method)
-    ends = [p for p in found if p.complete and p.stage not in recognising]
-    return {"representation": (ends or found)[-1], "last": found[-1]}
+    found = _saved(workdir)
+    unlabelled = {stage.name for stage in method.stages if not stage.classifies}
+    of_levels = [p for p in found if p.stage in unlabelled]
+    ends = [p for p in of_levels if p.complete]
+    start = [p for p in found if p.step == 0]
+    representation = ends or of_levels or (start if unlabelled else []) or found
+    named = {"last": found[-1], "representation": representation[-1]}
+    return named | ({"start": start[0]} if start else {})
+
+
+def end_of(stage: str, workdir: pathlib.Path) -> Position:
+    """The end of a stage of a run, or its last checkpoint if `stage` is "".
+
+    Raises:
+      CheckpointError: if the run has no checkpoint yet.
+      ConfigError: if the stage has not ended.
+    """
+    found = _saved(workdir)
+    if not stage:
+        return found[-1]
+    ends = {p.stage: p for p in found if p.complete}
+    if stage not in ends:
+        raise ConfigError(f"{workdir}: no stage {stage!r} has ended. {nearest(stage, ends)}")
+    return ends[stage]
 
 
 def restore(workdir: pathlib.Path, position: Position, abstract: Variables) -> Variables:
@@ -28,14 +50,25 @@ def restore(workdir: pathlib.Path, position: Position, abstract: Variables) -> V
         return checkpoints.restore_variables(position, abstract)
 
 
-def recognising_stages(method: Method) -> set[str]:
-    """Names of the stages that train the classifier."""
-    return {stage.name for stage in method.stages if "classification" in stage.losses}
+def recognises(method: Method, position: Position) -> bool:
+    """Whether a stage that teaches class scores has begun by then."""
+    return any(stage.classifies for stage in method.stages if stage.name == position.stage) and (
+        position.step > 0
+    )
 
 
-def without(variables: Variables, *modules: str) -> Variables:
-    """Variables less those of the given top-level modules."""
+def learnt(variables: Variables, modules: tuple[str, ...] | None = None) -> Variables:
+    """Variables less the collections that serve training alone, and less all top-level modules but those given."""
     return {
-        collection: {name: tree for name, tree in trees.items() if name not in modules}
+        collection: {name: tree for name, tree in trees.items() if not modules or name in modules}
         for collection, trees in variables.items()
+        if collection in LEARNT
     }
+
+
+def _saved(workdir: pathlib.Path) -> list[Position]:
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
+        found = checkpoints.positions
+    if not found:
+        raise CheckpointError(f"{workdir} has no checkpoint yet: train it first")
+    return found

@@ -1,6 +1,5 @@
 """The train state and the pure, jitted step of a stage."""
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -8,10 +7,10 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from hcml_jax.methods.base import Batch, Method, Stage, Variables
+from hcml_jax.batch import Batch, blank_batch
+from hcml_jax.methods.base import Method, Stage, Variables
 from hcml_jax.rng import step_key
 from hcml_jax.training import freezing
 from hcml_jax.training.accumulation import accumulated_gradients
@@ -24,7 +23,7 @@ class TrainState:
 
     Attributes:
       step: int32 scalar, steps done in the current stage.
-      variables: "params" and "batch_stats".
+      variables: the method's collections.
       opt_state: of the stage's optimizer, over its trainable parameters alone.
     """
 
@@ -39,18 +38,24 @@ def init_variables(
     """The variables with which a run of this seed on clips `[T, H, W, 3]` starts, born where they belong."""
     # On CPU, optimising the random numbers of every kernel takes three times as long as making them.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-
-    def init(key, batch):
-        return layout.place_state(method.init(key, batch))
-
-    batch = {"clip": np.zeros((1, *clip_shape), np.uint8)}
-    return jax.jit(init, compiler_options=options)(step_key(seed, "init", 0), batch)
+    init = functools.partial(_init, method, clip_shape, layout)
+    return jax.jit(init, compiler_options=options)(step_key(seed, "init", 0))
 
 
 def abstract_variables(method: Method, clip_shape: tuple[int, ...], layout: Layout) -> Variables:
     """Shapes, dtypes and shardings of what `init_variables` makes; nothing is computed."""
-    batch = {"clip": jax.ShapeDtypeStruct((1, *clip_shape), np.uint8)}
-    return layout.abstract_state(jax.eval_shape(method.init, jax.random.key(0), batch))
+    init = functools.partial(_init, method, clip_shape, layout)
+    return layout.abstract_state(jax.eval_shape(init, jax.random.key(0)))
+
+
+def _init(method: Method, clip_shape: tuple[int, ...], layout: Layout, key: jax.Array) -> Variables:
+    batch = blank_batch(1, clip_shape, method.stages[0].reads)
+    return layout.place_state(method.derive(method.init(key, batch)))
+
+
+def derive(method: Method, variables: Variables, layout: Layout) -> Variables:
+    """The variables with what follows from those learnt made anew, where it belongs."""
+    return jax.jit(lambda variables: layout.place_state(method.derive(variables)))(variables)
 
 
 def init_state(variables: Variables, stage: Stage, optimizer, layout: Layout) -> TrainState:
@@ -79,7 +84,7 @@ def make_train_step(method: Method, stage: Stage, optimizer, seed: int, layout: 
 
         def loss(selected, batch, key):
             variables = {**state.variables, "params": freezing.merge(selected, params)}
-            return method.loss(variables, batch, key, stage)
+            return method.loss(variables, batch, key, stage, train=True)
 
         selected = freezing.select(params, stage.trainable)
         gradients, outputs = accumulated_gradients(
@@ -87,7 +92,8 @@ def make_train_step(method: Method, stage: Stage, optimizer, seed: int, layout: 
         )
         updates, opt_state = optimizer.update(gradients, state.opt_state, selected)
         selected = optax.apply_updates(selected, updates)
-        variables = {"params": freezing.merge(selected, params), **outputs.state}
+        changed = {**outputs.collections, "params": freezing.merge(selected, params)}
+        variables = {**state.variables, **changed}
         metrics = {**outputs.metrics, "gradient_norm": optax.tree.norm(gradients)}
         state = TrainState(state.step + 1, variables, opt_state)
         return layout.place_state(state), jax.lax.with_sharding_constraint(
@@ -98,16 +104,10 @@ def make_train_step(method: Method, stage: Stage, optimizer, seed: int, layout: 
 
 
 def make_validation_step(method: Method, stage: Stage, seed: int, layout: Layout) -> Callable:
-    """A jitted function (variables, batch) -> metrics: the stage's loss with all statistics frozen."""
-
-    def frozen(path):
-        del path
-        return False
-
-    stage = dataclasses.replace(stage, trainable=frozen)
+    """A jitted function (variables, batch) -> metrics of the stage's loss, as evaluated: nothing is drawn nor moves."""
 
     def validation_step(variables: Variables, batch: Batch):
         key = step_key(seed, f"{stage.name}/validation", 0)
-        return method.loss(variables, batch, key, stage)[1].metrics
+        return method.loss(variables, batch, key, stage, train=False)[1].metrics
 
     return jax.jit(validation_step, out_shardings=layout.replicated)

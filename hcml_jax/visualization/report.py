@@ -2,17 +2,17 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from hcml_jax.batch import Batch, Data, Reads
 from hcml_jax.evaluation.config import EvaluationConfig
 from hcml_jax.evaluation.evaluate import Evaluation
 from hcml_jax.evaluation.flow import make_flow_reader
 from hcml_jax.evaluation.neighbours import nearest
 from hcml_jax.evaluation.scores import confusion_matrix
-from hcml_jax.methods.base import Method, Variables
+from hcml_jax.methods.base import Method
 from hcml_jax.visualization.confusion import confusion_figure
 from hcml_jax.visualization.curves import curves_figure
 from hcml_jax.visualization.flow import flow_figure
@@ -21,38 +21,46 @@ from hcml_jax.visualization.retrieval import retrieval_figure
 RETRIEVED = 4
 
 
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """Draws what an evaluation found."""
+def write_report(
+    evaluation: Evaluation,
+    method: Method,
+    data: Data,
+    config: EvaluationConfig,
+    records: Sequence[Mapping],
+    folder: pathlib.Path,
+) -> None:
+    """Writes every picture there is something to show for to `folder`; `records` are those of `metrics.jsonl`."""
+    report = _Report(evaluation, method, data, config, folder)
+    if records:
+        terms = {name for stage in method.stages for name in stage.terms}
+        curves_figure(folder / "curves.png", records, terms)
+    report.draw_flow()
+    if evaluation.train:
+        report.draw_retrieval()
+    if evaluation.recognised:
+        report.draw_confusion()
 
+
+@dataclasses.dataclass(frozen=True)
+class _Report:
     evaluation: Evaluation
     method: Method
-    variables: Variables
-    data: Any
+    data: Data
     config: EvaluationConfig
     folder: pathlib.Path
 
-    def write(self, records: list[dict]) -> None:
-        """Writes every picture there is something to show for; `records` are those of `metrics.jsonl`."""
-        if records:
-            curves_figure(self.folder / "curves.png", records)
-        self._flow()
-        if self.evaluation.train:
-            self._retrieval()
-        if self.evaluation.recognised:
-            self._confusion()
-
-    def _flow(self) -> None:
+    def draw_flow(self) -> None:
         """Flow of each level: by its own head where it has one, by its linear read-out where there is truth.
 
         Where a level strides in time, its flow over several frames is shown as flow over one.
         """
         split = self.config.split if self.config.split in self.data.splits else "train"
         batch = self._batch(split, self.data.spread(split, self.config.figure_clips))
-        clips, truth = batch["clip"], batch.get("flow")
+        clips, truth = batch.clip[:, 0], batch.flow
         read_flow = make_flow_reader(self.method)
-        heads, read = read_flow(self.variables, self.evaluation.readouts, clips)
-        frames = self.method.frames_of_levels(clips.shape[1])
+        variables, readouts = self.evaluation.representation, self.evaluation.readouts
+        heads, read = read_flow(variables, readouts, clips)
+        frames = self.method.frames_of(clips.shape[1])
         first = {
             f"{level}, {kind}": np.asarray(flow)[:, :1] / np.diff(frames[level])[0]
             for kind, flows in (("its head", heads), ("read out", read))
@@ -60,10 +68,10 @@ class Report:
         }
         if not first:
             return
-        truth = None if truth is None else truth[:, :1]
+        truth = None if truth is None else truth[:, 0, :1]
         flow_figure(self.folder / "flow.png", clips[:, :2], first, truth=truth, time=0)
 
-    def _retrieval(self) -> None:
+    def draw_retrieval(self) -> None:
         train, test, count = self.evaluation.train, self.evaluation.test, self.config.figure_clips
         queries = np.linspace(0, len(test.labels) - 1, count).astype(int)
         found = {
@@ -72,12 +80,12 @@ class Report:
         }
         asked = self._batch(self.config.split, test.index[queries])
         shown = {
-            name: self._batch("train", train.index[rows.ravel()])["clip"]
+            name: self._batch("train", train.index[rows.ravel()]).clip[:, 0]
             for name, rows in found.items()
         }
         retrieval_figure(
             self.folder / "retrieval.png",
-            asked["clip"],
+            asked.clip[:, 0],
             {
                 name: shown[name].reshape(*rows.shape, *shown[name].shape[1:])
                 for name, rows in found.items()
@@ -87,15 +95,15 @@ class Report:
             classes=self.data.classes,
         )
 
-    def _confusion(self) -> None:
+    def draw_confusion(self) -> None:
         recognised, classes = self.evaluation.recognised, self.data.classes
         predicted = recognised.logits.argmax(1)
         matrix = confusion_matrix(predicted, recognised.labels, len(classes))
         confusion_figure(self.folder / "confusion.png", matrix, classes, self.data.families or None)
 
-    def _batch(self, split: str, only: Iterable[int]) -> dict[str, np.ndarray]:
+    def _batch(self, split: str, only: Iterable[int]) -> Batch:
         """The clips of a split with these numbers, and their flow where there is truth."""
         only = [int(index) for index in only]
-        with_flow = bool(self.evaluation.readouts)
-        (batch,) = self.data.eval_batches(split, len(only), with_flow=with_flow, only=only)
+        reads = Reads(flow=bool(self.evaluation.readouts))
+        (batch,) = self.data.eval_batches(split, len(only), reads=reads, only=only)
         return batch

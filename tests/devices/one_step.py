@@ -22,7 +22,7 @@ def own_part(batch):
     """The part of a batch that this process reads."""
     size = CLIPS // jax.process_count()
     own = slice(jax.process_index() * size, (jax.process_index() + 1) * size)
-    return {name: array[own] for name, array in batch.items()}
+    return jax.tree.map(lambda array: array[own], batch)
 
 
 def away_from_kinks(variables):

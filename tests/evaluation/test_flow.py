@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from hcml_jax.batch import Reads, blank_batch
 from hcml_jax.evaluation.flow import (
     LinearReadout,
     fit_readouts,
@@ -15,6 +16,7 @@ from hcml_jax.evaluation.flow import (
     make_flow_reader,
     read_out,
 )
+from hcml_jax.methods.base import Encoded
 
 STRIDES = types.MappingProxyType({"level0": 1, "level1": 2})
 
@@ -22,20 +24,17 @@ STRIDES = types.MappingProxyType({"level0": 1, "level1": 2})
 class Shifted:
     """A method whose clips are their own flow: its head sees it off by (3, 4), its features hold it at half size."""
 
-    def frames_of_levels(self, frames):
+    def frames_of(self, frames):
         return {level: np.arange(0, frames, stride) for level, stride in STRIDES.items()}
 
-    def flow(self, variables, clips):
-        return {"level0": clips[:, :-1, ..., :2] + variables["shift"]}
-
-    def motion(self, variables, clips):
-        del variables
+    def encode(self, variables, clips):
         maps = {}
         for level, flow in flow_of_levels(self, clips[:, :-1, ..., :2]).items():
             small = flow[:, :, ::2, ::2]
             last = jnp.full_like(small[:, :1], 99.0)  # of the last frame, paired with itself
             maps[level] = jnp.concatenate([small, last], axis=1)
-        return maps
+        flow = {"level0": clips[:, :-1, ..., :2] + variables["shift"]}
+        return Encoded({}, maps, flow)
 
 
 def batches(valid=(True, True, False)):
@@ -47,7 +46,8 @@ def batches(valid=(True, True, False)):
         clip = np.zeros((3, 8, 4, 4, 3), np.float32)
         clip[:, :-1, ..., :2] = flow
         flow = np.where(np.array(valid)[:, None, None, None, None], flow, 1e3).astype(np.float32)
-        yield {"clip": clip, "flow": flow, "valid": np.array(valid)}
+        blank = blank_batch(3, clip.shape[1:], Reads(flow=True))
+        yield blank._replace(clip=clip[:, None], flow=flow[:, None], valid=np.array(valid))
 
 
 def test_a_read_out_finds_flow_that_is_linear_in_the_features():
@@ -66,7 +66,7 @@ def test_errors_are_means_over_valid_clips_and_over_a_levels_own_frames():
     method = Shifted()
     readouts = fit_readouts(method, shift, batches())
     results = flow_results(method, shift, readouts, batches())
-    flow = np.concatenate([b["flow"][b["valid"]] for b in batches()])[:, :, 0, 0]
+    flow = np.concatenate([b.flow[b.valid] for b in batches()])[:, 0, :, 0, 0]
     over_two = flow[:, 0:6:2] + flow[:, 1:6:2]
     lengths = [np.linalg.norm(f, axis=-1).mean() for f in (flow, over_two)]
     assert results["epe_by_level"] == {"level0": pytest.approx(5, rel=1e-5)}
@@ -84,9 +84,9 @@ def test_the_headline_errors_are_of_one_level():
     class Upper(Shifted):
         """Its head stands at level 1, whose flow leads over two frames."""
 
-        def flow(self, variables, clips):
-            found = super().flow(variables, clips)["level0"]
-            return {"level1": found[:, 0:6:2]}
+        def encode(self, variables, clips):
+            encoded = super().encode(variables, clips)
+            return encoded._replace(flow={"level1": encoded.flow["level0"][:, 0:6:2]})
 
     results = flow_results(Upper(), {"shift": np.zeros(2, np.float32)}, {}, batches())
     assert results["epe"] == results["epe_by_level"]["level1"]
@@ -97,12 +97,12 @@ def test_the_headline_errors_are_of_one_level():
 def test_flow_is_read_in_pixels_of_the_clips():
     method, shift = Shifted(), {"shift": np.zeros(2, np.float32)}
     readouts = fit_readouts(method, shift, batches())
-    batch = next(batches())
-    heads, read = make_flow_reader(method)(shift, readouts, batch["clip"])
-    np.testing.assert_allclose(heads["level0"], batch["clip"][:, :-1, ..., :2])
+    clips = next(batches()).clip[:, 0]
+    heads, read = make_flow_reader(method)(shift, readouts, clips)
+    np.testing.assert_allclose(heads["level0"], clips[:, :-1, ..., :2])
     np.testing.assert_allclose(read["level0"], heads["level0"], atol=0.02)
     assert read["level1"].shape == (3, 3, 4, 4, 2)
-    assert make_flow_reader(method)(shift, {}, batch["clip"])[1] == {}
+    assert make_flow_reader(method)(shift, {}, clips)[1] == {}
 
 
 @pytest.mark.parametrize(

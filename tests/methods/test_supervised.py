@@ -11,7 +11,7 @@ import pytest
 from hcml_jax import augment
 from hcml_jax.config import ConfigError
 from hcml_jax.methods import build_method
-from hcml_jax.methods.classification import classification_loss
+from hcml_jax.methods.recognition import classification_loss
 from hcml_jax.models import TrainMode
 from tests.methods import tiny
 from tests.methods.stages import leaves, moved, run_stage
@@ -31,17 +31,19 @@ def test_the_loss_is_the_cross_entropy_of_its_logits(blocks):
     method = supervised(motion_blocks=blocks, flip=False)
     variables, batch = tiny.init(method), tiny.batch()
     (stage,) = method.stages
-    loss, outputs = jax.jit(lambda v, b: method.loss(v, b, jax.random.key(0), stage))(
+    loss, outputs = jax.jit(lambda v, b: method.loss(v, b, jax.random.key(0), stage, train=True))(
         variables, batch
     )
-    clips = method.normalise(augment.to_float(batch["clip"]))
-    encode = functools.partial(method.network.apply, mutable=["batch_stats"], method="encode")
-    logits = jax.jit(lambda v, x: encode(v, x, TrainMode()))(variables, clips)[0]["logits"]
-    rows = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
+    clips = method.normalise(augment.to_float(batch.clip[:, 0]))
+    apply = functools.partial(method.network.apply, mutable=["batch_stats"])
+    logits = jax.jit(lambda v, x: apply(v, x, TrainMode()))(variables, clips)[0].logits
+    rows = optax.softmax_cross_entropy_with_integer_labels(logits, batch.label)
     np.testing.assert_allclose(loss, rows.mean(), rtol=1e-5)
     assert outputs.metrics["loss"] == loss
     levels = {f"level{level}" for level in range(len(blocks))}
-    assert set(jax.eval_shape(method.features, variables, batch["clip"])) == levels | {"backbone"}
+    assert set(jax.eval_shape(method.encode, variables, batch.clip[:, 0]).features) == levels | {
+        "backbone"
+    }
 
 
 def test_its_stage_moves_everything():

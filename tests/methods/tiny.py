@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 
+from hcml_jax.batch import blank_batch
 from hcml_jax.methods import build_method
 
 BACKBONE = {
@@ -40,11 +41,14 @@ def hcml(num_classes=3, **fields):
 
 def batch(clips=4, seed=0, clip_shape=CLIP_SHAPE, classes=3):
     rng = np.random.default_rng(seed)
-    return {
-        "clip": rng.integers(0, 256, (clips, *clip_shape), dtype=np.uint8),
-        "label": (np.arange(clips) % classes).astype(np.int32),
-        "index": np.arange(clips, dtype=np.int32),
-    }
+    blank = blank_batch(clips, clip_shape)
+    return blank._replace(
+        clip=rng.integers(0, 256, (clips, 1, *clip_shape), dtype=np.uint8),
+        consecutive=np.ones_like(blank.consecutive),
+        label=(np.arange(clips) % classes).astype(np.int32),
+        index=np.arange(clips, dtype=np.int32),
+        valid=np.ones(clips, bool),
+    )
 
 
 def init(method, seed=0):

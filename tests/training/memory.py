@@ -3,8 +3,6 @@
 import itertools
 import types
 
-import numpy as np
-
 from hcml_jax.training.config import TrainingConfig
 from hcml_jax.training.loop import train
 from tests.methods import tiny
@@ -30,7 +28,7 @@ class Memory:
     def has_flow(self, split):
         return False
 
-    def train_batches(self, batch_size, *, seed, first_step=0, **options):
+    def train_batches(self, batch_size, *, seed, stage, first_step=0, **options):
         for step in itertools.count(first_step):
             if next(self._left, None) is None:
                 raise KeyboardInterrupt
@@ -39,9 +37,8 @@ class Memory:
     def spread(self, split, count):
         return range(count)
 
-    def eval_batches(self, split, batch_size, *, with_flow=False, only=None, **shard):
-        batch = tiny.batch(batch_size, seed=77)
-        yield {**batch, "valid": np.ones(batch_size, bool)}
+    def eval_batches(self, split, batch_size, **options):
+        yield tiny.batch(batch_size, seed=77)
 
 
 def run(workdir, method=None, data=None, config=CONFIG, seed=0, start=None):

@@ -98,4 +98,4 @@ def test_the_joint_stage_without_contrast_may_be_taken_in_parts():
         contrastive_weights=(0.0, 0.0),
     )
     check_micro_batches(method.stages[3], 8, 2)
-    assert set(method.stages[3].losses) == {"classification", "reconstruction/level0"}
+    assert set(method.stages[3].terms) == {"classification", "reconstruction/level0"}

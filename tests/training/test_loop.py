@@ -88,11 +88,11 @@ def test_a_run_starts_from_what_it_is_given_and_resumes_without_it(method, tmp_p
             "params": {**params, "backbone": {**params["backbone"], "res5": backbone}},
         }
 
-    def refuse(variables):
+    def refuse():
         raise AssertionError
 
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "run", method, Memory(stop_after=2), start=zeros)
+        run(tmp_path / "run", method, Memory(stop_after=2), start=lambda: zeros)
     res5 = final_variables(tmp_path / "run", method)["params"]["backbone"]["res5"]
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(res5))  # level 0 leaves it alone
     run(tmp_path / "run", method, start=refuse)
@@ -120,13 +120,9 @@ def test_a_loss_that_is_not_finite_stops_at_its_step_and_names_the_last_checkpoi
 class Poisoned(HCML):
     """Its reconstruction is no number for a batch whose first label is 2."""
 
-    def _reconstruction(self, flow, frames):
-        term, report = super()._reconstruction(flow, frames)
-        return term + jnp.where(self.poison, jnp.nan, 0.0), report
-
-    def loss(self, variables, batch, key, stage):
-        object.__setattr__(self, "poison", batch["label"][0] == 2)
-        return super().loss(variables, batch, key, stage)
+    def _reconstruction(self, forward, **options):
+        term, report = super()._reconstruction(forward, **options)
+        return term + jnp.where(forward.batch.label[0] == 2, jnp.nan, 0.0), report
 
 
 class PoisonedStep(Memory):
@@ -134,7 +130,7 @@ class PoisonedStep(Memory):
 
     def train_batches(self, batch_size, **options):
         for number, batch in enumerate(super().train_batches(batch_size, **options), 1):
-            yield batch | {"label": batch["label"] * 0 + 2} if number == 8 else batch
+            yield batch._replace(label=batch.label * 0 + 2) if number == 8 else batch
 
 
 def test_a_loss_that_is_not_finite_is_told_with_its_step_its_term_and_the_last_good_checkpoint(
@@ -278,7 +274,7 @@ def test_validation_sees_clips_from_all_over_the_split(method, tmp_path):
         def spread(self, split, count):
             return list(range(0, 100, 100 // count))
 
-        def eval_batches(self, split, batch_size, *, with_flow=False, only=None, **shard):
+        def eval_batches(self, split, batch_size, *, only, **options):
             self.asked.append((split, only))
             return super().eval_batches(split, batch_size)
 

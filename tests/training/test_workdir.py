@@ -5,12 +5,12 @@ import os
 import pytest
 
 from hcml_jax.config import ConfigError
-from hcml_jax.training.workdir import check_writable
+from hcml_jax.training.workdir import Workdir
 
 
 def test_a_folder_that_is_there_or_can_be_made_is_taken(tmp_path):
-    check_writable(tmp_path)
-    check_writable(tmp_path / "runs" / "mine")
+    Workdir(tmp_path).check()
+    Workdir(tmp_path / "runs" / "mine").check()
     assert not (tmp_path / "runs").exists()
 
 
@@ -20,10 +20,10 @@ def test_a_read_only_folder_is_refused_by_name(tmp_path, monkeypatch):
         with pytest.raises(
             ConfigError, match=f"{workdir} cannot be written: {tmp_path} is read-only"
         ):
-            check_writable(workdir)
+            Workdir(workdir).check()
 
 
 def test_a_file_is_refused_by_name(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=f"cannot be written: {tmp_path / 'file'} is no folder"):
-        check_writable(tmp_path / "file")
+        Workdir(tmp_path / "file").check()

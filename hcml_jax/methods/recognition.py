@@ -1,0 +1,126 @@
+"""What methods share whose network is a `Recogniser`: from a batch to its loss, and what evaluations read."""
+
+import functools
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from hcml_jax import augment
+from hcml_jax.batch import Batch
+from hcml_jax.methods.base import Encoded, Method, Outputs, Stage, Variables, weigh
+from hcml_jax.models import Backbone, Normalisation, Recognised, TrainMode
+from hcml_jax.models.layers import at_least_float32
+from hcml_jax.rng import stream, streams
+
+
+class Forward(NamedTuple):
+    """What a term of a loss is computed of.
+
+    Attributes:
+      clip: float32 `[B, T, H, W, 3]` in `[0, 1]`, augmented, not normalised.
+      batch: where it comes from.
+      outputs: what the network's `forward` makes of it.
+    """
+
+    clip: jax.Array
+    batch: Batch
+    outputs: Any
+
+
+class Recognition(Method):
+    """A method on the first clip of each video; its `config` has the fields `backbone`, `motion_blocks` and `flip`."""
+
+    forward: ClassVar[str] = "__call__"  # of the network, in a loss
+
+    @functools.cached_property
+    def backbone(self) -> Backbone:
+        """The backbone's module, to read what it is like."""
+        return self.config.backbone.build(motion_blocks=self.config.motion_blocks)
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """See `Method`."""
+        return self.config.backbone.mean, self.config.backbone.std
+
+    @property
+    def architecture(self) -> str:
+        """See `Method`."""
+        return self.config.backbone.name
+
+    @property
+    def deployed(self) -> tuple[str, ...]:
+        """See `Method`."""
+        return ("backbone", "classifier")
+
+    @property
+    def flips(self) -> bool:
+        """See `Method`."""
+        return self.config.flip
+
+    def normalise(self, clips: jax.Array) -> jax.Array:
+        """Clips in `[0, 1]` as the backbone takes them."""
+        return augment.normalise(clips, *self.normalisation)
+
+    def init(self, key: jax.Array, batch: Batch) -> Variables:
+        """See `Method`."""
+        clip, rngs = augment.to_float(batch.clip[:, 0]), streams(key, "params", "positions")
+        return self.network.init(rngs, clip, False, method=self.forward)
+
+    def loss(
+        self, variables: Variables, batch: Batch, key: jax.Array, stage: Stage, *, train: bool
+    ) -> tuple[jax.Array, Outputs]:
+        """The weighted sum of the stage's terms."""
+        clip = augment.to_float(batch.clip[:, 0])
+        if train and self.flips:
+            clip = augment.random_flip(stream(key, "flip"), clip)
+        outputs, collections = self.network.apply(
+            variables,
+            self.normalise(clip),
+            TrainMode(stage.trainable, stage.batch_norm_group) if train else False,
+            mutable=["batch_stats"],
+            method=self.forward,
+            rngs=streams(key, "dropout", "positions"),
+        )
+        loss, metrics = weigh(stage.terms, Forward(clip, batch, outputs))
+        return loss, Outputs(metrics, collections)
+
+    def encode(self, variables: Variables, clips: jax.Array) -> Encoded:
+        """See `Method`."""
+        clips = self.normalise(augment.to_float(clips))
+        return self.encoded(self.network.apply(variables, clips, False))
+
+    def encoded(self, recognised: Recognised) -> Encoded:
+        """Motion features as maps; pooled, and the embedding as "backbone", as features."""
+        levels = self.frames_of(1)
+        maps = {level: at_least_float32(recognised.features[level]) for level in levels}
+        pooled = {level: motion.mean((1, 2, 3)) for level, motion in maps.items()}
+        features = pooled | {"backbone": recognised.embedding}
+        return Encoded(features, maps, flow={}, logits=recognised.logits)
+
+    def frames_of(self, frames: int) -> dict[str, np.ndarray]:
+        """See `Method`."""
+        clip = np.arange(frames)[None]
+        levels = (f"level{level}" for level in range(len(self.config.motion_blocks)))
+        return {level: self.backbone.frames_of(level, clip)[0] for level in levels}
+
+
+def classification_loss(
+    logits: jax.Array, labels: jax.Array
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Mean cross-entropy over the labelled clips.
+
+    Args:
+      logits: `[B, classes]`.
+      labels: `[B]` int; negative where unlabelled.
+
+    Returns:
+      The loss (0 if nothing is labelled) and {"top1": share of labelled clips recognised}.
+    """
+    labelled = (labels >= 0).astype(jnp.float32)
+    count = jnp.maximum(labelled.sum(), 1.0)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(labels, 0))
+    correct = (jnp.argmax(logits, -1).astype(labels.dtype) == labels).astype(jnp.float32)
+    return (losses * labelled).sum() / count, {"top1": (correct * labelled).sum() / count}

@@ -1,0 +1,128 @@
+"""A backbone and a classifier; with a motion hierarchy, the side branch that teaches its levels."""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from hcml_jax.contrastive import gather_positions, sample_positions
+from hcml_jax.models.backbone import Backbone
+from hcml_jax.models.heads import Classifier, FlowHead, Predictors
+from hcml_jax.models.layers import Train, at_least_float32
+from hcml_jax.ops import avg_pool_to
+
+
+class Recognised(NamedTuple):
+    """What a recogniser makes of clips: the backbone's embedding `[B, C]` and features, and class scores or None."""
+
+    embedding: jax.Array
+    features: dict[str, jax.Array]
+    logits: jax.Array | None = None
+
+
+class SideOutputs(NamedTuple):
+    """What the side branch makes of motion features, by level; each level is in one of them.
+
+    Attributes:
+      flow: `[B, T - 1, H, W, 2]`, in cells of the level's grid.
+      predictions: predictions `[K, B, T, N, D]` of the level below, and their targets `[B, T, N, D]`.
+      actions: class scores `[B, classes]`.
+    """
+
+    flow: dict[str, jax.Array]
+    predictions: dict[str, tuple[jax.Array, jax.Array]]
+    actions: dict[str, jax.Array]
+
+
+class Recogniser(nn.Module):
+    """A backbone and a linear classifier of its embedding; `classes` 0: no classifier."""
+
+    backbone: Backbone
+    classes: int
+
+    def setup(self):
+        if self.classes:
+            self.classifier = Classifier(self.classes)
+
+    def __call__(self, clip: jax.Array, train: Train) -> Recognised:
+        """Recognises clips `[B, T, H, W, 3]`, normalised; `train` says how batch normalisation behaves."""
+        embedding, features = self.backbone(clip, train)
+        return Recognised(embedding, features, self.classifier(embedding) if self.classes else None)
+
+
+class MotionHierarchy(Recogniser):
+    """A recogniser with motion blocks, and the side branch that teaches them (HCML, Figure 2).
+
+    Attributes:
+      backbone: with a motion block for each level.
+      supervisions: of each level from the lowest on: "reconstruction", "contrastive" or "action".
+      flow_channels: of the flow heads.
+      prediction_steps: how many frames ahead are predicted; at most T - 1 of the level.
+      positions: drawn for each clip from the stream "positions"; at most those of the level's grid.
+      dtype: what heads compute in.
+    """
+
+    supervisions: tuple[str, ...]
+    flow_channels: tuple[int, ...]
+    prediction_steps: int
+    positions: int
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self):
+        super().setup()
+        fields = ("supervisions", "flow_channels", "prediction_steps", "positions", "dtype")
+        self.heads = SideBranch(self.classes, **{name: getattr(self, name) for name in fields})
+
+    def with_side_branch(
+        self, clip: jax.Array, train: Train, only_flow: bool = False
+    ) -> tuple[Recognised, SideOutputs]:
+        """The same, and what the side branch makes of the motion features; flow alone needs no random numbers."""
+        recognised = self(clip, train)
+        return recognised, self.heads(recognised.features, only_flow)
+
+
+class SideBranch(nn.Module):
+    """Flow heads, predictors and classifiers, each under its level's name. Attributes: see `MotionHierarchy`."""
+
+    classes: int
+    supervisions: tuple[str, ...]
+    flow_channels: tuple[int, ...]
+    prediction_steps: int
+    positions: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, features: dict[str, jax.Array], only_flow: bool) -> SideOutputs:
+        """Maps a backbone's features to what teaches its levels."""
+        outputs = SideOutputs({}, {}, {})
+        for level, supervision in enumerate(self.supervisions):
+            name, motion = f"level{level}", features[f"level{level}"]
+            if supervision == "reconstruction":
+                head = FlowHead(self.flow_channels, self.dtype, name=name)
+                # The last frame is paired with itself: its flow is never used.
+                outputs.flow[name] = head(motion[:, :-1])
+            elif only_flow:
+                continue
+            elif supervision == "action":
+                pooled = at_least_float32(motion).mean((1, 2, 3))
+                outputs.actions[name] = Classifier(self.classes, name=name)(pooled)
+            else:
+                lower = features[f"level{level - 1}"]
+                outputs.predictions[name] = self._predict(level, motion, lower)
+        return outputs
+
+    def _predict(self, level, motion, lower):
+        batch, time, height, width, _ = motion.shape
+        if time < 2:
+            raise ValueError(
+                f"level {level} has {time} frame: predicting its future needs 2 or more; use longer clips "
+                "or smaller temporal strides"
+            )
+        lower = avg_pool_to(lower, time, height, width)
+        count = min(self.positions, height * width)
+        positions = sample_positions(self.make_rng("positions"), batch, height, width, count)
+        motion, lower = (gather_positions(x, positions) for x in (motion, lower))
+        steps = min(self.prediction_steps, time - 1)
+        predictions = Predictors(steps, self.dtype, name=f"level{level}")(motion, lower)
+        return predictions, lower.astype(jnp.float32)

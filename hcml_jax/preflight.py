@@ -1,0 +1,93 @@
+"""What is checked before a run begins, so that nothing that cannot work costs an hour."""
+
+import functools
+import re
+
+import jax
+
+from hcml_jax import cluster
+from hcml_jax.batch import Data, blank_batch
+from hcml_jax.config import ConfigError, nearest
+from hcml_jax.evaluation.config import EvaluationConfig
+from hcml_jax.methods.base import Method
+from hcml_jax.training.accumulation import check_micro_batches
+from hcml_jax.training.config import TrainingConfig
+from hcml_jax.training.loop import first_stages
+from hcml_jax.training.mesh import check_batch, make_mesh
+
+_SIDES = re.compile(r"(?i)(^|[^a-z])(left|right)([^a-z]|$)")
+
+
+def check_devices(training: TrainingConfig) -> None:
+    """Tells which devices there are; raises ConfigError unless a batch divides over them."""
+    mesh = make_mesh()
+    check_batch(training.batch_size, mesh)
+    kind, processes = mesh.devices.flat[0].device_kind, jax.process_count()
+    cluster.say(f"{mesh.size} x {kind}, {processes} process{'es' * (processes > 1)}")
+
+
+def check_splits(training: TrainingConfig, evaluation: EvaluationConfig) -> None:
+    """Raises ConfigError if what is reported would also be what is chosen by."""
+    split = training.validation_split
+    if split and split == evaluation.split and not training.validate_on_reported:
+        raise ConfigError(
+            f"config.training.validation_split and config.evaluation.split are both {split!r}: the best checkpoint and "
+            "early ends would be chosen on what is reported. Hold clips out of the training split "
+            "(config.data.validation_share), validate on none (''), or set config.training.validate_on_reported"
+        )
+
+
+def check_data(data: Data, training: TrainingConfig, evaluation: EvaluationConfig) -> None:
+    """Raises ConfigError for splits and labels that would be missed only later."""
+    classes, splits = data.classes, data.splits
+    wanted = {"data": "train", "training.validation_split": training.validation_split}
+    if classes:
+        wanted["evaluation.split"] = evaluation.split
+    for field, split in wanted.items():
+        if split and split not in splits:
+            raise ConfigError(
+                f"config.{field}: the table has no split {split!r}. {nearest(split, splits)}"
+            )
+    if len(classes) == 1:
+        raise ConfigError(f"config.data: all labels are {classes[0]!r}; name 2 classes, or none")
+    for field, split in {"data": "train", "evaluation.split": evaluation.split}.items():
+        if classes and not data.num_clips(split, labelled_only=True):
+            raise ConfigError(
+                f"config.{field}: no clip of split {split!r} that can be used has a label"
+            )
+
+
+def check_method(method: Method, data: Data, training: TrainingConfig) -> None:
+    """Raises ConfigError unless every stage works with these clips; warns of mirrored labels."""
+    stages = first_stages(method, training.first_stage)
+    for stage in stages:
+        check_micro_batches(stage, training.batch_size, make_mesh().size)
+        for split in filter(None, ("train", training.validation_split)):
+            if stage.reads.flow and not data.has_flow(split):
+                raise ConfigError(
+                    f"config.data: stage {stage.name!r} reads flow, and split {split!r} has none"
+                )
+    sides = [name for name in data.classes if _SIDES.search(name)]
+    if method.flips and sides:
+        cluster.say(
+            f"caution: config.method.flip mirrors clips, which may change labels such as {sides[0]!r}"
+        )
+
+
+def check_stages(method: Method, data: Data, training: TrainingConfig) -> None:
+    """Traces the loss of every stage, so that what does not fit fails now, not when its stage comes.
+
+    Raises:
+      ConfigError: if one does not work with these clips and this batch.
+    """
+    key = jax.random.key(0)
+    given = functools.partial(
+        blank_batch, training.batch_size, data.clip_shape, like=jax.ShapeDtypeStruct
+    )
+    try:
+        variables = jax.eval_shape(method.init, key, given(method.stages[0].reads))
+        for stage in first_stages(method, training.first_stage):
+            loss = functools.partial(method.loss, stage=stage, train=True)
+            jax.eval_shape(loss, variables, given(stage.reads), key)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"config.method does not fit these clips: {error}") from error
