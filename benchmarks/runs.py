@@ -10,13 +10,14 @@ import jax
 from hcml_jax.config import UserError
 from hcml_jax.evaluation.compare import read_results
 from hcml_jax.experiment import complete, run
-from hcml_jax.training import workdir as workdirs
+from hcml_jax.training.workdir import Workdir
 
 
 def finish(config: dict[str, Any], workdir: pathlib.Path) -> Mapping[str, Any]:
     """The results of a run; one that has stopped goes on, one that is finished is not run again."""
-    workdirs.check(workdir, config=complete(config).to_dict())
-    if not (workdir / "results.json").exists():
+    folder = Workdir(workdir)
+    folder.check(config=complete(config).to_dict())
+    if not folder.results.exists() or "unfinished" in read_results(workdir):
         print(f"== {workdir}", file=sys.stderr, flush=True)
         run(config, str(workdir), "train")
         jax.clear_caches()

@@ -17,6 +17,7 @@ import runpy
 import jax
 import numpy as np
 
+from hcml_jax.batch import Batch, blank_batch
 from hcml_jax.methods import build_method
 from hcml_jax.methods import hcml as hcml_module
 from hcml_jax.methods.base import Stage
@@ -136,11 +137,10 @@ def paper_method(backbone: str) -> HCML:
     return build_method(config, CLASSES)
 
 
-def abstract_batch(clips: int, frames: int, sharding=None) -> dict[str, jax.ShapeDtypeStruct]:
+def abstract_batch(clips: int, frames: int, sharding=None) -> Batch:
     """Shapes of a batch."""
     shaped = functools.partial(jax.ShapeDtypeStruct, sharding=sharding)
-    pixels = (clips, frames, CROP, CROP, 3)
-    return {"clip": shaped(pixels, np.uint8), "label": shaped((clips,), np.int32)}
+    return blank_batch(clips, (frames, CROP, CROP, 3), like=shaped)
 
 
 def count_step(method: HCML, stage: Stage, frames: int, clips: int, devices: int) -> Step:
@@ -152,7 +152,7 @@ def count_step(method: HCML, stage: Stage, frames: int, clips: int, devices: int
     def gradient(selected, variables, batch):
         def loss(selected):
             params = freezing.merge(selected, variables["params"])
-            return method.loss({**variables, "params": params}, batch, key, stage)[0]
+            return method.loss({**variables, "params": params}, batch, key, stage, train=True)[0]
 
         return jax.grad(loss)(selected)
 
@@ -168,18 +168,15 @@ def count_step(method: HCML, stage: Stage, frames: int, clips: int, devices: int
 
 def count_contrast(method: HCML, stage: Stage, variables, batch, devices: int) -> Contrast:
     """Counts the contrastive terms: the queries of a device, the keys of all."""
-    key = jax.random.key(0)
-    clips = jax.ShapeDtypeStruct(batch["clip"].shape, np.float32)
-    outputs = jax.eval_shape(lambda v, x: method.network.apply(v, x, key, False), variables, clips)
     similarities, numbers, keys = 0, 0, 0
-    for term in stage.losses:
-        supervision, _, level = term.partition("/")
-        if supervision == "contrastive":
-            predictions, targets = (
-                outputs[f"{x}/{level}"].shape for x in ("predictions", "targets")
-            )
-            videos, time, positions, channels = targets
-            queries = videos * positions * sum(time - 1 - k for k in range(predictions[0]))
+    clips = jax.ShapeDtypeStruct((batch.label.shape[0], *batch.clip.shape[2:]), np.float32)
+    rngs = {"positions": jax.random.key(0)}
+    run = functools.partial(method.network.apply, method=method.forward, rngs=rngs)
+    _, side = jax.eval_shape(lambda v, x: run(v, x, False), variables, clips)
+    for level, (predictions, targets) in side.predictions.items():
+        if f"contrastive/{level}" in stage.terms:
+            videos, time, positions, channels = targets.shape
+            queries = videos * positions * sum(time - 1 - k for k in range(predictions.shape[0]))
             rows = devices * videos * time * positions
             similarities += queries * rows * channels
             numbers += rows * channels

@@ -12,6 +12,7 @@ import time
 import jax
 import numpy as np
 
+from hcml_jax.batch import blank_batch
 from hcml_jax.methods import build_method
 from hcml_jax.training.mesh import Layout, make_mesh
 from hcml_jax.training.optimizer import make_optimizer
@@ -23,16 +24,18 @@ def compile_stages(config: dict, classes: int):
     method = build_method(config["method"], classes)
     size, data = config["training"]["batch_size"], config["data"]
     rng, layout = np.random.default_rng(0), Layout(make_mesh())
-    shape = (size, data["frames"], data["crop"], data["crop"], 3)
-    batch = {
-        "clip": rng.integers(0, 256, shape, dtype=np.uint8),
-        "label": rng.integers(0, classes, size, dtype=np.int32),
-    }
+    clip_shape = (data["frames"], data["crop"], data["crop"], 3)
+    batch = blank_batch(size, clip_shape)
+    batch = batch._replace(
+        clip=rng.integers(0, 256, batch.clip.shape, dtype=np.uint8),
+        consecutive=np.ones_like(batch.consecutive),
+        label=rng.integers(0, classes, size, dtype=np.int32),
+    )
     batch = jax.device_put(batch, layout.replicated)
     compiled = {}
     for stage in method.stages:
         optimizer = make_optimizer(stage.schedule, 1000, size)
-        state = init_state(init_variables(method, shape[1:], 0, layout), stage, optimizer, layout)
+        state = init_state(init_variables(method, clip_shape, 0, layout), stage, optimizer, layout)
         step = make_train_step(method, stage, optimizer, 0, layout)
         compiled[stage.name] = (step.lower(state, batch).compile(), state, batch)
     return compiled

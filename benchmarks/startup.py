@@ -1,7 +1,7 @@
 """Seconds from `launch.py` to the first step of the demo: `python benchmarks/startup.py`.
 
-The demo's videos must be there (`make demo` renders them). Each round starts a run of its own, prints how long its
-first step took to come, and ends it.
+The demo's videos must be there (`make demo` renders them). Each round starts a run of its own, and ends it once its
+first step is recorded.
 """
 
 import argparse
@@ -12,20 +12,24 @@ import sys
 import tempfile
 import time
 
+from hcml_jax.training.metrics import read_records
+
 ROOT = pathlib.Path(__file__).parent.parent
 
 
-def start(workdir: str) -> float:
-    """Seconds until a run in `workdir` prints its first step."""
+def start(workdir: pathlib.Path) -> float:
+    """Seconds until a run in `workdir` has recorded its first step."""
     flags = [f"--workdir={workdir}", "--config.training.log_every=1"]
     command = [sys.executable, "launch.py", "--config=configs/hcml_sprites.py", *flags]
     began = time.perf_counter()
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
-        for line in process.stderr:
-            if "step 1/" in line:
-                seconds = time.perf_counter() - began
-                process.kill()
-                return seconds
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    while process.poll() is None:
+        if read_records(workdir):
+            seconds = time.perf_counter() - began
+            process.kill()
+            process.wait()
+            return seconds
+        time.sleep(0.02)
     sys.exit(f"the run ended before its first step: {' '.join(command)}")
 
 
@@ -36,7 +40,7 @@ def main() -> None:
     seconds = []
     for _ in range(parser.parse_args().rounds):
         with tempfile.TemporaryDirectory() as folder:
-            seconds.append(start(f"{folder}/run"))
+            seconds.append(start(pathlib.Path(folder) / "run"))
     shown = ", ".join(f"{s:.1f}" for s in seconds)
     print(f"first step after {statistics.median(seconds):.1f} s (median of {shown})")
 

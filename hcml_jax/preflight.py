@@ -13,7 +13,8 @@ from hcml_jax.methods.base import Method
 from hcml_jax.training.accumulation import check_micro_batches
 from hcml_jax.training.config import TrainingConfig
 from hcml_jax.training.loop import first_stages
-from hcml_jax.training.mesh import check_batch, make_mesh
+from hcml_jax.training.mesh import Layout, check_batch, make_mesh
+from hcml_jax.training.step import abstract_variables
 
 _SIDES = re.compile(r"(?i)(^|[^a-z])(left|right)([^a-z]|$)")
 
@@ -80,12 +81,12 @@ def check_stages(method: Method, data: Data, training: TrainingConfig) -> None:
     Raises:
       ConfigError: if one does not work with these clips and this batch.
     """
-    key = jax.random.key(0)
+    key, layout = jax.random.key(0), Layout(make_mesh())
     given = functools.partial(
         blank_batch, training.batch_size, data.clip_shape, like=jax.ShapeDtypeStruct
     )
     try:
-        variables = jax.eval_shape(method.init, key, given(method.stages[0].reads))
+        variables = abstract_variables(method, data.clip_shape, layout)
         for stage in first_stages(method, training.first_stage):
             loss = functools.partial(method.loss, stage=stage, train=True)
             jax.eval_shape(loss, variables, given(stage.reads), key)

@@ -190,7 +190,10 @@ class Method(Protocol):
         """Fresh variables; only the shapes of the batch matter."""
 
     def derive(self, variables: Variables) -> Variables:
-        """The variables with what follows from those learnt, such as key encoders, made anew: before a run begins."""
+        """The variables with what follows from those learnt, such as key encoders, added or made anew.
+
+        Called after `init`, and once more on variables from elsewhere.
+        """
         return variables
 
     def loss(

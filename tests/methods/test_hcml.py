@@ -114,8 +114,9 @@ def test_a_stage_trains_in_bfloat16_with_float32_parameters_and_losses(method, v
 def stage_loss(method, variables, stage):
     """The stage's loss of its own parameters."""
 
-    def loss(selected, batch=tiny.batch()):
+    def loss(selected, batch=None):
         full = {**variables, "params": freezing.merge(selected, variables["params"])}
+        batch = tiny.batch() if batch is None else batch
         return method.loss(full, batch, jax.random.key(0), stage, train=True)[0]
 
     return loss

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from hcml_jax.batch import blank_batch
+from hcml_jax.batch import ONE_CLIP, blank_batch
 from hcml_jax.methods import build_method
 
 BACKBONE = {
@@ -39,11 +39,11 @@ def hcml(num_classes=3, **fields):
     return build_method(hcml_config(**fields), num_classes)
 
 
-def batch(clips=4, seed=0, clip_shape=CLIP_SHAPE, classes=3):
+def batch(clips=4, seed=0, clip_shape=CLIP_SHAPE, classes=3, reads=ONE_CLIP):
     rng = np.random.default_rng(seed)
-    blank = blank_batch(clips, clip_shape)
+    blank = blank_batch(clips, clip_shape, reads)
     return blank._replace(
-        clip=rng.integers(0, 256, (clips, 1, *clip_shape), dtype=np.uint8),
+        clip=rng.integers(0, 256, blank.clip.shape, dtype=np.uint8),
         consecutive=np.ones_like(blank.consecutive),
         label=(np.arange(clips) % classes).astype(np.int32),
         index=np.arange(clips, dtype=np.int32),

@@ -28,17 +28,17 @@ class Memory:
     def has_flow(self, split):
         return False
 
-    def train_batches(self, batch_size, *, seed, stage, first_step=0, **options):
+    def train_batches(self, batch_size, *, seed, stage, reads, first_step=0, **options):
         for step in itertools.count(first_step):
             if next(self._left, None) is None:
                 raise KeyboardInterrupt
-            yield tiny.batch(batch_size, seed=1000 * seed + step)
+            yield tiny.batch(batch_size, seed=1000 * seed + step, reads=reads)
 
     def spread(self, split, count):
         return range(count)
 
-    def eval_batches(self, split, batch_size, **options):
-        yield tiny.batch(batch_size, seed=77)
+    def eval_batches(self, split, batch_size, *, reads, **options):
+        yield tiny.batch(batch_size, seed=77, reads=reads)
 
 
 def run(workdir, method=None, data=None, config=CONFIG, seed=0, start=None):
