@@ -1,14 +1,15 @@
-"""Checkpoints in Orbax: asynchronous, atomic; the last few, the best, and the end of every stage are kept."""
+"""Checkpoints in Orbax: asynchronous, atomic; the first, the last few, the best and the ends of stages are kept."""
 
 import contextlib
 import dataclasses
 import errno
-import hashlib
+import functools
 import json
+import math
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,8 +18,7 @@ from orbax.checkpoint import v1 as ocp
 
 from hcml_jax import cluster
 from hcml_jax.config import UserError
-from hcml_jax.training.fingerprint import fingerprints
-from hcml_jax.training.freezing import path_names
+from hcml_jax.training import integrity
 
 LAYOUT = 1  # of what a checkpoint holds: raise it when older ones can no longer be read
 ROOM = 1.2  # free bytes that a save asks for, for each byte of the state
@@ -26,10 +26,6 @@ ROOM = 1.2  # free bytes that a save asks for, for each byte of the state
 
 class CheckpointError(UserError, RuntimeError):
     """A checkpoint is missing, another model's, or cannot be read or written; the message names it."""
-
-
-class _AnotherModelError(CheckpointError):
-    """The checkpoint is whole, but not of this model."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,14 +84,23 @@ class Checkpoints:
         Raises:
           CheckpointError: if what is known of the last one cannot be read.
         """
-        with self._telling():
+        with self._writing(needed=False):
             self._checkpointer.wait()
-        return next(self._newest_first(), None)
+        return next(reversed(self.positions), None)
 
     @property
     def positions(self) -> list[Position]:
-        """Where the checkpoints were taken, in order."""
-        return list(self._newest_first())[::-1]
+        """Where the checkpoints were taken, in order; but for the last, those that cannot be read are passed over.
+
+        Raises:
+          CheckpointError: if what is known of the last one cannot be read.
+        """
+        for info in reversed(self._checkpointer.checkpoints):
+            if any(files for _, _, files in os.walk(self._path(info.step))):
+                with self._reading(info.step):
+                    self._position(info.step)
+                break  # those without files are what a deletion has left
+        return list(self._readable())[::-1]
 
     def save(
         self, position: Position, state: Any, loss: float | None, *, needed: bool = False
@@ -113,13 +118,42 @@ class Checkpoints:
         Raises:
           CheckpointError: if it is needed, and cannot be written.
         """
-        with self._telling():
+        with self._writing(needed=False):
             self._checkpointer.wait()
-        with self._writing() if needed else self._telling():
+        with self._writing(needed=needed):
             self._check_room(state)
             self._begin_saving(position, state, loss)
             if needed:
                 self._checkpointer.wait()
+
+    def restore(self, position: Position, abstract_state: Any) -> Any:
+        """Loads the state saved at `position` into the shapes and shardings of `abstract_state`.
+
+        Raises:
+          CheckpointError: if it cannot be read, or holds another model.
+        """
+        with self._reading(position.step):
+            saved = self._checkpointer.metadata(position.step)
+            integrity.check_whole(saved)
+            self._check_same_model(position.step, saved.metadata, abstract_state)
+            state = self._checkpointer.load(position.step, abstract_state)
+            integrity.check_same_bits(saved, state)
+            return state
+
+    def restore_variables(self, position: Position, abstract_variables: Any) -> Any:
+        """Loads the variables alone, without optimizer state.
+
+        Raises:
+          CheckpointError: if they cannot be read, or are another model's.
+        """
+        with self._reading(position.step):
+            saved = self._checkpointer.metadata(position.step)
+            integrity.check_whole(saved)
+            self._check_same_model(position.step, saved.metadata["variables"], abstract_variables)
+            rest = jax.tree.map(lambda leaf: ocp.PLACEHOLDER, saved.metadata)
+            read = self._checkpointer.load(position.step, rest | {"variables": abstract_variables})
+            integrity.check_same_bits(saved, {"variables": read["variables"]})
+            return read["variables"]
 
     def _check_room(self, state: Any) -> None:
         """Raises OSError if the disk lacks the room for a state: begun, saves of several processes would hang."""
@@ -131,139 +165,91 @@ class Checkpoints:
         """Whether so many bytes are free, once what failed saves have left is gone."""
         for remains in self._checkpointer.directory.glob("*.orbax-checkpoint-tmp"):
             shutil.rmtree(remains, ignore_errors=True)
-        try:
+        with contextlib.suppress(OSError):
             return shutil.disk_usage(self._checkpointer.directory).free > size
-        except OSError:
-            return False
+        return False
 
     def _begin_saving(self, position: Position, state: Any, loss: float | None) -> None:
         told = {"loss": loss, "stage": position.stage, "complete": position.complete}
         known = {
             "layout": LAYOUT,
             "position": dataclasses.asdict(position),
-            "fingerprints": fingerprints(state),
+            "fingerprints": integrity.fingerprints(state),
         }
         # A copy: the next step consumes the state's buffers while they are still being written.
         self._checkpointer.save_async(
             position.step,
             jax.tree.map(jnp.copy, state),
             metrics=None if loss is None else told,
-            custom_metadata=known | {"digest": _digest(known)},
-            overwrite=True,  # of remains that `_newest_first` passes over
+            custom_metadata=known | {"digest": integrity.digest(known)},
+            overwrite=True,  # of remains that `positions` passes over
         )
 
     @contextlib.contextmanager
-    def _telling(self):
-        """Tells of a failure to write, and goes on."""
+    def _writing(self, *, needed: bool = True):
+        """Where a checkpoint is written; the failure of one that is not needed is told, and no more."""
+        failed = (
+            f"a checkpoint cannot be written to {self._checkpointer.directory} (is the disk full?); those saved "
+            "before are whole, and the same command goes on from the last one"
+        )
         try:
-            with self._writing():
+            with _translating(failed, (OSError, ValueError)):
                 yield
         except CheckpointError as error:
+            if needed:
+                raise
             cluster.say(f"[checkpoint] {error}\n[checkpoint] the run goes on without it")
 
-    @contextlib.contextmanager
-    def _writing(self):
-        """Makes a failure to write, also of a save in the background, a CheckpointError."""
-        try:
-            yield
-        except (OSError, ValueError) as error:
-            raise CheckpointError(
-                f"a checkpoint cannot be written to {self._checkpointer.directory} (is the disk full?); those saved "
-                f"before are whole, and the same command goes on from the last one: {error}"
-            ) from error
+    def _reading(self, step: int):
+        """Where the checkpoint of `step` is read: what fails is told with its name, and the one before it offered."""
+        failed = f"checkpoint {self._path(step)} cannot be read"
+        return _translating(failed, remedy=lambda: self._remedy(step))
 
-    def restore(self, position: Position, abstract_state: Any) -> Any:
-        """Loads the state saved at `position` into the shapes and shardings of `abstract_state`.
-
-        Raises:
-          CheckpointError: if it cannot be read, or holds another model.
-        """
-        with self._reading(position) as (path, saved):
-            _check_same_model(path, saved.metadata, abstract_state)
-            state = self._checkpointer.load(position.step, abstract_state)
-            _check_same_bits(saved.custom_metadata["fingerprints"], fingerprints(state))
-            return state
-
-    def restore_variables(self, position: Position, abstract_variables: Any) -> Any:
-        """Loads the variables alone, without optimizer state.
-
-        Raises:
-          CheckpointError: if they cannot be read, or are another model's.
-        """
-        with self._reading(position) as (path, saved):
-            _check_same_model(path, saved.metadata["variables"], abstract_variables)
-            placeholders = jax.tree.map(lambda leaf: ocp.PLACEHOLDER, saved.metadata)
-            wanted = {**placeholders, "variables": abstract_variables}
-            variables = self._checkpointer.load(position.step, wanted)["variables"]
-            found = fingerprints({"variables": variables})
-            _check_same_bits(saved.custom_metadata["fingerprints"], found)
-            return variables
-
-    @contextlib.contextmanager
-    def _reading(self, position: Position):
-        """The path of a checkpoint and what is known of it; makes a failure to read it a CheckpointError."""
-        path = self._checkpointer.directory / str(position.step)
-        try:
-            saved = self._checkpointer.metadata(position.step)
-            _check_whole(saved)
-            yield path, saved
-        except _AnotherModelError:
-            raise
-        except Exception as error:  # Orbax raises whatever the libraries below it raise
-            raise CheckpointError(
-                f"checkpoint {path} cannot be read: {error}{self._offer(position.step)}"
-            ) from error
-
-    def _offer(self, step: int) -> str:
+    def _remedy(self, step: int) -> str:
         """What to do without the checkpoint of `step`."""
-        for info in reversed(self._checkpointer.checkpoints):
-            if info.step < step:
-                with contextlib.suppress(Exception):  # as unreadable as the one asked for
-                    self._position(info.step)
-                    return f"\nTo go on from the one before it, of step {info.step}, move {step} out of the folder"
+        for before in self._readable(below=step):
+            return _move_out(step, f", of step {before.step}")
         return ""
 
-    def _newest_first(self) -> Iterator[Position]:
-        """Of all checkpoints; but for the newest, those that cannot be read are what a deletion has left.
-
-        Raises:
-          CheckpointError: if what is known of the newest cannot be read.
-        """
-        newest = True
+    def _readable(self, below: float = math.inf) -> Iterator[Position]:
+        """Where the checkpoints below a step were taken, newest first; those that cannot be read are passed over."""
         for info in reversed(self._checkpointer.checkpoints):
-            path = self._checkpointer.directory / str(info.step)
-            try:
-                yield self._position(info.step)
-            except Exception as error:
-                if newest and any(files for _, _, files in os.walk(path)):
-                    raise CheckpointError(
-                        f"checkpoint {path} cannot be read: {error}{self._offer(info.step)}"
-                    ) from error
-                continue
-            newest = False
+            if info.step < below:
+                with contextlib.suppress(Exception):
+                    yield self._position(info.step)
 
     def _position(self, step: int) -> Position:
         known = dict(self._checkpointer.metadata(step).custom_metadata or {})
-        if known.get("layout") != LAYOUT:
-            raise CheckpointError(
-                f"it has layout {known.get('layout')}; this version reads layout {LAYOUT}"
-            )
-        if known.pop("digest") != _digest(known):
-            raise CheckpointError("what is known of it is not what was written")
+        layout = known.get("layout")
+        if layout != LAYOUT:
+            raise ValueError(f"it has layout {layout}; this version reads layout {LAYOUT}")
+        if known.pop("digest") != integrity.digest(known):
+            raise ValueError("what is known of it is not what was written")
         return Position(**known["position"])
 
+    def _check_same_model(self, step: int, saved: Any, wanted: Any) -> None:
+        if differing := integrity.differences(saved, wanted):
+            shown = "\n  ".join(differing[:5])
+            raise CheckpointError(
+                f"checkpoint {self._path(step)} is of another model ({len(differing)} arrays differ):\n  {shown}"
+            )
 
+    def _path(self, step: int) -> pathlib.Path:
+        return self._checkpointer.directory / str(step)
+
+
+@dataclasses.dataclass(frozen=True)
 class _KeepBestAndEnds:
-    """Preserves the last `keep` checkpoints, the ends of stages, and the best of the stage under way."""
+    """Preserves step 0, the last `keep` checkpoints, the ends of stages, and the best of the stage under way."""
 
-    def __init__(self, keep: int):
-        self._keep = keep
+    keep: int
 
     def should_preserve(self, checkpoints, *, context):
         del context
-        last = {info.step for info in checkpoints[-self._keep :]}
+        last = {info.step for info in checkpoints[-self.keep :]}
         ends = {info.step for info in checkpoints if (info.metrics or {}).get("complete")}
-        return [info.step in last | ends | _best(checkpoints) for info in checkpoints]
+        kept = {0} | last | ends | _best(checkpoints)
+        return [info.step in kept for info in checkpoints]
 
 
 def _best(checkpoints) -> set[int]:
@@ -275,47 +261,22 @@ def _best(checkpoints) -> set[int]:
 def _check_losses(directory: pathlib.Path) -> None:
     """Raises CheckpointError, naming the checkpoint, where Orbax would fail at all of them."""
     for path in directory.glob("*/metrics/metrics"):
-        try:
+        checkpoint = path.parents[1]
+        failed = f"checkpoint {checkpoint} cannot be read: {path} is damaged"
+        with _translating(failed, remedy=functools.partial(_move_out, checkpoint.name)):
             json.loads(path.read_text())
-        except ValueError as error:
-            damaged = path.parent.parent
-            raise CheckpointError(
-                f"checkpoint {damaged} cannot be read: {path} is damaged ({error})\nTo go on from the one before it, "
-                f"move {damaged.name} out of the folder"
-            ) from error
 
 
-def _digest(known: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+def _move_out(name: int | str, before: str = "") -> str:
+    return f"\nTo go on from the one before it{before}, move {name} out of the folder"
 
 
-def _check_whole(saved: Any) -> None:
-    gone = sorted(saved.custom_metadata["fingerprints"].keys() - _shapes(saved.metadata).keys())
-    if gone:
-        raise CheckpointError(f"{len(gone)} arrays are gone: {gone[:5]}")
-
-
-def _check_same_model(path, saved: Any, wanted: Any) -> None:
-    """Raises CheckpointError, naming arrays, unless both trees hold arrays of the same names and shapes."""
-    found, expected = _shapes(saved), _shapes(wanted)
-    differences = [
-        f"{name}: {found.get(name, 'absent')} in the checkpoint, {expected.get(name, 'absent')} here"
-        for name in sorted(found.keys() | expected.keys())
-        if found.get(name) != expected.get(name)
-    ]
-    if differences:
-        shown = "\n  ".join(differences[:5])
-        raise _AnotherModelError(
-            f"checkpoint {path} is of another model ({len(differences)} arrays differ):\n  {shown}"
-        )
-
-
-def _check_same_bits(written: Mapping[str, int], read: Mapping[str, int]) -> None:
-    changed = [name for name, value in read.items() if written[name] != value]
-    if changed:
-        raise CheckpointError(f"{len(changed)} arrays are not what was written: {changed[:5]}")
-
-
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {"/".join(path_names(path)): tuple(leaf.shape) for path, leaf in leaves}
+@contextlib.contextmanager
+def _translating(failed: str, errors: Any = Exception, remedy: Callable[[], str] = lambda: ""):
+    """Makes what Orbax, the libraries below it and the disk raise a CheckpointError: what failed, why, what to do."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except errors as error:
+        raise CheckpointError(f"{failed}: {error}{remedy()}") from error

@@ -1,7 +1,6 @@
 """Training curves from the records of a run."""
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -9,26 +8,28 @@ from matplotlib.lines import Line2D
 
 from hcml_jax.visualization.figure import new_figure, save_figure
 
-# Panel -> which metrics it shows, as a regular expression that is searched for in their names.
-# What no panel asks for (clips per second, norms of gradients) is not drawn.
+# Panel -> the last parts of the names of its metrics. What no panel asks for (clips per second,
+# norms of gradients) is not drawn.
 PANELS = {
-    "loss": r"loss$|photometric$|smoothness$|^classification$|/level\d+$",
-    "top-1": r"top1$",
-    "cosine": r"cosine$",
-    "feature std": r"(^|/)std$",
-    "effective rank": r"rank$",
-    "flow (px)": r"flow_magnitude$",
+    "loss": ("loss", "photometric", "smoothness"),
+    "top-1": ("top1",),
+    "cosine": ("positive_cosine", "spatial_cosine", "temporal_cosine", "easy_cosine"),
+    "feature std": ("std",),
+    "effective rank": ("effective_rank",),
+    "flow (px)": ("flow_magnitude",),
+    "valid share": ("valid_share",),
 }
+PANEL_OF = {metric: panel for panel, metrics in PANELS.items() for metric in metrics}
 TRAINING = {"linewidth": 1.2}
 VALIDATION = {"linestyle": "--", "marker": "o", "markersize": 3}
 
 
-def curves_figure(path, records: Iterable[Mapping]) -> Path:
+def curves_figure(path, records: Iterable[Mapping], terms: Collection[str] = ()) -> Path:
     """Writes the picture of `draw_curves`; returns its path."""
-    return save_figure(draw_curves(records), path)
+    return save_figure(draw_curves(records, terms), path)
 
 
-def draw_curves(records: Iterable[Mapping]) -> Figure:
+def draw_curves(records: Iterable[Mapping], terms: Collection[str] = ()) -> Figure:
     """Draws a row for each stage with a panel for each group of metrics, over steps.
 
     Training is a solid line, validation dashed with dots. Losses have a logarithmic axis
@@ -37,11 +38,12 @@ def draw_curves(records: Iterable[Mapping]) -> Figure:
     Args:
       records: as in metrics.jsonl: {"stage", "step", "split", metric: number}; the split "train"
         is training, every other validation. Stages keep the order in which they appear.
+      terms: the metrics that are terms of a loss, such as "classification"; drawn beside it.
 
     Raises:
       ValueError: a record lacks "stage", "step" or "split", or no record holds a known metric.
     """
-    series = _series(records)
+    series = _series(records, terms)
     if not series:
         raise ValueError(f"records: expected metrics named after {list(PANELS)}, found none")
     stages = list(dict.fromkeys(stage for stage, _ in series))
@@ -58,7 +60,7 @@ def draw_curves(records: Iterable[Mapping]) -> Figure:
     return figure
 
 
-def _series(records):
+def _series(records, terms):
     """{(stage, panel): {(metric, split): [(step, value), ...]}}, in the order of appearance."""
     series = {}
     for record in records:
@@ -66,15 +68,11 @@ def _series(records):
         if missing:
             raise ValueError(f"records: expected {missing[0]!r} in each, found {dict(record)}")
         for metric, value in record.items():
-            panel = _panel_of(metric)
+            panel = "loss" if metric in terms else PANEL_OF.get(metric.rsplit("/", 1)[-1])
             if panel and isinstance(value, int | float):
                 lines = series.setdefault((record["stage"], panel), {})
                 lines.setdefault((metric, record["split"]), []).append((record["step"], value))
     return series
-
-
-def _panel_of(metric):
-    return next((panel for panel, names in PANELS.items() if re.search(names, metric)), None)
 
 
 def _draw_panel(axes, stage, panel, lines):

@@ -1,11 +1,12 @@
 """What all pictures share: how a figure is made and how it is saved."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from hcml_jax.files import new_file
 
 DPI = 110
 
@@ -30,12 +31,8 @@ def save_figure(figure: Figure, path) -> Path:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with new_file(path) as partial:
         figure.savefig(partial, format="png")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 

@@ -11,7 +11,7 @@ import pytest
 from orbax.checkpoint import v1 as ocp
 
 from hcml_jax.training.checkpoints import CheckpointError, Checkpoints, Position
-from hcml_jax.training.fingerprint import fingerprints
+from hcml_jax.training.integrity import fingerprints
 from hcml_jax.training.mesh import Layout, make_mesh
 
 SHAPES = {"variables": {"weights": (64, 100), "bias": (7,)}, "step": ()}
@@ -43,6 +43,16 @@ def restore(folder, step=2):
     with Checkpoints(folder) as checkpoints:
         position = next(p for p in checkpoints.positions if p.step == step)
         return checkpoints.restore(position, Layout(make_mesh()).abstract_state(state(0)))
+
+
+def test_what_a_run_started_from_is_kept_and_so_is_the_newest_without_a_loss(tmp_path):
+    with Checkpoints(tmp_path, keep=1, writes=True) as checkpoints:
+        checkpoints.save(Position(0, "stage", 0, False), state(0), None)
+        for step, loss in ((1, 1.0), (2, 2.0), (3, 3.0), (4, None)):
+            checkpoints.save(Position(step, "stage", step, False), state(step), loss)
+        assert checkpoints.latest.step == 4
+        assert [position.step for position in checkpoints.positions] == [0, 1, 4]
+    jax.tree.map(np.testing.assert_array_equal, restore(tmp_path, 0), state(0))
 
 
 def data_files(checkpoint):

@@ -52,8 +52,11 @@ def test_only_losses_that_span_decades_are_logarithmic():
         ("loss", "loss"),
         ("classification", "loss"),
         ("reconstruction/level0", "loss"),
+        ("other/loss", "loss"),
         ("reconstruction/level0/photometric", "loss"),
+        ("reconstruction/level0/smoothness", "loss"),
         ("reconstruction/level0/flow_magnitude", "flow (px)"),
+        ("reconstruction/level0/valid_share", "valid share"),
         ("classification/top1", "top-1"),
         ("contrastive/level1/easy_cosine", "cosine"),
         ("contrastive/level1/std", "feature std"),
@@ -61,12 +64,21 @@ def test_only_losses_that_span_decades_are_logarithmic():
     ],
 )
 def test_metrics_find_their_panel(metric, panel):
-    drawn = panels(draw_curves([record("stage", 0, **{metric: 1.0, "seconds_left": 5.0})]))
+    others = {"seconds_left": 5.0, "loss_scale": 1.0, "classification/extra": 1.0}
+    terms = ("classification", "reconstruction/level0")
+    drawn = panels(draw_curves([record("stage", 0, **{metric: 1.0} | others)], terms))
     assert list(drawn) == [f"stage: {panel}"]
+    (line,) = drawn[f"stage: {panel}"].lines
+    assert list(line.get_ydata()) == [1.0]
+
+
+def test_a_term_that_is_not_told_of_is_not_drawn():
+    drawn = panels(draw_curves([record("stage", 0, loss=1.0, classification=1.0)]))
+    assert len(drawn["stage: loss"].lines) == 1
 
 
 def test_the_picture_is_written(tmp_path):
-    height, width, _ = imread(curves_figure(tmp_path / "curves.png", records())).shape
+    height, width, _ = imread(curves_figure(tmp_path / "curves.png", records(), ["loss"])).shape
     assert height == pytest.approx(550, abs=5)
     assert width == pytest.approx(704, abs=5)
 
