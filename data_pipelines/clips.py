@@ -1,4 +1,4 @@
-"""From a row of the table to an example: which frames, decoded, resized, with label and flow."""
+"""From a row of the table to an example: which frames, decoded, resized, cropped, with label and flow."""
 
 import math
 import threading
@@ -7,15 +7,14 @@ from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
+from PIL import Image
 
 from data_pipelines.config import DataConfig
 from data_pipelines.errors import DataError, VideoError
-from data_pipelines.loader import Example
-from data_pipelines.sampling import View, draw_view
+from data_pipelines.sampling import View, draw_views
 from data_pipelines.table import Row
-from data_pipelines.video import VideoInfo, read_frames
-
-_NO_FLOW = np.zeros((0, 1, 1, 2), np.float32)
+from data_pipelines.video import VideoInfo, read_clips
+from hcml_jax.batch import Batch, Reads, blank_batch
 
 
 def segment_frames(row: Row, info: VideoInfo) -> tuple[int, int]:
@@ -30,8 +29,10 @@ def segment_frames(row: Row, info: VideoInfo) -> tuple[int, int]:
     return first, max(math.ceil(last), first)
 
 
-def find_fault(row: Row, info: VideoInfo | VideoError, config: DataConfig) -> str | None:
-    """Why no clip can be taken of `row`; None if one can."""
+def find_fault(
+    row: Row, info: VideoInfo | VideoError, config: DataConfig, future: int = 0
+) -> str | None:
+    """Why no clip with `future` frames behind it can be taken of `row`; None if one can."""
     if isinstance(info, VideoError):
         return str(info)
     if info.fps == 0 and (row.start > 0 or row.end < math.inf):
@@ -41,13 +42,14 @@ def find_fault(row: Row, info: VideoInfo | VideoError, config: DataConfig) -> st
     if frames <= 0:
         seconds = info.num_frames / info.fps
         return f"{row.path}: no frames from {row.start:g} s to {row.end:g} s of {seconds:.2f} s"
-    if frames < config.span and config.short_clips == "error":
-        return f"{row.path}: {frames} frames, but a clip spans {config.span}"
+    span, behind = config.span(future), f" with the {future} frames behind it" if future else ""
+    if frames < span and config.short_clips == "error":
+        return f"{row.path}: {frames} frames, but a clip{behind} spans {span}"
     return None
 
 
 class FrameCache:
-    """Holds decoded frames until it is full.
+    """Holds decoded clips until it is full.
 
     It drops nothing: an epoch visits every clip once, so no clip is wanted sooner than another.
 
@@ -74,7 +76,7 @@ class FrameCache:
 
 
 class ClipReader:
-    """Makes examples of rows.
+    """Makes examples of rows: a `Batch` without its first axis.
 
     Args:
       config: how to sample.
@@ -87,53 +89,73 @@ class ClipReader:
         self._cache = FrameCache(config.cache_mb)
 
     def example(
-        self,
-        row: Row,
-        label: int,
-        generator: np.random.Generator | None = None,
-        with_flow: bool = False,
-    ) -> Example:
-        """Reads the clip of `row`: at random with `generator`, in the middle without.
+        self, row: Row, label: int, reads: Reads, generator: np.random.Generator | None = None
+    ) -> Batch:
+        """Reads the clips of `row`: at random with `generator`, evenly spread without.
 
         Raises:
           VideoError: the video cannot be read, although its beginning could.
           DataError: the file of flow does not fit the video.
         """
-        info = self._infos[row.path]
-        frame_size = info.height, info.width
-        view = draw_view(self._config, segment_frames(row, info), frame_size, generator)
-        flow = _read_flow(row, info, view) if with_flow else _NO_FLOW
-        # A random view hardly ever comes again.
-        frames = self._frames(row, info, view, keep=generator is None)
-        return self._pack(row, label, view, frames, flow)
+        info, frames = self._infos[row.path], self._config.frames
+        segment, frame_size = segment_frames(row, info), (info.height, info.width)
+        views = draw_views(self._config, reads, segment, frame_size, generator)
+        shown = self._shown(row, reads, views, keep=generator is None)
+        return Batch(
+            clip=shown[:, :frames],
+            box=np.array([view.box for view in views], np.float32),
+            start=np.array([view.indices[0] for view in views], np.int32),
+            consecutive=np.stack([view.consecutive for view in views]),
+            label=np.int32(label),
+            index=np.int32(row.index),
+            valid=np.bool_(True),
+            future=shown[:, frames:] if reads.future else None,
+            flow=self._flow(row, info, views) if reads.flow else None,
+        )
 
-    def blank(self, row: Row, label: int, with_flow: bool = False) -> Example:
+    def blank(self, reads: Reads, label: int = -1, index: int = 0) -> Batch:
         """A black example that stands for one that cannot be read; it is not valid."""
         side = self._config.crop
-        view = View(np.zeros(self._config.frames, int), (side, side), (0, 0))
-        frames = np.zeros((self._config.frames, side, side, 3), np.uint8)
-        flow = np.zeros((self._config.frames - 1, side, side, 2), np.float32)
-        example = self._pack(row, label, view, frames, flow if with_flow else _NO_FLOW)
-        return example._replace(valid=np.bool_(False))
+        batch = blank_batch(1, (self._config.frames, side, side, 3), reads)
+        example = Batch(*(None if array is None else array[0] for array in batch))
+        return example._replace(label=np.int32(label), index=np.int32(index))
 
-    def _frames(self, row: Row, info: VideoInfo, view: View, keep: bool) -> np.ndarray:
-        ordered, places = np.unique(view.indices, return_inverse=True)
+    def _shown(self, row: Row, reads: Reads, views: list[View], keep: bool) -> np.ndarray:
+        """Frames `[V, T + F, H, W, 3]`, cropped; from memory if they are to be kept there."""
 
         def read() -> np.ndarray:
-            return read_frames(row.path, ordered, info, view.size)
+            wanted = [(view.indices, view.size) for view in views]
+            clips = read_clips(row.path, wanted, self._infos[row.path])
+            return np.stack([self._crop(*pair) for pair in zip(clips, views, strict=True)])
 
-        key = row.path, view.size, tuple(ordered.tolist())
-        frames = self._cache.get(key, read) if keep else read()
-        return frames[places]
+        # Random views hardly ever come again; the others are the same for the same row and numbers.
+        key = row.index, reads.clips, reads.future
+        return self._cache.get(key, read) if keep else read()
 
-    def _pack(self, row: Row, label: int, view: View, frames, flow) -> Example:
-        corner = np.array(view.corner, np.int32)
-        index = np.int32(row.index)
-        return Example(frames, corner, np.int32(label), index, np.bool_(True), flow)
+    def _flow(self, row: Row, info: VideoInfo, views: list[View]) -> np.ndarray:
+        """Flow `[V, T - 1, H, W, 2]` between the frames of the clips, cropped and resized like them."""
+        flow, last = _read_flow(row, info), self._config.frames - 1
+        shown = [flow[view.indices[:last]].astype(np.float32) for view in views]
+        return np.stack([self._fit_flow(*pair) for pair in zip(shown, views, strict=True)])
+
+    def _fit_flow(self, flow: np.ndarray, view: View) -> np.ndarray:
+        if view.size == flow.shape[1:3]:
+            return self._crop(flow, view)
+        crop, (top, left, height, width) = self._config.crop, view.box
+        box = left, top, left + width, top + height
+        planes = np.moveaxis(flow, -1, 1).reshape(-1, *flow.shape[1:3])
+        bilinear = Image.Resampling.BILINEAR  # antialiased where it shrinks
+        planes = [Image.fromarray(plane).resize((crop, crop), bilinear, box) for plane in planes]
+        flow = np.moveaxis(np.stack(planes).reshape(-1, 2, crop, crop), 1, -1)
+        return flow * np.float32([crop / width, crop / height])
+
+    def _crop(self, images: np.ndarray, view: View) -> np.ndarray:
+        (top, left), side = view.corner, self._config.crop
+        return images[:, top : top + side, left : left + side]
 
 
-def _read_flow(row: Row, info: VideoInfo, view: View) -> np.ndarray:
-    """Flow `[T-1, H, W, 2]` between the frames of `view`, which follow each other, in pixels of the video."""
+def _read_flow(row: Row, info: VideoInfo) -> np.ndarray:
+    """Flow `[T' - 1, H', W', 2]` of a whole video of T' frames, in its pixels."""
     wanted = (info.num_frames - 1, info.height, info.width, 2)
     try:
         with row.flow.open("rb") as opened, np.load(opened) as file:
@@ -142,4 +164,4 @@ def _read_flow(row: Row, info: VideoInfo, view: View) -> np.ndarray:
         raise DataError(f"{row.flow}: no array 'flow' can be read ({error})") from error
     if flow.shape != wanted:
         raise DataError(f"{row.flow}: flow has shape {flow.shape}, its video needs {wanted}")
-    return flow[view.indices[:-1]].astype(np.float32)
+    return flow

@@ -48,6 +48,7 @@ class SpritesConfig:
       classes: class names out of `FAMILIES`; their order is the order of the labels.
       train_per_class: clips of each class in split "train".
       test_per_class: clips of each class in split "test".
+      val_per_class: clips of each class in split "val".
       seed: of everything that is drawn.
       radius: (least, most) radius of a sprite that is alone.
       pair_radius: (least, most) radius of each of two sprites.
@@ -69,6 +70,7 @@ class SpritesConfig:
     classes: tuple[str, ...] = tuple(FAMILIES)
     train_per_class: int = 150
     test_per_class: int = 25
+    val_per_class: int = 10
     seed: int = 0
     radius: tuple[float, float] = (11.5, 14.5)
     pair_radius: tuple[float, float] = (6.5, 9.0)
@@ -85,13 +87,10 @@ class SpritesConfig:
         _require(self.size >= 16 and self.size % 2 == 0, "size", self.size, "must be even, >= 16")
         _require(self.frames >= 2, "frames", self.frames, "must be at least 2")
         _require(self.train_per_class >= 1, "train_per_class", self.train_per_class, "must be >= 1")
-        _require(self.test_per_class >= 0, "test_per_class", self.test_per_class, "must be >= 0")
-        _require(self.seed >= 0, "seed", self.seed, "must be >= 0")
+        for field in ("test_per_class", "val_per_class", "seed", "background_speed"):
+            _require(getattr(self, field) >= 0, field, getattr(self, field), "must be >= 0")
         _require(0 <= self.crf <= 51, "crf", self.crf, "must be in 0..51")
         _require(self.contrast > 0, "contrast", self.contrast, "must be positive")
-        _require(
-            self.background_speed >= 0, "background_speed", self.background_speed, "must be >= 0"
-        )
         self._check_classes()
         self._check_ranges()
         self._check_fit()
@@ -132,9 +131,12 @@ class DataConfig:
       frames: frames of a clip.
       stride: from one frame of a clip to the next, in frames of the video.
       jitter: training clips start anywhere, at a random size and place; otherwise in the middle.
-      short_clips: what to do about videos shorter than a clip: "error", or "loop" (begin again).
+      short_clips: what to do about videos shorter than a clip: "error", or "loop": begin again. `consecutive` of a
+        batch tells where, because that jump is no motion.
       short_side: (least, most) shorter side of a frame after resizing; evaluation uses the least.
       crop: side of the square cut out of it, in pixels.
+      validation_share: share of each class's training rows, and of the unlabelled ones, that is held out as split
+        "validation"; 0: none.
       labels_per_class: in training, only so many clips of each class keep their label; 0: all.
       skip_bad: leave out videos that cannot be used, instead of stopping.
       workers: threads that decode; 0: one for each core.
@@ -153,6 +155,7 @@ class DataConfig:
     short_clips: str = "error"
     short_side: tuple[int, int] = (256, 320)
     crop: int = 224
+    validation_share: float = 0.0
     labels_per_class: int = 0
     skip_bad: bool = False
     workers: int = 0
@@ -165,16 +168,17 @@ class DataConfig:
             _require(value >= least, field, value, f"must be at least {least}")
         for field in ("labels_per_class", "workers", "cache_mb"):
             _require(getattr(self, field) >= 0, field, getattr(self, field), "must be >= 0")
+        share = self.validation_share
+        _require(0 <= share < 1, "validation_share", share, "must be in [0, 1)")
         modes = ("error", "loop")
         _require(self.short_clips in modes, "short_clips", self.short_clips, f"must be in {modes}")
         _require_range("short_side", self.short_side, low=1)
         wanted = f"must not exceed the least short_side, {self.short_side[0]}"
         _require(self.crop <= self.short_side[0], "crop", self.crop, wanted)
         if self.sprites is not None and self.short_clips == "error":
-            span, wanted = self.span, f"must span at most sprites.frames, {self.sprites.frames}"
+            span, wanted = self.span(), f"must span at most sprites.frames, {self.sprites.frames}"
             _require(span <= self.sprites.frames, "frames and stride", f"span {span}", wanted)
 
-    @property
-    def span(self) -> int:
-        """Frames of the video from the first to the last frame of a clip, both included."""
-        return (self.frames - 1) * self.stride + 1
+    def span(self, future: int = 0) -> int:
+        """Frames of the video from the first of a clip to the last of `future` frames behind it, both included."""
+        return (self.frames + future - 1) * self.stride + 1

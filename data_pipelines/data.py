@@ -14,8 +14,7 @@ import numpy as np
 from data_pipelines.clips import ClipReader, find_fault
 from data_pipelines.config import DataConfig
 from data_pipelines.errors import DataError, VideoError
-from data_pipelines.loader import Example, batches, import_tensorflow
-from data_pipelines.progress import Report, to_stderr
+from data_pipelines.loader import batches, import_tensorflow
 from data_pipelines.sampling import epoch_order, view_generator
 from data_pipelines.scan import scan_videos
 from data_pipelines.skipped import SkipLog
@@ -23,23 +22,22 @@ from data_pipelines.table import (
     Row,
     class_families,
     class_names,
+    hold_out,
     labelled_rows,
     list_faults,
     read_table,
 )
 from data_pipelines.video import VideoInfo
+from hcml_jax import cluster
+from hcml_jax.batch import Batch, Reads
 from hcml_jax.config import ConfigError, nearest
 
-Batches = Iterator[dict[str, np.ndarray]]
-
 _ENDLESS = 2**62  # examples
+_ONE_CLIP = Reads()
 
 
 def open_data(
-    config: DataConfig,
-    workdir: str | Path | None = None,
-    progress: Report = to_stderr,
-    process: int = 0,
+    config: DataConfig, workdir: str | Path | None = None, future: int = 0, process: int = 0
 ) -> "Data":
     """Opens the clips that `config` names; renders Motion Sprites first if it says so.
 
@@ -49,7 +47,7 @@ def open_data(
     Args:
       config: which clips, and how to sample them.
       workdir: folder of the run, made if need be; None: nothing is written.
-      progress: called with a line on how far it is, every few seconds.
+      future: most frames behind a clip that are ever read; a video must be long enough for them too.
       process: number of this process of the run; one above 0 lists clips left out in a file of its own,
         `skipped.<process>.jsonl`.
 
@@ -59,18 +57,21 @@ def open_data(
     if config.sprites is not None:
         from data_pipelines.write_sprites import write_sprites  # needs jax
 
-        write_sprites(config.sprites, config.root, progress)
+        write_sprites(config.sprites, config.root)
     rows = read_table(config.root, config.table)
+    if config.validation_share:
+        rows = hold_out(rows, config.validation_share)
     folder = Path(workdir) if workdir is not None else None
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     memory = folder / "videos.json" if folder else None
-    infos = scan_videos([row.path for row in rows], _workers(config), memory, progress)
+    infos = scan_videos([row.path for row in rows], _workers(config), memory)
     skipped = SkipLog(folder / _skip_file(process) if folder else None)
-    usable = _usable(config, rows, infos, skipped)
+    faults = {row.index: find_fault(row, infos[row.path], config, future) for row in rows}
+    usable = _usable(config, rows, faults, skipped)
     if skipped.entries:
-        progress(f"{len(skipped.entries)} of {len(rows)} clips cannot be used and are left out")
-    return Data(config, rows, usable, infos, skipped)
+        cluster.say(f"{len(skipped.entries)} of {len(rows)} clips cannot be used and are left out")
+    return Data(config, rows, usable, infos, skipped, future)
 
 
 def _skip_file(process: int) -> str:
@@ -81,9 +82,10 @@ def _workers(config: DataConfig) -> int:
     return config.workers or os.cpu_count() or 1
 
 
-def _usable(config: DataConfig, rows: Sequence[Row], infos: Mapping, skipped: SkipLog) -> list[Row]:
+def _usable(
+    config: DataConfig, rows: Sequence[Row], faults: Mapping[int, str | None], skipped: SkipLog
+) -> list[Row]:
     """The rows a clip can be taken of; raises DataError for the others, or records them."""
-    faults = {row.index: find_fault(row, infos[row.path], config) for row in rows}
     bad = [row for row in rows if faults[row.index]]
     usable = [row for row in rows if not faults[row.index]]
     if bad and not (config.skip_bad and usable):
@@ -98,13 +100,12 @@ def _usable(config: DataConfig, rows: Sequence[Row], infos: Mapping, skipped: Sk
 
 
 class Data:
-    """Clips in splits. Made by `open_data`.
+    """Clips in splits: a `hcml_jax.batch.Data`, which says what everything here means. Made by `open_data`.
 
     Attributes:
       config: what it was opened with.
-      classes: class names; a label is an index into them. As in the table, whatever is left out.
-      families: class name -> family name, for classes that have one.
-      splits: names of the splits, in order of their first rows.
+      classes: as in the table, whatever is left out.
+      splits: in order of their first rows.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class Data:
         usable: Sequence[Row],
         infos: Mapping[Path, VideoInfo],
         skipped: SkipLog,
+        future: int,
     ):
         self.config = config
         self.classes = class_names(rows, config.sprites.classes if config.sprites else ())
@@ -121,9 +123,9 @@ class Data:
         self.splits = tuple(dict.fromkeys(row.split for row in usable))
         self._rows = {split: [r for r in usable if r.split == split] for split in self.splits}
         self._labels = {name: i for i, name in enumerate(self.classes)}
-        self._labelled = labelled_rows(usable, config.labels_per_class)
+        self.labelled = labelled_rows(usable, config.labels_per_class)
         self._reader = ClipReader(config, infos)
-        self._skipped = skipped
+        self._skipped, self._future = skipped, future
 
     @property
     def clip_shape(self) -> tuple[int, int, int, int]:
@@ -169,7 +171,7 @@ class Data:
         """Number of clips; with `labelled_only`, of those whose label training may use."""
         rows = self.rows(split)
         if split == "train" and labelled_only:
-            return sum(row.index in self._labelled for row in rows)
+            return sum(row.index in self.labelled for row in rows)
         return sum(bool(row.label) for row in rows) if labelled_only else len(rows)
 
     def has_flow(self, split: str) -> bool:
@@ -196,14 +198,16 @@ class Data:
         batch_size: int,
         *,
         seed: int,
+        stage: str,
+        reads: Reads = _ONE_CLIP,
         first_step: int = 0,
         labelled_only: bool = False,
         shard_index: int = 0,
         num_shards: int = 1,
-    ) -> Batches:
+    ) -> Iterator[Batch]:
         """Yields training batches for ever, from step `first_step` on.
 
-        The batch of a step is a function of `seed` and the step alone: starting at a later step, or
+        The batch of a step is a function of `seed`, `stage` and the step alone: starting at a later step, or
         reading in shards, gives the same examples. Every epoch shows each clip once, in an order of
         its own. A video that turns out to be broken is replaced by the next one of the epoch's
         order, and recorded in `skipped`, if `skip_bad`.
@@ -211,102 +215,106 @@ class Data:
         Args:
           batch_size: examples of the global batch.
           seed: of order, frames, sizes and crops; >= 0.
+          stage: name of the stage of training, which the same goes for.
+          reads: what an example holds.
           first_step: number of the first batch.
           labelled_only: show only clips whose label training may use.
           shard_index, num_shards: which of how many equal parts of each batch to yield.
 
-        Yields:
-          dict of `clip` uint8 `[b, T, crop, crop, 3]`, `label` int32 `[b]` (-1: unlabelled) and
-          `index` int32 `[b]` (row of the table), with b = batch_size / num_shards.
-
         Raises:
           ConfigError: the batch does not divide into shards.
-          DataError: there is nothing to train on, or a video turns out to be broken, without `skip_bad`.
+          DataError: there is nothing to train on, no flow though it is to be read, or a video turns out to be
+            broken, without `skip_bad`.
         """
         local = _shard_size(batch_size, shard_index, num_shards)
-        rows = self.rows("train")
+        rows = self._readable("train", reads)
         if labelled_only:
-            rows = [row for row in rows if row.index in self._labelled]
+            rows = [row for row in rows if row.index in self.labelled]
         if not rows:
             raise DataError(f"{self.config.root}: split 'train' has no labelled clips")
 
-        def read(number: int) -> Example:
+        def read(number: int) -> Batch:
             step, place = divmod(number, local)
-            return self._train_example(rows, seed, step * batch_size + shard_index * local + place)
+            number = step * batch_size + shard_index * local + place
+            return self._train_example(rows, (seed, stage), reads, number)
 
-        numbers = first_step * local, _ENDLESS // local * local
-        return self._batches(read, numbers, local, ("clip", "label", "index"))
+        return self._batches(read, (first_step * local, _ENDLESS // local * local), local, reads)
 
     def eval_batches(
         self,
         split: str,
         batch_size: int,
         *,
-        with_flow: bool = False,
+        reads: Reads = _ONE_CLIP,
         only: Sequence[int] | None = None,
         shard_index: int = 0,
         num_shards: int = 1,
-    ) -> Batches:
-        """Yields each clip of a split once, in table order, from the middle, with its true label.
+    ) -> Iterator[Batch]:
+        """Yields each video of a split once, in table order, from the middle, with its true label.
+
+        Not `valid` are repeats of the last video, which fill up the last batch, and black clips in place of videos
+        that turn out to be broken, if `skip_bad`.
 
         Args:
           split: name of the split.
-          batch_size: examples of the global batch; the last one is filled up with repeats of the last clip.
-          with_flow: hand out ground-truth flow if the split has it.
-          only: numbers (`index`) of the clips to yield, in this order; None: all.
+          batch_size: examples of the global batch.
+          reads: what an example holds.
+          only: rows (`index`) to yield, in this order; None: all.
           shard_index, num_shards: which of how many equal parts of each batch to yield.
-
-        Yields:
-          As `train_batches`, and `valid` bool `[B]`: False for repeats, and for videos that turn
-          out to be broken, which are black. With flow, `flow` float32 `[B, T-1, crop, crop, 2]`,
-          (u right, v down) in pixels of the clip.
 
         Raises:
           ConfigError: the batch does not divide into shards.
-          DataError: there is no such split, a file of flow does not fit its video, or a video turns out to be
-            broken, without `skip_bad`.
+          DataError: there is no such split, no flow though it is to be read, a file of flow does not fit its video,
+            or a video turns out to be broken, without `skip_bad`.
         """
         local = _shard_size(batch_size, shard_index, num_shards)
-        rows = self.rows(split)
+        rows = self._readable(split, reads)
         if only is not None:
             of_index = {row.index: row for row in rows}
             rows = [of_index[index] for index in only]
-        with_flow = with_flow and self.has_flow(split)
 
-        def read(number: int) -> Example:
+        def read(number: int) -> Batch:
             step, place = divmod(number, local)
             place += step * batch_size + shard_index * local
-            example = self._eval_example(rows[min(place, len(rows) - 1)], with_flow)
+            example = self._eval_example(rows[min(place, len(rows) - 1)], reads)
             return example if place < len(rows) else example._replace(valid=np.bool_(False))
 
-        keys = ("clip", "label", "index", "valid") + (("flow",) if with_flow else ())
-        numbers = 0, -(-len(rows) // batch_size) * local
-        return self._batches(read, numbers, local, keys)
+        return self._batches(read, (0, -(-len(rows) // batch_size) * local), local, reads)
 
-    def _batches(self, read, numbers: tuple[int, int], batch_size: int, keys) -> Batches:
-        crop, workers = self.config.crop, _workers(self.config)
-        return batches(read, numbers, batch_size, crop=crop, workers=workers, keys=keys)
+    def _readable(self, split: str, reads: Reads) -> list[Row]:
+        """The rows of a split, if what `reads` asks for can be read of them."""
+        if reads.future > self._future:
+            raise ValueError(f"open_data was told of {self._future} frames behind a clip: {reads}")
+        if reads.flow and not self.has_flow(split):
+            raise DataError(
+                f"{self.config.root}: no flow of split {split!r}: every clip needs a file of it in column 'flow', "
+                "stride=1 and short_clips='error'"
+            )
+        return self.rows(split)
 
-    def _train_example(self, rows: Sequence[Row], seed: int, number: int) -> Example:
+    def _batches(self, read, numbers: tuple[int, int], size: int, reads: Reads) -> Iterator[Batch]:
+        return batches(read, numbers, size, self._reader.blank(reads), _workers(self.config))
+
+    def _train_example(self, rows: Sequence[Row], key: tuple, reads: Reads, number: int) -> Batch:
         epoch, position = divmod(number, len(rows))
-        order = epoch_order(len(rows), seed, epoch)
+        order = epoch_order(len(rows), *key, epoch)
         for shift in range(len(rows)):
             row = rows[order[(position + shift) % len(rows)]]
-            label = self._labels[row.label] if row.index in self._labelled else -1
-            generator = view_generator(seed, epoch, row.index) if self.config.jitter else None
+            label = self._labels[row.label] if row.index in self.labelled else -1
+            generator = view_generator(*key, epoch, row.index) if self.config.jitter else None
             try:
-                return self._reader.example(row, label, generator)
+                return self._reader.example(row, label, reads, generator)
             except VideoError as error:
                 self._leave_out(row, error)
         raise DataError(f"{self.config.root}: not one video of split 'train' can be read")
 
-    def _eval_example(self, row: Row, with_flow: bool) -> Example:
+    def _eval_example(self, row: Row, reads: Reads) -> Batch:
         label = self._labels.get(row.label, -1)
         try:
-            return self._reader.example(row, label, with_flow=with_flow)
+            return self._reader.example(row, label, reads)
         except VideoError as error:
             self._leave_out(row, error)
-            return self._reader.blank(row, label, with_flow)
+            return self._reader.blank(reads, label, row.index)
 
     def _leave_out(self, row: Row, error: VideoError) -> None:
         """Records a video whose beginning could be read, the rest not; raises DataError unless `skip_bad`."""

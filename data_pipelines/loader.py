@@ -1,4 +1,4 @@
-"""The tf.data graph: examples are read side by side, cropped, batched and fetched ahead.
+"""The tf.data graph: examples are read side by side, batched and fetched ahead.
 
 The only module that imports tensorflow.
 """
@@ -10,61 +10,42 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
+
+from hcml_jax.batch import Batch
 
 _IMPORTING = threading.Lock()
 
 
-class Example(NamedTuple):
-    """One clip before it is cropped.
-
-    Attributes:
-      clip: uint8 `[T, h, w, 3]`, resized.
-      corner: int32 `[2]`, (top, left) of the crop.
-      label: int32 scalar.
-      index: int32 scalar.
-      valid: bool scalar.
-      flow: float32 `[T-1, h', w', 2]`, in pixels of its own grid; empty where there is none.
-    """
-
-    clip: np.ndarray
-    corner: np.ndarray
-    label: np.ndarray
-    index: np.ndarray
-    valid: np.ndarray
-    flow: np.ndarray
-
-
 def batches(
-    read: Callable[[int], Example],
+    read: Callable[[int], Batch],
     numbers: tuple[int, int],
     batch_size: int,
-    *,
-    crop: int,
+    like: Batch,
     workers: int,
-    keys: tuple[str, ...],
-) -> Iterator[dict[str, np.ndarray]]:
+) -> Iterator[Batch]:
     """Yields batches of the examples `read(number)` for each number in order.
 
     Args:
-      read: makes an example; called from `workers` threads.
+      read: makes an example, a `Batch` without its first axis; called from `workers` threads.
       numbers: (first, one past the last).
       batch_size: examples of a batch; must divide the number of examples.
-      crop: side of the crop in pixels.
+      like: an example, which tells shapes and types; what it lacks (None) a batch lacks.
       workers: threads.
-      keys: which of "clip", "label", "index", "valid", "flow" a batch holds.
 
     Raises:
       whatever `read` raises.
     """
     tf = import_tensorflow()
+    fields = {name: array for name, array in like._asdict().items() if array is not None}
     read = _Reader(read)
 
     def example(number):
-        values = tf.numpy_function(read, [number], _dtypes(tf), stateful=False)
-        return _crop_example(tf, Example(*values), crop, keys)
+        types = [array.dtype for array in fields.values()]
+        values = tf.numpy_function(read, [number], types, stateful=False)
+        pairs = zip(fields.items(), values, strict=True)
+        return {name: tf.ensure_shape(value, array.shape) for (name, array), value in pairs}
 
     data = tf.data.Dataset.range(*numbers)
     data = data.map(example, num_parallel_calls=workers, deterministic=True)
@@ -79,11 +60,11 @@ def batches(
             raise read.failure or RuntimeError("tf.data stopped") from None
         if batch is None:
             return
-        yield batch
+        yield Batch(**batch)
 
 
 class _Reader:
-    """Calls `read`, keeps the first exception, and lets calls run out before Python ends.
+    """Lists the arrays that `read` gives, keeps the first exception, and lets calls run out before Python ends.
 
     tensorflow waits for its threads, and those that call Python while it shuts down never come
     back. So at exit calls return at once, with an old example that nobody will see, until
@@ -94,18 +75,19 @@ class _Reader:
     _under_way = 0
     _lock = threading.Lock()
 
-    def __init__(self, read: Callable[[int], Example]):
+    def __init__(self, read: Callable[[int], Batch]):
         self._read = read
-        self._last: Example | None = None
+        self._last: list[np.ndarray] | None = None
         self.failure: Exception | None = None
 
-    def __call__(self, number: np.ndarray) -> Example:
+    def __call__(self, number: np.ndarray) -> list[np.ndarray]:
         _Reader._count(1)
         try:
             if _Reader.ending and self._last is not None:
                 return self._last
-            self._last = example = self._read(int(number))
-            return example
+            example = self._read(int(number))
+            self._last = arrays = [array for array in example if array is not None]
+            return arrays
         except Exception as error:
             self.failure = self.failure or error
             raise
@@ -149,43 +131,9 @@ def _import_tensorflow():
     return tf
 
 
-def _dtypes(tf) -> list:
-    return [tf.uint8, tf.int32, tf.int32, tf.int32, tf.bool, tf.float32]
-
-
 def _options(tf, workers: int):
     options = tf.data.Options()
     options.threading.private_threadpool_size = workers
     options.threading.max_intra_op_parallelism = 1
     options.autotune.enabled = False
     return options
-
-
-def _crop_example(tf, example: Example, crop: int, keys: tuple[str, ...]) -> dict:
-    size = tf.shape(example.clip)[1:3]
-    entries = {
-        "clip": _crop(tf, example.clip, example.corner, crop, 3),
-        "label": tf.ensure_shape(example.label, []),
-        "index": tf.ensure_shape(example.index, []),
-        "valid": tf.ensure_shape(example.valid, []),
-    }
-    if "flow" in keys:
-        flow = _resize_flow(tf, example.flow, size)
-        entries["flow"] = _crop(tf, flow, example.corner, crop, 2)
-    return {key: entries[key] for key in keys}
-
-
-def _crop(tf, frames, corner, crop: int, channels: int):
-    """Cuts `[T, crop, crop, channels]` out of `frames`."""
-    top, left = corner[0], corner[1]
-    frames = tf.ensure_shape(frames, [None, None, None, channels])
-    return tf.ensure_shape(
-        frames[:, top : top + crop, left : left + crop], [None, crop, crop, channels]
-    )
-
-
-def _resize_flow(tf, flow, size):
-    """Flow on a grid of `size` (height, width), its values scaled to the new pixels."""
-    flow = tf.ensure_shape(flow, [None, None, None, 2])
-    scale = tf.cast(size, tf.float32) / tf.cast(tf.shape(flow)[1:3], tf.float32)
-    return tf.image.resize(flow, size, antialias=True) * scale[::-1]

@@ -1,71 +1,145 @@
-"""What to show of which video: order, frames, size and crop, pure in (seed, epoch, row)."""
+"""What to show of which video: order, frames, size and crop, pure in (seed, stage, epoch, row)."""
 
+import math
+import zlib
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
 from data_pipelines.config import DataConfig
+from hcml_jax.batch import Reads
 
 _ORDER, _VIEW = 1, 2  # keep the streams of random numbers apart
+_TRIES = 10  # of a random share of a frame
 
 
 class View(NamedTuple):
-    """A clip's place in its video.
+    """A clip's place in its video, with the F frames behind it.
 
     Attributes:
-      indices: frame numbers, int `[T]`; they decrease only where a short video begins again.
+      indices: frame numbers, int `[T + F]`; they decrease only where a short video begins again.
+      consecutive: bool `[T + F - 1]`, whether the next frame is `stride` behind.
       size: (height, width) to resize frames to.
       corner: (top, left) of the crop in the resized frame.
+      box: (top, left, height, width) of the crop in pixels of the video.
     """
 
     indices: np.ndarray
+    consecutive: np.ndarray
     size: tuple[int, int]
     corner: tuple[int, int]
+    box: tuple[float, float, float, float]
 
 
 @lru_cache(maxsize=4)
-def epoch_order(num_rows: int, seed: int, epoch: int) -> np.ndarray:
+def epoch_order(num_rows: int, seed: int, stage: str, epoch: int) -> np.ndarray:
     """The order in which an epoch shows its rows: a permutation of 0..num_rows-1."""
-    return np.random.default_rng([_ORDER, seed, epoch]).permutation(num_rows)
+    return _generator(_ORDER, seed, stage, epoch).permutation(num_rows)
 
 
-def view_generator(seed: int, epoch: int, row: int) -> np.random.Generator:
+def view_generator(seed: int, stage: str, epoch: int, row: int) -> np.random.Generator:
     """The source of all that is random about one row in one epoch, whichever host reads it."""
-    return np.random.default_rng([_VIEW, seed, epoch, row])
+    return _generator(_VIEW, seed, stage, epoch, row)
 
 
-def draw_view(
+def draw_views(
     config: DataConfig,
+    reads: Reads,
     segment: tuple[int, int],
     frame_size: tuple[int, int],
     generator: np.random.Generator | None = None,
-) -> View:
-    """Chooses the clip of a video: at random with `generator`, in the middle without.
+) -> list[View]:
+    """Chooses the V clips of a video: at random with `generator`, otherwise evenly spread and from the centre.
 
     Args:
       config: how to sample.
+      reads: how many clips, of which share of the frame, with how many frames behind them.
       segment: (first frame, one past the last) that may be shown; where they are fewer than the
         clip spans, it begins again from the first.
       frame_size: (height, width) of the video.
       generator: numpy generator, or None.
     """
     first, last = segment
-    room = max(last - first - config.span, 0)
-    short_side, start, top, left = config.short_side[0], room // 2, 0.5, 0.5
-    if generator is not None:
-        short_side = int(generator.integers(config.short_side[0], config.short_side[1] + 1))
-        start = int(generator.integers(room + 1))
-        top, left = generator.random(2)
-    steps = start + config.stride * np.arange(config.frames)
-    size = resized(frame_size, short_side)
-    corner = tuple(
-        int(share * (side - config.crop + 1)) for share, side in zip((top, left), size, strict=True)
-    )
-    return View(first + steps % (last - first), size, corner)
+    room = max(last - first - config.span(reads.future), 0)
+    steps = config.stride * np.arange(config.frames + reads.future)
+    views = []
+    for start in _starts(reads, room, generator):
+        indices = first + (start + steps) % (last - first)
+        size, corner = _place(config, reads, frame_size, generator)
+        box = _box(config.crop, frame_size, size, corner)
+        views.append(View(indices, np.diff(indices) == config.stride, size, corner, box))
+    return views
 
 
 def resized(frame_size: tuple[int, int], short_side: int) -> tuple[int, int]:
     """(height, width) whose shorter side is `short_side`, at the same ratio."""
     scale = short_side / min(frame_size)
     return round(frame_size[0] * scale), round(frame_size[1] * scale)
+
+
+def _generator(stream: int, seed: int, stage: str, *numbers: int) -> np.random.Generator:
+    return np.random.default_rng([stream, seed, zlib.crc32(stage.encode()), *numbers])
+
+
+def _starts(reads: Reads, room: int, generator: np.random.Generator | None) -> list[int]:
+    """First frames of the clips, in 0..room."""
+    if generator is None:  # each in the middle of its part of the room
+        return [room * (2 * v + 1) // (2 * reads.clips) for v in range(reads.clips)]
+    first = int(generator.integers(room + 1))
+    offset = room if reads.max_offset is None else reads.max_offset
+    low, high = max(first - offset, 0), min(first + offset, room)
+    return [first, *generator.integers(low, high + 1, reads.clips - 1).tolist()]
+
+
+def _place(
+    config: DataConfig,
+    reads: Reads,
+    frame_size: tuple[int, int],
+    generator: np.random.Generator | None,
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Size of the resized frame, and corner of the crop in it."""
+    shares = 0.5, 0.5
+    if generator is None:
+        size = resized(frame_size, config.short_side[0])
+    elif reads.area is None:
+        size = resized(frame_size, int(generator.integers(*config.short_side, endpoint=True)))
+        shares = generator.random(2)
+    elif box := _random_box(reads, frame_size, generator):
+        size, shares = _enlarged(frame_size, box, config.crop), generator.random(2)
+    else:
+        size = _enlarged(frame_size, _largest_box(reads, frame_size), config.crop)
+    corner = (int(s * (n - config.crop + 1)) for s, n in zip(shares, size, strict=True))
+    return size, tuple(corner)
+
+
+def _random_box(
+    reads: Reads, frame_size: tuple[int, int], generator: np.random.Generator
+) -> tuple[float, float] | None:
+    """(height, width) of a random share of a frame; None if it sticks out of it time and again."""
+    height, width = frame_size
+    for _ in range(_TRIES):
+        area = generator.uniform(*reads.area) * height * width
+        aspect = math.exp(generator.uniform(*map(math.log, reads.aspect)))
+        box = math.sqrt(area / aspect), math.sqrt(area * aspect)
+        if 1 <= box[0] <= height and 1 <= box[1] <= width:
+            return box
+    return None
+
+
+def _largest_box(reads: Reads, frame_size: tuple[int, int]) -> tuple[float, float]:
+    """(height, width) of the largest part of a frame at an allowed aspect ratio."""
+    height, width = frame_size
+    least, most = reads.aspect
+    return min(height, width / least), min(width, height * most)
+
+
+def _enlarged(frame_size: tuple[int, int], box: tuple[float, float], crop: int) -> tuple[int, int]:
+    """(height, width) of a frame whose part of size `box` becomes `crop` x `crop`."""
+    return round(crop * frame_size[0] / box[0]), round(crop * frame_size[1] / box[1])
+
+
+def _box(crop: int, frame_size, size, corner) -> tuple[float, float, float, float]:
+    """(top, left, height, width) in pixels of the video, exact for the rounded size."""
+    down, across = (f / s for f, s in zip(frame_size, size, strict=True))
+    return corner[0] * down, corner[1] * across, crop * down, crop * across

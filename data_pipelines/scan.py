@@ -1,20 +1,20 @@
 """Looks at every video once before training, side by side, and remembers what it found."""
 
 import json
-import uuid
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from data_pipelines.errors import VideoError
-from data_pipelines.progress import Progress, Report, to_stderr
 from data_pipelines.video import VideoInfo, probe
+from hcml_jax.files import replace_text
+from hcml_jax.progress import Progress
 
 VERSION = 2  # of what `probe` finds: raise it when it finds something else
 
 
 def scan_videos(
-    paths: Iterable[Path], workers: int, memory: Path | None = None, progress: Report = to_stderr
+    paths: Iterable[Path], workers: int, memory: Path | None = None
 ) -> dict[Path, VideoInfo | VideoError]:
     """Probes each video, or recalls it if neither its size nor its time of change differ.
 
@@ -22,7 +22,6 @@ def scan_videos(
       paths: video files.
       workers: threads.
       memory: JSON file that remembers the good videos; None: nothing is remembered.
-      progress: called with a line on how far it is, every few seconds.
 
     Returns:
       What `probe` found, or the VideoError that it raised, for each path.
@@ -33,13 +32,22 @@ def scan_videos(
     recalled = {path: known.get(str(path.absolute()), {}) for path in paths}
     new = [path for path in paths if recalled[path].get("stamp", ()) != stamps[path]]
     found = {path: _info(recalled[path]["info"]) for path in set(paths) - set(new)}
-    counter = Progress("Looking at videos", len(new), "files", progress)
-    with ThreadPoolExecutor(workers) as pool:
-        for path, result in zip(new, pool.map(_probe, new), strict=True):
+    if new:
+        found |= _look(new, workers)
+        if memory is not None:
+            _remember(memory, known, stamps, found)
+    return found
+
+
+def _look(paths: list[Path], workers: int) -> dict[Path, VideoInfo | VideoError]:
+    found = {}
+    with (
+        Progress("Looking at videos", len(paths), "files") as progress,
+        ThreadPoolExecutor(workers) as pool,
+    ):
+        for path, result in zip(paths, pool.map(_probe, paths), strict=True):
             found[path] = result
-            counter.add()
-    if new and memory is not None:
-        _remember(memory, known, stamps, found)
+            progress.add()
     return found
 
 
@@ -78,9 +86,4 @@ def _remember(memory: Path, known: dict, stamps: dict, found: dict) -> None:
     entries = {
         str(path.absolute()): {"stamp": stamps[path], "info": info} for path, info in good.items()
     }
-    partial = memory.with_name(f"{memory.name}.{uuid.uuid4().hex}")
-    try:
-        partial.write_text(json.dumps({"version": VERSION, "videos": {**known, **entries}}))
-        partial.replace(memory)  # whole or not at all, also with several processes and hosts
-    finally:
-        partial.unlink(missing_ok=True)
+    replace_text(memory, json.dumps({"version": VERSION, "videos": {**known, **entries}}))

@@ -20,10 +20,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_pipelines.errors import TableError
+from data_pipelines.errors import DataError, TableError
 from hcml_jax.config import nearest
 
 TABLE = "table.csv"
+VALIDATION = "validation"  # the split that `hold_out` makes
 REQUIRED = ("path", "label", "split")
 OPTIONAL = ("start", "end", "family", "flow")
 VIDEO_ENDINGS = (
@@ -124,15 +125,42 @@ def labelled_rows(rows: Sequence[Row], per_class: int) -> frozenset[int]:
       rows: the table.
       per_class: so many rows of each class, drawn once and for all; 0: all that have a label.
     """
-    of_class: dict[str, list[int]] = {}
-    for row in rows:
-        if row.split == "train" and row.label:
-            of_class.setdefault(row.label, []).append(row.index)
-    if not per_class:
-        return frozenset().union(*of_class.values())
     order = np.random.default_rng(0)
-    chosen = (order.permutation(of_class[label])[:per_class] for label in sorted(of_class))
+    of_class = {label: indices for label, indices in _training_rows(rows).items() if label}
+    chosen = (order.permutation(indices)[: per_class or None] for indices in of_class.values())
     return frozenset(int(index) for indices in chosen for index in indices)
+
+
+def hold_out(rows: Sequence[Row], share: float) -> list[Row]:
+    """The table, with some rows of split "train" in split "validation", drawn once and for all.
+
+    Args:
+      rows: the table.
+      share: of the training rows of each class, and of those without a label, in [0, 1); of each at least one stays.
+
+    Raises:
+      DataError: there is a split "validation" already, or the share of every class is less than a row.
+    """
+    if any(row.split == VALIDATION for row in rows):
+        raise DataError(
+            f"validation_share: found {share}, but the table has a split {VALIDATION!r}: set it to 0"
+        )
+    order, held = np.random.default_rng(1), set()
+    for indices in _training_rows(rows).values():
+        count = min(round(share * len(indices)), len(indices) - 1)
+        held.update(order.permutation(indices)[:count].tolist())
+    if not held:
+        raise DataError(f"validation_share: found {share}, which is less than a clip of any class")
+    return [row._replace(split=VALIDATION) if row.index in held else row for row in rows]
+
+
+def _training_rows(rows: Sequence[Row]) -> dict[str, list[int]]:
+    """Indices of the training rows of each label, by name; of "" those without one."""
+    of_label: dict[str, list[int]] = {}
+    for row in rows:
+        if row.split == "train":
+            of_label.setdefault(row.label, []).append(row.index)
+    return dict(sorted(of_label.items()))
 
 
 def _columns() -> str:

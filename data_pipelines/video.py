@@ -7,6 +7,7 @@ that are never shown): those files are decoded from their start, once to count t
 at every reading. Pixels are taken as square.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,9 @@ _TIMED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
 # Titles that are not UTF-8 do no harm; from version 19 on PyAV knows that by itself.
 _TOLERANT = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 _UNTIMED_CODECS = {"vp8", "libvpx"}  # hides frames in packets of their own
+
+
+Size = tuple[int, int]  # (height, width)
 
 
 class VideoInfo(NamedTuple):
@@ -72,39 +76,60 @@ def read_frames(
     path: str | Path,
     indices: Sequence[int],
     info: VideoInfo | None = None,
-    size: tuple[int, int] | None = None,
+    size: Size | None = None,
 ) -> np.ndarray:
-    """Decodes the frames at `indices`.
+    """Decodes the frames at `indices`, of `size` or as they are: one clip of `read_clips`."""
+    info = info or probe(path)
+    return read_clips(path, [(indices, size or (info.height, info.width))], info)[0]
+
+
+def read_clips(
+    path: str | Path, clips: Sequence[tuple[Sequence[int], Size]], info: VideoInfo
+) -> list[np.ndarray]:
+    """Decodes clips of a video: in one pass those between whose beginnings there is nothing to jump over.
 
     Args:
       path: video file.
-      indices: frame numbers in display order, from 0, never decreasing; a number may be repeated.
-      info: what `probe` found for this file; without it the file is probed first.
-      size: (height, width) to resize frames to, bilinearly and antialiased; None: as they are.
-        Done while converting from YUV to RGB, which costs far less than resizing afterwards.
+      clips: for each clip its frame numbers in display order, from 0, in any order; and the (height, width) to resize
+        its frames to, bilinearly and antialiased. Done while converting from YUV to RGB, which costs far less than
+        resizing afterwards.
+      info: what `probe` found for this file.
 
     Returns:
-      uint8 `[len(indices), H, W, 3]`, RGB, upright.
+      For each clip, uint8 `[len(indices), H, W, 3]`, RGB, upright.
 
     Raises:
       VideoError: the file is unusable (see `probe`), corrupt, or ends before the last.
-      ValueError: `indices` is empty, decreases, or lies outside the video.
+      ValueError: a clip has no frames, or some outside the video.
     """
-    info = info or probe(path)
-    indices = np.asarray(indices)
-    if indices.size == 0 or np.any(np.diff(indices) < 0):
-        raise ValueError(f"indices must not decrease nor be empty: {indices.tolist()}")
-    if indices[0] < 0 or indices[-1] >= info.num_frames:
-        raise ValueError(f"{path}: indices {indices.tolist()} exceed its {info.num_frames} frames")
-    size = size or (info.height, info.width)
-    start = max((key for key in info.keyframes if key[0] <= indices[0]), default=None)
-    found = _decode(path, set(indices.tolist()), size, start)
-    if found is None:  # the keyframe was not where the packets said
-        found = _decode(path, set(indices.tolist()), size, None)
-    missing = set(indices.tolist()) - found.keys()
-    if missing:
-        raise VideoError(f"{path}: ends before frame {min(missing)} of {info.num_frames}")
-    return np.stack([found[i] for i in indices.tolist()])
+    clips = [(np.asarray(indices).tolist(), size) for indices, size in clips]
+    for indices, _ in clips:
+        if not indices or min(indices) < 0 or max(indices) >= info.num_frames:
+            raise ValueError(
+                f"{path}: indices {indices} must be some of its {info.num_frames} frames"
+            )
+    found = {}
+    for start, wanted in _passes(clips, info):
+        frames = _decode(path, wanted, start)
+        if frames is None:  # the keyframe was not where the packets said
+            frames = _decode(path, wanted, None)
+        missing = wanted - frames.keys()
+        if missing:
+            raise VideoError(f"{path}: ends before frame {min(missing)[0]} of {info.num_frames}")
+        found |= frames
+    return [np.stack([found[i, size] for i in indices]) for indices, size in clips]
+
+
+def _passes(clips: list[tuple[list[int], Size]], info: VideoInfo) -> list[tuple]:
+    """(keyframe to start from, wanted {(frame number, size)}) of each run of the decoder."""
+    passes, last = [], -1
+    for indices, size in sorted(clips, key=lambda clip: min(clip[0])):
+        start = max((key for key in info.keyframes if key[0] <= min(indices)), default=None)
+        if not passes or (start is not None and start[0] > last):
+            passes.append((start, set()))
+        passes[-1][1].update((i, size) for i in indices)
+        last = max(last, *indices)
+    return passes
 
 
 @contextmanager
@@ -148,19 +173,21 @@ def _frame_rate(stream, times: list[int]) -> float:
 
 
 def _decode(
-    path: str | Path, wanted: set[int], size: tuple[int, int], start: tuple[int, int] | None
-) -> dict[int, np.ndarray] | None:
-    """Frame number -> pixels, decoding from keyframe `start`; None if no wanted frame comes."""
-    found = {}
+    path: str | Path, wanted: set[tuple[int, Size]], start: tuple[int, int] | None
+) -> dict[tuple[int, Size], np.ndarray] | None:
+    """(frame number, size) -> pixels, decoding from keyframe `start`; None if no wanted frame comes."""
+    found, sizes = {}, defaultdict(list)
+    for number, size in wanted:
+        sizes[number].append(size)
     with _opened(path) as (container, stream):
         frames = enumerate(container.decode(stream))
         if start is not None and start[0] > 0:
             container.seek(start[1], stream=stream)
             frames = _count_from(container.decode(stream), *start)
-        converter = av.video.reformatter.VideoReformatter()  # one a file: making it is slow
+        converters = defaultdict(av.video.reformatter.VideoReformatter)  # making one is slow
         for number, frame in frames:
-            if number in wanted:
-                found[number] = _upright(frame, converter, size)
+            for size in sizes.get(number, ()):
+                found[number, size] = _upright(frame, converters[size], size)
             if len(found) == len(wanted):
                 break
     return found if found or start is None else None
@@ -179,7 +206,7 @@ def _quarter_turns(frame) -> int:
     return frame.rotation // 90 % 4 if frame.rotation % 90 == 0 else 0
 
 
-def _upright(frame, converter, size: tuple[int, int]) -> np.ndarray:
+def _upright(frame, converter, size: Size) -> np.ndarray:
     """RGB `[H, W, 3]` of a frame, always of `size`, even where the stream changes its own."""
     turns = _quarter_turns(frame)
     height, width = size[::-1] if turns % 2 else size

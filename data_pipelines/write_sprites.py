@@ -1,6 +1,6 @@
 """Writes Motion Sprites: H.264 files, an annotation table and ground-truth flow in one folder.
 
-The folder then holds `train/NAME.mp4` and `test/NAME.mp4`, beside each its flow `NAME.npz`,
+The folder then holds `train/NAME.mp4`, likewise `test` and `val`, beside each its flow `NAME.npz`,
 `table.csv` and, as the mark of a complete folder, `sprites.json` with the config. Frames are
 `yuv420p`, which every reader knows; the textures are made for it.
 """
@@ -9,8 +9,6 @@ import csv
 import dataclasses
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
@@ -23,9 +21,11 @@ import numpy as np
 
 from data_pipelines.config import FAMILIES, SpritesConfig
 from data_pipelines.errors import DataError
-from data_pipelines.progress import Progress, Report, to_stderr
 from data_pipelines.sprites import render
 from data_pipelines.table import TABLE
+from hcml_jax.config import ConfigError
+from hcml_jax.files import new_folder
+from hcml_jax.progress import Progress
 
 VERSION = 1  # of the renderer: raise it when the same config gives other clips
 _MARK = "sprites.json"
@@ -42,16 +42,14 @@ class _Clip(NamedTuple):
     name: str
 
 
-def write_sprites(config: SpritesConfig, folder: str | Path, progress: Report = to_stderr) -> Path:
+def write_sprites(config: SpritesConfig, folder: str | Path) -> Path:
     """Renders, encodes and writes the whole set; returns the folder.
 
-    The work is done in a temporary folder beside `folder`, which takes its name when everything is
-    written. A complete folder of the same config is used as it is.
+    A complete folder of the same config is used as it is.
 
     Args:
       config: what to render.
       folder: where; must not exist, be empty, or hold the same set.
-      progress: called with a line on how far it is, every few seconds.
 
     Raises:
       DataError: `folder` holds something else.
@@ -59,14 +57,12 @@ def write_sprites(config: SpritesConfig, folder: str | Path, progress: Report = 
     folder = Path(folder)
     if _is_complete(folder, config):
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        _write_all(config, partial, progress)
-        partial.chmod(0o755)  # mkdtemp keeps others out
-        _move(partial, folder, config)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        with new_folder(folder) as partial:
+            _write_all(config, partial)
+    except (OSError, ConfigError):
+        if not _is_complete(folder, config):  # else another process was faster
+            raise
     return folder
 
 
@@ -98,46 +94,43 @@ def _is_complete(folder: Path, config: SpritesConfig) -> bool:
     return True
 
 
-def _move(partial: Path, folder: Path, config: SpritesConfig) -> None:
-    try:
-        os.rename(partial, folder)
-    except OSError:
-        if not _is_complete(folder, config):  # else another process was faster
-            raise
-
-
 def _plan(config: SpritesConfig) -> list[_Clip]:
-    sizes = {"train": config.train_per_class, "test": config.test_per_class}
     clips = []
-    for split, size in sizes.items():
+    for split in (
+        "train",
+        "test",
+        "val",
+    ):  # a clip's number is its key: "val", last, moves no other
         for label, class_name in enumerate(config.classes):
-            for i in range(size):
+            for i in range(getattr(config, f"{split}_per_class")):
                 clips.append(_Clip(len(clips), label, split, f"{split}/{class_name}_{i:04d}"))
     return clips
 
 
-def _write_all(config: SpritesConfig, folder: Path, progress: Report) -> None:
+def _write_all(config: SpritesConfig, folder: Path) -> None:
     clips = _plan(config)
     for split in {clip.split for clip in clips}:
         (folder / split).mkdir()
-    counter = Progress("Motion Sprites", len(clips), "clips", progress)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with (
+        Progress("Motion Sprites", len(clips), "clips") as progress,
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+    ):
         pending = []
         for batch, frames, flows in _render_batches(config, clips):
-            _finish(pending, counter)
+            _finish(pending, progress)
             jobs = zip(batch, frames, flows, strict=True)
             pending = [pool.submit(_write_clip, folder, config, *job) for job in jobs]
-        _finish(pending, counter)
+        _finish(pending, progress)
     _write_table(config, folder / TABLE, clips)
     (folder / _MARK).write_text(json.dumps(_description(config), indent=2) + "\n")
 
 
-def _finish(pending: list, counter: Progress) -> None:
+def _finish(pending: list, progress: Progress) -> None:
     """Waits for the encoders, so that one batch at most is held; raises what they raised."""
     wait(pending)
     for job in pending:
         job.result()
-    counter.add(len(pending))
+    progress.add(len(pending))
 
 
 def _render_batches(

@@ -14,6 +14,7 @@ SPRITES_FAULTS = [
     ({"frames": 1}, "frames: found 1, must be at least 2"),
     ({"train_per_class": 0}, "train_per_class: found 0"),
     ({"test_per_class": -1}, "test_per_class: found -1"),
+    ({"val_per_class": -1}, "val_per_class: found -1"),
     ({"seed": -1}, "seed: found -1"),
     ({"crf": 52}, r"crf: found 52, must be in 0\.\.51"),
     ({"contrast": 0.0}, "contrast: found 0.0"),
@@ -37,6 +38,8 @@ DATA_FAULTS = [
     ({"stride": 0}, "stride: found 0, must be at least 1"),
     ({"crop": 0}, "crop: found 0"),
     ({"labels_per_class": -1}, "labels_per_class: found -1"),
+    ({"validation_share": 1.0}, r"validation_share: found 1.0, must be in \[0, 1\)"),
+    ({"validation_share": -0.1}, "validation_share: found -0.1"),
     ({"workers": -1}, "workers: found -1"),
     ({"cache_mb": -1}, "cache_mb: found -1"),
     ({"short_clips": "pad"}, r"short_clips: found 'pad', must be in \('error', 'loop'\)"),
@@ -69,7 +72,7 @@ def test_configs_are_built_from_plain_values():
         },
     )
     assert (
-        config.sprites == SpritesConfig(size=32, frames=4, radius=(4.0, 6.0)) and config.span == 4
+        config.sprites == SpritesConfig(size=32, frames=4, radius=(4.0, 6.0)) and config.span() == 4
     )
 
 

@@ -8,14 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import data_pipelines
 from data_pipelines import DataConfig, DataError, SpritesConfig
+from data_pipelines.video import read_frames
 from data_pipelines.write_sprites import encode
+from hcml_jax.batch import Reads, blank_batch
 from hcml_jax.config import ConfigError
 from tests.data_pipelines.videos import numbered_frames, read_numbers, write_video
 
 LENGTHS = (20, 12, 30, 16, 25, 14, 18)
+KEY = {"seed": 0, "stage": "first"}
+FLOW = Reads(flow=True)
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +37,10 @@ def folder(tmp_path_factory):
     return folder
 
 
-def open_videos(folder, workdir=None, **values):
+def open_videos(folder, workdir=None, future=0, **values):
     small = {"frames": 4, "stride": 2, "short_side": (40, 56), "crop": 32, "workers": 2}
     config = DataConfig(**{"root": str(folder), "table": "table.csv", **small, **values})
-    return data_pipelines.open_data(config, workdir)
+    return data_pipelines.open_data(config, workdir, future=future)
 
 
 def take(batches, count):
@@ -44,9 +49,8 @@ def take(batches, count):
 
 def assert_same(batches, others):
     for batch, other in zip(batches, others, strict=True):
-        assert batch.keys() == other.keys()
-        for key, value in batch.items():
-            np.testing.assert_array_equal(value, other[key])
+        for value, wanted in zip(batch, other, strict=True):
+            np.testing.assert_array_equal(value, wanted)
 
 
 def test_what_the_data_says_of_itself(folder):
@@ -54,97 +58,116 @@ def test_what_the_data_says_of_itself(folder):
     assert data.classes == ("a", "b") and data.families == {"a": "letters", "b": "letters"}
     assert data.splits == ("train", "test") and data.skipped == {}
     assert (data.num_clips("train"), data.num_clips("test")) == (5, 2)
-    assert data.num_clips("train", labelled_only=True) == 4
+    assert data.num_clips("train", labelled_only=True) == 4 and data.labelled == {0, 1, 3, 4}
     assert not data.has_flow("train")
-    assert data.clip_shape == next(data.train_batches(2, seed=0))["clip"].shape[1:]
     with pytest.raises(DataError, match=r"no clips of split 'tset'.*mean 'test'"):
         data.num_clips("tset")
 
 
-def test_a_training_batch_is_what_the_contract_says(folder):
-    (batch,) = take(open_videos(folder).train_batches(5, seed=0), 1)
-    assert {key: value.dtype for key, value in batch.items()} == {
-        "clip": np.uint8,
-        "label": np.int32,
-        "index": np.int32,
-    }
-    assert batch["clip"].shape == (5, 4, 32, 32, 3) and batch["label"].shape == (5,)
-    assert sorted(batch["index"]) == [0, 1, 2, 3, 4]
-    truth = {0: 0, 1: 1, 2: -1, 3: 0, 4: 1}
-    assert [truth[i] for i in batch["index"]] == batch["label"].tolist()
-    for clip in batch["clip"]:
-        assert np.diff(read_numbers(clip)).tolist() == [2, 2, 2]
+@pytest.mark.parametrize("reads", [Reads(), Reads(clips=2, area=(0.3, 1.0), future=1)])
+def test_a_batch_is_what_the_contract_says(folder, reads):
+    data = open_videos(folder, future=1)
+    assert data.clip_shape == (4, 32, 32, 3)
+    trained = take(data.train_batches(5, **KEY, reads=reads), 1)
+    for batch in (*trained, *data.eval_batches("train", 5, reads=reads)):
+        for value, blank in zip(batch, blank_batch(5, data.clip_shape, reads), strict=True):
+            assert (value is None) == (blank is None)
+            assert blank is None or (value.dtype, value.shape) == (blank.dtype, blank.shape)
+        assert sorted(batch.index) == [0, 1, 2, 3, 4] and batch.valid.all()
+        truth = {0: 0, 1: 1, 2: -1, 3: 0, 4: 1}
+        assert [truth[i] for i in batch.index] == batch.label.tolist()
+        for clip, start in zip(batch.clip.reshape(-1, 4, 32, 32, 3), batch.start.flat, strict=True):
+            assert read_numbers(clip) == [start, start + 2, start + 4, start + 6]
+        assert batch.consecutive.all()
 
 
 def test_warming_up_while_the_first_batch_is_read_changes_nothing(folder):
     data = open_videos(folder)
     data.warm_up()
-    assert_same(take(data.train_batches(2, seed=0), 2), take(data.train_batches(2, seed=0), 2))
+    assert_same(take(data.train_batches(2, **KEY), 2), take(data.train_batches(2, **KEY), 2))
 
 
 def test_every_epoch_shows_each_clip_once_in_another_order(folder):
-    batches = take(open_videos(folder).train_batches(2, seed=0), 15)
-    epochs = np.concatenate([batch["index"] for batch in batches]).reshape(6, 5)
+    batches = take(open_videos(folder).train_batches(2, **KEY), 15)
+    epochs = np.concatenate([batch.index for batch in batches]).reshape(6, 5)
     assert (np.sort(epochs, axis=1) == np.arange(5)).all()
     assert len({tuple(epoch) for epoch in epochs}) > 2
 
 
 def test_views_change_from_epoch_to_epoch_and_stay_without_jitter(folder):
     for jitter in (True, False):
-        batches = take(open_videos(folder, jitter=jitter).train_batches(5, seed=0), 6)
-        starts = {read_numbers(b["clip"][list(b["index"]).index(2)])[0] for b in batches}
+        batches = take(open_videos(folder, jitter=jitter).train_batches(5, **KEY), 6)
+        starts = {batch.start[list(batch.index).index(2), 0] for batch in batches}
         assert (len(starts) > 2) == jitter
 
 
 def test_resuming_at_a_step_gives_the_same_batches(folder):
-    data = open_videos(folder, cache_mb=0)
-    through = take(data.train_batches(4, seed=3), 6)
-    assert_same(take(data.train_batches(4, seed=3, first_step=4), 2), through[4:])
-    assert_same(take(open_videos(folder, workers=1).train_batches(4, seed=3), 6), through)
-    other = take(data.train_batches(4, seed=4), 1)
-    assert (other[0]["clip"] != through[0]["clip"]).any()
+    data, reads = open_videos(folder, cache_mb=0), Reads(clips=2, area=(0.5, 1.0))
+    through = take(data.train_batches(4, **KEY, reads=reads), 6)
+    later = data.train_batches(4, **KEY, reads=reads, first_step=4)
+    assert_same(take(later, 2), through[4:])
+    again = open_videos(folder, workers=1).train_batches(4, **KEY, reads=reads)
+    assert_same(take(again, 6), through)
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"stage": "second"}])
+def test_seeds_and_stages_have_orders_and_views_of_their_own(folder, other):
+    data = open_videos(folder)
+    runs = [take(data.train_batches(5, **{**KEY, **key}), 4) for key in ({}, other)]
+    orders = [np.stack([batch.index for batch in run]) for run in runs]
+    assert (orders[0] != orders[1]).any(axis=1).sum() > 2  # epochs
+    views = [np.concatenate([b.box[np.argsort(b.index), 0] for b in run]) for run in runs]
+    assert (views[0] != views[1]).any(axis=1).mean() > 0.9
 
 
 def test_resuming_late_costs_nothing(folder):
-    (batch,) = take(open_videos(folder).train_batches(4, seed=3, first_step=10**9), 1)
-    assert batch["clip"].shape[0] == 4
+    (batch,) = take(open_videos(folder).train_batches(4, **KEY, first_step=10**9), 1)
+    assert batch.clip.shape[0] == 4
 
 
 @pytest.mark.parametrize("shards", [2, 4])
 def test_shards_put_together_are_the_global_batch(folder, shards):
     data = open_videos(folder)
-    whole = take(data.train_batches(4, seed=1, first_step=2), 4)
+    key = {**KEY, "first_step": 2}
+    whole = take(data.train_batches(4, **key), 4)
     parts = [
-        take(data.train_batches(4, seed=1, first_step=2, shard_index=i, num_shards=shards), 4)
+        take(data.train_batches(4, **key, shard_index=i, num_shards=shards), 4)
         for i in range(shards)
     ]
-    joined = [
-        {key: np.concatenate([part[key] for part in step]) for key in step[0]}
-        for step in zip(*parts, strict=True)
-    ]
-    assert_same(joined, whole)
+    for batch, *step in zip(whole, *parts, strict=True):
+        for value, *pieces in zip(batch, *step, strict=True):
+            assert value is None or (value == np.concatenate(pieces)).all()
 
 
 def test_shards_must_divide_the_batch(folder):
     data = open_videos(folder)
     with pytest.raises(ConfigError, match="batch_size: found 5, must divide by 2 shards"):
-        take(data.train_batches(5, seed=0, num_shards=2), 1)
+        data.train_batches(5, **KEY, num_shards=2)
     with pytest.raises(ConfigError, match=r"shard_index: found 2, must be in 0\.\.1"):
-        take(data.train_batches(4, seed=0, num_shards=2, shard_index=2), 1)
+        data.train_batches(4, **KEY, num_shards=2, shard_index=2)
 
 
 def test_few_labels_hide_the_others_from_training_only(folder):
     data = open_videos(folder, labels_per_class=1)
     assert data.num_clips("train", labelled_only=True) == 2
-    (batch,) = take(data.train_batches(5, seed=0), 1)
-    shown = {
-        i: label for i, label in zip(batch["index"], batch["label"], strict=True) if label >= 0
-    }
-    assert len(shown) == 2 and set(shown.values()) == {0, 1}
-    for batch in take(data.train_batches(2, seed=0, labelled_only=True), 3):
-        assert dict(zip(batch["index"], batch["label"], strict=True)) == shown
+    (batch,) = take(data.train_batches(5, **KEY), 1)
+    pairs = zip(batch.index, batch.label, strict=True)
+    shown = {index: label for index, label in pairs if label >= 0}
+    assert len(shown) == 2 and set(shown.values()) == {0, 1} and data.labelled == set(shown)
+    for batch in take(data.train_batches(2, **KEY, labelled_only=True), 3):
+        assert dict(zip(batch.index, batch.label, strict=True)) == shown
     (batch,) = data.eval_batches("train", 5)
-    assert batch["label"].tolist() == [0, 1, -1, 0, 1]
+    assert batch.label.tolist() == [0, 1, -1, 0, 1]
+
+
+def test_a_share_of_the_training_clips_may_be_held_out(folder):
+    data = open_videos(folder, validation_share=0.5, labels_per_class=1)
+    assert set(data.splits) == {"train", "validation", "test"}
+    (batch,) = data.eval_batches("validation", 2)  # of a and b one each, of the unlabelled none
+    assert batch.label.tolist() == [0, 1] and batch.valid.all()
+    left = {0, 1, 2, 3, 4} - set(batch.index.tolist())
+    assert {row.index for row in data.rows("train")} == left
+    assert data.labelled == left - {2} and data.census != open_videos(folder).census
 
 
 def test_training_on_labels_needs_labels(folder, tmp_path):
@@ -153,17 +176,17 @@ def test_training_on_labels_needs_labels(folder, tmp_path):
     data = open_videos(tmp_path, table="")
     assert data.num_clips("train") == 7 and data.classes == ()
     with pytest.raises(DataError, match="split 'train' has no labelled clips"):
-        take(data.train_batches(2, seed=0, labelled_only=True), 1)
+        data.train_batches(2, **KEY, labelled_only=True)
     with pytest.raises(DataError, match="no clips of split 'test'"):
-        take(data.eval_batches("test", 2), 1)
+        data.eval_batches("test", 2)
 
 
 def test_evaluation_passes_once_in_table_order_from_the_middle(folder):
     batches = list(open_videos(folder).eval_batches("train", 3))
-    assert [batch["index"].tolist() for batch in batches] == [[0, 1, 2], [3, 4, 4]]
-    assert [batch["valid"].tolist() for batch in batches] == [[True] * 3, [True, True, False]]
-    assert batches[1]["clip"].shape == (3, 4, 32, 32, 3)
-    for i, clip in enumerate(np.concatenate([batch["clip"] for batch in batches])[:5]):
+    assert [batch.index.tolist() for batch in batches] == [[0, 1, 2], [3, 4, 4]]
+    assert [batch.valid.tolist() for batch in batches] == [[True] * 3, [True, True, False]]
+    assert batches[1].clip.shape == (3, 1, 4, 32, 32, 3)
+    for i, clip in enumerate(np.concatenate([batch.clip for batch in batches])[:5, 0]):
         first = (LENGTHS[i] - 7) // 2
         assert read_numbers(clip) == [first, first + 2, first + 4, first + 6]
 
@@ -172,31 +195,82 @@ def test_evaluation_may_show_some_clips_alone_spread_over_the_split(folder):
     data = open_videos(folder)
     assert data.spread("train", 3) == [0, 2, 4] and data.spread("test", 9) == [5, 6]
     (batch,) = data.eval_batches("train", 3, only=[4, 0, 2])
-    assert batch["index"].tolist() == [4, 0, 2] and batch["valid"].all()
+    assert batch.index.tolist() == [4, 0, 2] and batch.valid.all()
 
 
-def test_random_views_are_not_held_in_memory(folder):
+def test_the_frames_behind_a_clip_follow_it(folder):
+    data, reads = open_videos(folder, future=2, stride=1), Reads(clips=2, future=2)
+    batches = [*take(data.train_batches(5, **KEY, reads=reads), 2), *data.eval_batches("train", 5)]
+    for batch in batches[:2]:
+        shown = np.concatenate([batch.clip, batch.future], axis=2)
+        for clip, start in zip(shown.reshape(-1, 6, 32, 32, 3), batch.start.flat, strict=True):
+            assert read_numbers(clip) == list(range(start, start + 6))
+    assert batches[2].future is None
+    with pytest.raises(ValueError, match="open_data was told of 2 frames behind a clip"):
+        data.train_batches(5, **KEY, reads=Reads(future=3))
+    with pytest.raises(
+        DataError, match="12 frames, but a clip with the 3 frames behind it spans 13"
+    ):
+        open_videos(folder, future=3)
+
+
+def test_non_random_views_are_held_in_memory_alone_and_cropped(folder):
     data = open_videos(folder, jitter=True)
-    take(data.train_batches(5, seed=0), 2)
-    assert not data._reader._cache._held
+    take(data.train_batches(5, **KEY), 2)
+    held = data._reader._cache._held
+    assert not held
     take(data.eval_batches("train", 5), 1)
-    assert len(data._reader._cache._held) == 5
+    assert {clips.shape for clips in held.values()} == {(1, 4, 32, 32, 3)} and len(held) == 5
+    take(data.eval_batches("train", 5, reads=Reads(clips=2)), 1)
+    assert len(held) == 10
 
 
-def test_frames_are_cropped_where_the_view_says(tmp_path):
-    wedge = np.broadcast_to(np.arange(64)[:, None] * 3, (4, 48, 64, 3)).astype(np.uint8)
-    write_video(tmp_path / "a.mp4", wedge, crf="1")
-    data = open_videos(tmp_path, table="", stride=1, short_side=(48, 48), crop=40)
+@pytest.fixture
+def wedge(tmp_path):
+    """A video of 64 x 48 whose red is three times the column, its blue three times the row."""
+    y, x = np.mgrid[:48, :64]
+    frame = np.stack([3 * x, 0 * x + 90, 3 * y], axis=-1)
+    write_video(
+        tmp_path / "a.mp4", np.stack([frame] * 6).astype(np.uint8), crf="1", pix_fmt="yuv444p"
+    )
+    return tmp_path
+
+
+def test_frames_are_cropped_where_the_view_says(wedge):
+    data = open_videos(wedge, table="", stride=1, short_side=(48, 48), crop=40)
     (batch,) = data.eval_batches("train", 1)
-    np.testing.assert_allclose(batch["clip"][0], wedge[:, 4:44, 12:52], atol=4)
+    assert batch.box.tolist() == [[[4, 12, 40, 40]]]
+    frames = read_frames(wedge / "a.mp4", range(1, 5))
+    np.testing.assert_array_equal(batch.clip[0, 0], frames[:, 4:44, 12:52])
+
+
+@pytest.mark.parametrize("area", [None, (0.2, 1.0)])
+def test_a_random_clip_is_the_box_of_the_frame_resized(wedge, area):
+    """Its colours tell which part of the frame is seen; Pillow makes the same of the box."""
+    data = open_videos(wedge, table="", stride=1)
+    frame = Image.fromarray(read_frames(wedge / "a.mp4", [0])[0])
+    reads = Reads(clips=8, area=area)
+    (batch,) = take(data.train_batches(1, **KEY, reads=reads), 1)
+    assert len({tuple(box) for box in batch.box[0]}) > 4
+    for clip, (top, left, height, width) in zip(batch.clip[0], batch.box[0], strict=True):
+        corners = left, top, left + width, top + height
+        expected = np.asarray(frame.resize((32, 32), Image.Resampling.BILINEAR, corners))
+        np.testing.assert_allclose(clip[0].astype(int), expected, atol=2)
+        centres = (np.arange(32) + 0.5) / 32
+        x, y = clip[0, ..., 0].mean(0) / 3 + 0.5, clip[0, ..., 2].mean(1) / 3 + 0.5
+        np.testing.assert_allclose(x, left + width * centres, atol=0.4)
+        np.testing.assert_allclose(y, top + height * centres, atol=0.4)
 
 
 def test_short_videos_are_listed_or_begin_again(folder):
     with pytest.raises(DataError, match="2 of 7 clips cannot be used") as caught:
         open_videos(folder, stride=5)
     assert "1.mp4: 12 frames, but a clip spans 16" in str(caught.value)
-    (batch,) = open_videos(folder, stride=5, short_clips="loop").eval_batches("train", 5)
-    assert read_numbers(batch["clip"][1]) == [0, 5, 10, 3]
+    data = open_videos(folder, future=1, stride=5, short_clips="loop")
+    (batch,) = data.eval_batches("train", 5, reads=Reads(future=1))
+    assert read_numbers(batch.clip[1, 0]) == [0, 5, 10, 3]
+    assert read_numbers(batch.future[1, 0]) == [8]
+    assert batch.consecutive[:, 0].tolist()[1:3] == [[True, True, False, True], [True] * 4]
 
 
 def test_a_part_of_a_video_is_shown_by_its_seconds(folder, tmp_path):
@@ -205,20 +279,26 @@ def test_a_part_of_a_video_is_shown_by_its_seconds(folder, tmp_path):
         (tmp_path / f"{name}.csv").write_text(f"path,label,split,start,end\n{row}\n")
     data = open_videos(tmp_path, table="in.csv", frames=11, stride=1)  # frames 9..19 at 10 a second
     (batch,) = data.eval_batches("train", 1)
-    assert read_numbers(batch["clip"][0]) == list(range(9, 20))
+    assert read_numbers(batch.clip[0, 0]) == list(range(9, 20))
     with pytest.raises(DataError, match=r"no frames from 7 s to 8 s of 3\.00 s"):
         open_videos(tmp_path, table="out.csv")
 
 
 @pytest.fixture
-def broken(folder, tmp_path):
-    """A folder of four good videos and two that are none."""
+def good(folder, tmp_path):
+    """A folder of four good videos."""
+    (tmp_path / "videos").mkdir()
     for i in (0, 2, 3, 4):
-        (tmp_path / "videos").mkdir(exist_ok=True)
         (tmp_path / "videos" / f"{i}.mp4").write_bytes((folder / f"{i}.mp4").read_bytes())
-    (tmp_path / "videos" / "1.mp4").write_bytes(b"")
-    (tmp_path / "videos" / "5.mp4").write_bytes(b"nonsense" * 99)
     return tmp_path / "videos"
+
+
+@pytest.fixture
+def broken(good):
+    """A folder of four good videos and two that are none."""
+    (good / "1.mp4").write_bytes(b"")
+    (good / "5.mp4").write_bytes(b"nonsense" * 99)
+    return good
 
 
 def test_bad_videos_are_listed_before_training(broken):
@@ -247,58 +327,55 @@ def test_a_folder_of_bad_videos_cannot_be_left_out(tmp_path):
         open_videos(tmp_path, table="", skip_bad=True)
 
 
-def test_a_video_that_breaks_later_is_replaced_by_the_next_and_recorded_once(broken, tmp_path):
-    for name in ("1.mp4", "5.mp4"):
-        (broken / name).unlink()
-    data = open_videos(broken, tmp_path / "run", table="", cache_mb=0, skip_bad=True)
-    expected = np.concatenate([b["index"] for b in take(data.train_batches(4, seed=0), 8)])
-    (broken / "2.mp4").write_bytes(b"nonsense" * 99)
-    shown = np.concatenate([b["index"] for b in take(data.train_batches(4, seed=0), 8)])
+def test_a_video_that_breaks_later_is_replaced_by_the_next_and_recorded_once(good, tmp_path):
+    data = open_videos(good, tmp_path / "run", table="", cache_mb=0, skip_bad=True, future=1)
+    expected = np.concatenate([b.index for b in take(data.train_batches(4, **KEY), 8)])
+    (good / "2.mp4").write_bytes(b"nonsense" * 99)
+    shown = np.concatenate([b.index for b in take(data.train_batches(4, **KEY), 8)])
     epochs = zip(shown.reshape(8, 4), expected.reshape(8, 4), strict=True)
     for epoch, intact in epochs:
         for place in range(4):
             index = intact[place] if intact[place] != 1 else intact[(place + 1) % 4]
             assert epoch[place] == index
     assert len((tmp_path / "run/skipped.jsonl").read_text().splitlines()) == len(data.skipped) == 1
-    (batch,) = data.eval_batches("train", 4)
-    assert batch["valid"].tolist() == [True, False, True, True] and not batch["clip"][1].any()
+    (batch,) = data.eval_batches("train", 4, reads=Reads(clips=2, future=1))
+    assert batch.valid.tolist() == [True, False, True, True]
+    for field in (batch.clip, batch.future, batch.box, batch.start, batch.consecutive):
+        assert not field[1].any() and field[2].any()
+    assert batch.index.tolist() == [0, 1, 2, 3] and batch.label.tolist() == [-1] * 4
 
 
-def test_a_video_that_breaks_later_stops_the_run_unless_bad_ones_may_be_left_out(broken):
-    for name in ("1.mp4", "5.mp4"):
-        (broken / name).unlink()
-    data = open_videos(broken, table="", cache_mb=0)
-    (broken / "2.mp4").write_bytes(b"nonsense" * 99)
-    for batches in (data.train_batches(4, seed=0), data.eval_batches("train", 4)):
+def test_a_video_that_breaks_later_stops_the_run_unless_bad_ones_may_be_left_out(good):
+    data = open_videos(good, table="", cache_mb=0)
+    (good / "2.mp4").write_bytes(b"nonsense" * 99)
+    for batches in (data.train_batches(4, **KEY), data.eval_batches("train", 4)):
         with pytest.raises(DataError, match="2.mp4: cannot be decoded.*skip_bad=True"):
             next(batches)
 
 
-def test_videos_are_looked_at_once_and_again_when_they_change(broken, tmp_path, monkeypatch):
-    for name in ("1.mp4", "5.mp4"):
-        (broken / name).unlink()
+def test_videos_are_looked_at_once_and_again_when_they_change(good, tmp_path, monkeypatch):
     looked = []
     probe = data_pipelines.data.scan_videos.__globals__["probe"]
     monkeypatch.setattr("data_pipelines.scan.probe", lambda p: looked.append(p.name) or probe(p))
-    first = open_videos(broken, tmp_path / "run", table="")
+    first = open_videos(good, tmp_path / "run", table="")
     assert sorted(looked) == ["0.mp4", "2.mp4", "3.mp4", "4.mp4"]
-    again = open_videos(broken, tmp_path / "run", table="")
+    again = open_videos(good, tmp_path / "run", table="")
     assert len(looked) == 4
     assert again._reader._infos == first._reader._infos
-    write_video(broken / "3.mp4", numbered_frames(9))
-    open_videos(broken, tmp_path / "run", table="")
+    write_video(good / "3.mp4", numbered_frames(9))
+    open_videos(good, tmp_path / "run", table="")
     assert looked[4:] == ["3.mp4"]
     (tmp_path / "run/videos.json").write_text("{ half a fi")
-    open_videos(broken, tmp_path / "run", table="")
+    open_videos(good, tmp_path / "run", table="")
     assert len(looked) == 9
 
 
-def test_decoded_frames_are_held_until_memory_is_full(folder, monkeypatch):
+def test_decoded_clips_are_held_until_memory_is_full(folder, monkeypatch):
     from data_pipelines import clips
 
     calls = []
-    read = clips.read_frames
-    monkeypatch.setattr(clips, "read_frames", lambda *a, **k: calls.append(a) or read(*a, **k))
+    read = clips.read_clips
+    monkeypatch.setattr(clips, "read_clips", lambda *a: calls.append(a) or read(*a))
     for size_mb, reads in ((256, 5), (0, 10)):
         data = open_videos(folder, cache_mb=size_mb)
         calls.clear()
@@ -321,13 +398,19 @@ def moving(tmp_path):
     return tmp_path
 
 
+def linear_flow(moving):
+    """Writes flow (x, y) / 8 + t, x and y in pixels."""
+    y, x = np.mgrid[:64, :96]
+    flow = np.broadcast_to(np.stack([x, y], -1) / 8, (7, 64, 96, 2))
+    np.savez(moving / "a.npz", flow=flow + np.arange(7)[:, None, None, None])
+
+
 def test_flow_is_resized_scaled_and_cropped_like_its_frames(moving):
     data = open_videos(moving, frames=4, stride=1, short_side=(48, 48), crop=40)
-    (batch,) = data.eval_batches("train", 1, with_flow=True)
-    assert batch["flow"].shape == (1, 3, 40, 40, 2) and batch["flow"].dtype == np.float32
-    np.testing.assert_allclose(batch["flow"], np.broadcast_to([1.5, -0.75], (1, 3, 40, 40, 2)))
+    (batch,) = data.eval_batches("train", 1, reads=FLOW)
+    np.testing.assert_allclose(batch.flow, np.broadcast_to([1.5, -0.75], (1, 1, 3, 40, 40, 2)))
     # 2 frames later the picture has moved by whole pixels (3, -1.5): 4 frames would leave the crop
-    clip = batch["clip"][0].astype(float)
+    clip = batch.clip[0, 0].astype(float)
     back = (clip[2, :-2, 3:] + clip[2, 1:-1, 3:])[:-1] / 2  # at (x + 3, y - 1.5)
     np.testing.assert_allclose(back, clip[0, 2:-1, :-3], atol=6)
     assert np.abs(clip[2] - clip[0]).mean() > 15
@@ -335,59 +418,82 @@ def test_flow_is_resized_scaled_and_cropped_like_its_frames(moving):
 
 def test_flow_is_scaled_by_each_side_of_the_resized_frame(moving):
     data = open_videos(moving, frames=4, stride=1, short_side=(45, 45), crop=40)
-    (batch,) = data.eval_batches("train", 1, with_flow=True)
-    np.testing.assert_allclose(batch["flow"][0, 0, 0, 0], [2 * 68 / 96, -45 / 64], rtol=1e-6)
+    (batch,) = data.eval_batches("train", 1, reads=FLOW)
+    np.testing.assert_allclose(batch.flow[0, 0, 0, 0, 0], [2 * 68 / 96, -45 / 64], rtol=1e-6)
 
 
 def test_flow_lies_where_its_pixels_are(moving):
-    y, x = np.mgrid[:64, :96]
-    flow = np.broadcast_to(np.stack([x, y], -1) / 8, (7, 64, 96, 2))
-    np.savez(moving / "a.npz", flow=flow + np.arange(7)[:, None, None, None])
+    linear_flow(moving)
     data = open_videos(moving, frames=3, stride=1, short_side=(32, 32), crop=20)
-    (batch,) = data.eval_batches("train", 1, with_flow=True)
+    (batch,) = data.eval_batches("train", 1, reads=FLOW)
     rows, columns = np.mgrid[6:26, 14:34] * 2 + 0.5  # centres of pixels half as fine
     for t in range(2):  # frames 2, 3 and 4 of 8
         expected = (np.stack([columns, rows], -1) / 8 + 2 + t) / 2
-        np.testing.assert_allclose(batch["flow"][0, t], expected, atol=1e-4)
+        np.testing.assert_allclose(batch.flow[0, 0, t], expected, atol=1e-4)
 
 
-def test_flow_needs_consecutive_frames_and_the_right_shape(moving):
-    for fields in ({"frames": 3, "stride": 2}, {"frames": 9, "stride": 1, "short_clips": "loop"}):
-        data = open_videos(moving, **fields)
+def test_flow_of_a_random_share_of_the_frame_is_that_of_its_box(moving):
+    linear_flow(moving)
+    data, reads = open_videos(moving, frames=3, stride=1), Reads(8, (0.2, 0.6), flow=True)
+    (batch,) = take(data.train_batches(1, **KEY, reads=reads), 1)
+    for flow, box, start in zip(batch.flow[0], batch.box[0], batch.start[0], strict=True):
+        centres = box[:2, None] + box[2:, None] * (np.arange(32) + 0.5) / 32 - 0.5  # y, x
+        scale = 32 / box[[3, 2]]
+        for t in range(2):
+            u, v = np.broadcast_arrays(centres[1], centres[0][:, None])
+            expected = (np.stack([u, v], -1) / 8 + start + t) * scale
+            inner = slice(3, -3)  # at the frame's edge the filter is cut off
+            np.testing.assert_allclose(flow[t, inner, inner], expected[inner, inner], atol=0.01)
+
+
+@pytest.mark.parametrize("side", [64, 40])
+def test_flow_in_training_is_that_in_evaluation_of_the_same_view(moving, side):
+    linear_flow(moving)
+    sizes = {"frames": 3, "stride": 1, "short_side": (side, side), "crop": 32, "jitter": False}
+    data = open_videos(moving, **sizes)
+    (trained,) = take(data.train_batches(1, **KEY, reads=FLOW), 1)
+    assert_same([trained], list(data.eval_batches("train", 1, reads=FLOW)))
+    if side == 64:  # as it is
+        with np.load(moving / "a.npz") as file:
+            whole = file["flow"].astype(np.float32)
+        np.testing.assert_array_equal(trained.flow[0, 0], whole[2:4, 16:48, 32:64])
+
+
+def test_flow_needs_files_consecutive_frames_and_the_right_shape(folder, moving):
+    loop = {"frames": 9, "stride": 1, "short_clips": "loop"}
+    for where, fields in ((folder, {"stride": 1}), (moving, {"stride": 2}), (moving, loop)):
+        data = open_videos(where, **fields)
         assert not data.has_flow("train")
-        (batch,) = data.eval_batches("train", 1, with_flow=True)
-        assert "flow" not in batch
+        with pytest.raises(DataError, match="no flow of split 'train': .*stride=1"):
+            data.eval_batches("train", 1, reads=FLOW)
+        with pytest.raises(DataError, match="no flow of split 'train': .*stride=1"):
+            data.train_batches(1, **KEY, reads=FLOW)
     np.savez(moving / "a.npz", flow=np.zeros((8, 64, 96, 2)))
     data = open_videos(moving, frames=3, stride=1)
+    assert data.has_flow("train")
     with pytest.raises(DataError, match=r"flow has shape \(8, 64, 96, 2\), its video needs \(7,"):
-        take(data.eval_batches("train", 1, with_flow=True), 1)
+        take(data.eval_batches("train", 1, reads=FLOW), 1)
     (moving / "a.npz").write_bytes((moving / "a.npz").read_bytes()[:99])
     with pytest.raises(DataError, match="no array 'flow' can be read"):
-        take(data.eval_batches("train", 1, with_flow=True), 1)
+        take(data.eval_batches("train", 1, reads=FLOW), 1)
     np.savez(moving / "a.npz", motion=np.zeros(3))
     with pytest.raises(DataError, match="no array 'flow' can be read"):
-        take(data.eval_batches("train", 1, with_flow=True), 1)
-
-
-def test_flow_is_left_out_where_it_is_not_wanted_or_not_there(folder, moving):
-    assert open_videos(moving, frames=3, stride=1).has_flow("train")
-    (batch,) = open_videos(moving, frames=3, stride=1).eval_batches("train", 1)
-    assert "flow" not in batch
-    (batch,) = open_videos(folder).eval_batches("test", 2, with_flow=True)
-    assert "flow" not in batch
+        take(data.eval_batches("train", 1, reads=FLOW), 1)
 
 
 def test_sprites_are_written_and_then_read_like_any_folder(tmp_path):
     classes = ("zoom_out", "approach")
-    sprites = SpritesConfig(classes=classes, train_per_class=2, test_per_class=1)
+    sizes = {"train_per_class": 2, "test_per_class": 1, "val_per_class": 1}
+    sprites = SpritesConfig(classes=classes, **sizes)
     sizes = {"frames": 8, "stride": 1, "short_side": (48, 48), "crop": 48}
     config = DataConfig(root=str(tmp_path / "sprites"), sprites=sprites, **sizes)
     data = data_pipelines.open_data(config)
     assert data.classes == classes  # the config's order, not the alphabet's
     assert data.families == {"zoom_out": "elementary", "approach": "relational"}
-    (batch,) = data.eval_batches("test", 2, with_flow=True)
-    assert batch["clip"].shape == (2, 8, 48, 48, 3) and batch["flow"].shape == (2, 7, 48, 48, 2)
-    assert batch["label"].tolist() == [0, 1]
+    assert data.splits == ("train", "test", "val")
+    (batch,) = data.eval_batches("test", 2, reads=FLOW)
+    assert batch.clip.shape == (2, 1, 8, 48, 48, 3) and batch.flow.shape == (2, 1, 7, 48, 48, 2)
+    assert batch.label.tolist() == [0, 1]
     by_hand = data_pipelines.open_data(DataConfig(config.root, table="table.csv", **sizes))
     assert by_hand.classes == ("approach", "zoom_out")
 
@@ -397,7 +503,7 @@ def test_python_ends_in_the_middle_of_an_epoch(folder, ending):
     config = {"root": str(folder), "frames": 4, "short_side": (256, 256), "cache_mb": 0}
     code = (
         f"from data_pipelines import *; data = open_data(DataConfig(**{config}))\n"
-        "batches = data.train_batches(2, seed=0); next(batches)\n"
+        f"batches = data.train_batches(2, **{KEY}); next(batches)\n"
         f"others = data.eval_batches('train', 1); next(others)\n{ending}"
     )
     command = [sys.executable, "-c", code]

@@ -1,40 +1,54 @@
-"""Order and views as pure functions of (seed, epoch, row)."""
+"""Order and views as pure functions of (seed, stage, epoch, row)."""
 
 import numpy as np
 import pytest
+from scipy.stats import kstest
 
 from data_pipelines.config import DataConfig
-from data_pipelines.sampling import draw_view, epoch_order, resized, view_generator
+from data_pipelines.sampling import draw_views, epoch_order, resized, view_generator
+from hcml_jax.batch import Reads
 
 
 def make_config(**values):
     return DataConfig(**{"root": "a", "short_side": (64, 80), "crop": 56, **values})
 
 
+def draw(config, segment, frame_size, reads, row=0):
+    return draw_views(config, reads, segment, frame_size, view_generator(0, "s", 0, row))
+
+
 def test_an_epoch_is_a_permutation_of_its_own():
-    first = epoch_order(50, 1, 0)
+    first = epoch_order(50, 1, "s", 0)
     assert sorted(first) == list(range(50))
-    for other in (epoch_order(50, 1, 1), epoch_order(50, 2, 0)):
-        assert (first != other).mean() > 0.8
+    for other in ((50, 1, "s", 1), (50, 2, "s", 0), (50, 1, "t", 0)):
+        assert (first != epoch_order(*other)).mean() > 0.8
     epoch_order.cache_clear()
-    np.testing.assert_array_equal(first, epoch_order(50, 1, 0))
+    np.testing.assert_array_equal(first, epoch_order(50, 1, "s", 0))
 
 
-def test_generators_differ_by_seed_epoch_and_row():
-    draws = {view_generator(*key).random() for key in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]}
-    assert len(draws) == 4
-    assert view_generator(3, 2, 1).random() == view_generator(3, 2, 1).random()
+def test_generators_differ_by_seed_stage_epoch_and_row():
+    keys = [(0, "s", 0, 0), (1, "s", 0, 0), (0, "t", 0, 0), (0, "s", 1, 0), (0, "s", 0, 1)]
+    assert len({view_generator(*key).random() for key in keys}) == 5
+    assert view_generator(3, "s", 2, 1).random() == view_generator(3, "s", 2, 1).random()
 
 
 def test_without_a_generator_the_view_is_the_middle():
-    view = draw_view(make_config(frames=3, stride=4), (10, 31), (128, 256))
+    (view,) = draw_views(make_config(frames=3, stride=4), Reads(), (10, 31), (128, 256))
     assert view.indices.tolist() == [16, 20, 24]  # 9 of 21 frames, 6 before and 6 behind
     assert view.size == (64, 128) and view.corner == (4, 36)
+    assert view.box == (8, 72, 112, 112)
+
+
+def test_without_a_generator_several_clips_are_spread_over_the_room():
+    reads = Reads(clips=4, area=(0.1, 0.5), future=1)
+    views = draw_views(make_config(frames=3, stride=2), reads, (10, 33), (128, 256))
+    assert [view.indices[0] for view in views] == [12, 16, 20, 24]  # the middles of 4 x 4 of 16
+    assert {(view.size, view.corner) for view in views} == {((64, 128), (4, 36))}
 
 
 def test_random_views_fill_their_range():
     config = make_config(frames=3, stride=2)
-    views = [draw_view(config, (10, 20), (100, 50), view_generator(0, 0, i)) for i in range(600)]
+    views = [draw(config, (10, 20), (100, 50), Reads(), i)[0] for i in range(600)]
     assert {view.indices[0] for view in views} == {10, 11, 12, 13, 14, 15}
     assert all(np.diff(view.indices).tolist() == [2, 2] for view in views)
     assert {view.size for view in views} == {(2 * side, side) for side in range(64, 81)}
@@ -45,9 +59,65 @@ def test_random_views_fill_their_range():
     assert {view.corner[1] == view.size[1] - 56 for view in views} == {True, False}
 
 
+def test_the_clips_of_a_video_are_drawn_independently():
+    drawn = [draw(make_config(frames=3), (0, 100), (100, 200), Reads(3), i) for i in range(300)]
+    starts = np.array([[view.indices[0] for view in views] for views in drawn])
+    lefts = np.array([[view.box[1] for view in views] for views in drawn])
+    for values in (starts, lefts):
+        assert np.abs(np.corrcoef(values.T) - np.eye(3)).max() < 0.2
+        assert (values.min(0) < 5).all() and (values.max(0) > 80).all()
+
+
+def test_clips_start_near_the_first_if_told_so():
+    reads = Reads(clips=3, max_offset=4)
+    drawn = [draw(make_config(frames=3), (5, 25), (64, 64), reads, i) for i in range(400)]
+    starts = np.array([[view.indices[0] for view in views] for views in drawn])
+    assert set(starts.flat) == set(range(5, 21))
+    assert set((starts[:, 1:] - starts[:, :1]).flat) == set(range(-4, 5))
+    together = draw(make_config(), (0, 90), (64, 64), Reads(clips=9, max_offset=0))
+    assert len({view.indices[0] for view in together}) == 1
+
+
+def test_a_random_share_is_uniform_in_area_and_in_the_logarithm_of_its_aspect():
+    reads = Reads(clips=2000, area=(0.1, 0.3), aspect=(0.5, 2.0))
+    views = draw(make_config(), (0, 50), (600, 600), reads)
+    boxes = np.array([view.box for view in views])
+    area, aspect = boxes[:, 2] * boxes[:, 3] / 600**2, boxes[:, 3] / boxes[:, 2]
+    assert kstest((area - 0.1) / 0.2, "uniform").pvalue > 0.01
+    assert kstest(np.log2(aspect) / 2 + 0.5, "uniform").pvalue > 0.01
+    for axis in (0, 1):
+        room = 600 - boxes[:, 2 + axis]
+        assert kstest(boxes[:, axis] / room, "uniform").pvalue > 0.01
+    for view in views:  # exactly, whatever the rounding of the size
+        shown = np.array(view.box) * np.tile(view.size, 2) / 600
+        np.testing.assert_allclose(shown, [*view.corner, 56, 56], atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("frame_size", "box"),
+    [
+        ((100, 400), (0, 100, 100, 200)),
+        ((400, 100), (100, 0, 200, 100)),
+        ((90, 100), (0, 0, 90, 100)),
+    ],
+)
+def test_where_no_share_fits_the_largest_in_the_middle_is_shown(frame_size, box):
+    reads = Reads(clips=20, area=(1.0, 1.0), aspect=(0.5, 2.0))
+    for view in draw(make_config(crop=60), (0, 50), frame_size, reads):
+        np.testing.assert_allclose(view.box, box, atol=2)
+
+
+def test_frames_behind_a_clip_are_at_its_stride_and_count_for_the_room():
+    config, reads = make_config(frames=3, stride=2), Reads(future=2)
+    views = [draw(config, (10, 20), (64, 64), reads, i)[0] for i in range(50)]
+    assert {tuple(view.indices) for view in views} == {(10, 12, 14, 16, 18), (11, 13, 15, 17, 19)}
+    assert all(view.consecutive.tolist() == [True] * 4 for view in views)
+
+
 def test_a_short_video_begins_again():
-    view = draw_view(make_config(frames=5, stride=2), (3, 7), (64, 64))
-    assert view.indices.tolist() == [3, 5, 3, 5, 3]
+    (view,) = draw_views(make_config(frames=5, stride=2), Reads(future=1), (3, 8), (64, 64))
+    assert view.indices.tolist() == [3, 5, 7, 4, 6, 3]
+    assert view.consecutive.tolist() == [True, True, False, True, False]
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from data_pipelines.errors import TableError
-from data_pipelines.table import class_families, class_names, labelled_rows, read_table
+from data_pipelines.errors import DataError, TableError
+from data_pipelines.table import class_families, class_names, hold_out, labelled_rows, read_table
 
 
 @pytest.fixture
@@ -126,6 +126,29 @@ def test_few_labels_are_the_same_few_and_nested(write):
     assert few == labelled_rows(rows, 3) and few < more
     assert sorted(rows[i].label for i in few) == ["x"] * 3 + ["y"] * 3
     assert more != set(range(20))  # drawn, not the first ones
+
+
+def test_a_share_of_each_class_is_held_out(write):
+    lines = [f"a.mp4,{'xy'[i % 4 == 0]},train" for i in range(40)] + ["b.mp4,,train"] * 10
+    rows = read_table(*write(HEADER, *lines, "b.mp4,x,test", "a.mp4,z,train"))
+    shared = hold_out(rows, 0.2)
+    held = [row for row in shared if row.split == "validation"]
+    counts = {label: [row.label for row in held].count(label) for label in ("x", "y", "", "z")}
+    assert counts == {"x": 6, "y": 2, "": 2, "z": 0}
+    assert shared == hold_out(rows, 0.2)  # the same ones, and otherwise the table
+    assert [row._replace(split=old.split) for row, old in zip(shared, rows, strict=True)] == rows
+    assert rows[50] == shared[50] and max(row.index for row in held) > 30  # drawn, not the first
+    most = hold_out(rows, 0.99)
+    assert class_names(most) == ("x", "y", "z")  # of each class one stays
+
+
+def test_a_share_must_hold_out_something_into_a_new_split(write):
+    rows = read_table(*write(HEADER, "a.mp4,x,train", "b.mp4,x,train"))
+    with pytest.raises(DataError, match="validation_share: found 0.2, which is less than a clip"):
+        hold_out(rows, 0.2)
+    rows = read_table(*write(HEADER, "a.mp4,x,train", "b.mp4,x,train", "d.avi,x,validation"))
+    with pytest.raises(DataError, match="found 0.5, but the table has a split 'validation'"):
+        hold_out(rows, 0.5)
 
 
 def test_a_table_in_the_folder_is_used_without_being_named(tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data_pipelines.errors import VideoError
-from data_pipelines.video import probe, read_frames
+from data_pipelines.video import probe, read_clips, read_frames
 from tests.data_pipelines.videos import numbered_frames, read_numbers, write_video
 
 CODECS = {
@@ -187,11 +187,24 @@ def test_a_damaged_video_is_an_error(tmp_path):
         read_frames(path, [15], info)
 
 
-def test_indices_must_be_frames_in_order(tmp_path):
+def test_indices_must_be_frames(tmp_path):
     path = write_video(tmp_path / "a.mp4", numbered_frames(5))
-    with pytest.raises(ValueError, match="must not decrease"):
-        read_frames(path, [3, 2])
-    with pytest.raises(ValueError, match="must not decrease nor be empty"):
-        read_frames(path, [])
-    with pytest.raises(ValueError, match="exceed its 5 frames"):
-        read_frames(path, [4, 5])
+    assert read_numbers(read_frames(path, [3, 0, 3, 1])) == [3, 0, 3, 1]
+    for indices in ([], [4, 5], [-1, 0]):
+        with pytest.raises(ValueError, match="must be some of its 5 frames"):
+            read_frames(path, indices)
+
+
+@pytest.mark.parametrize(
+    ("firsts", "passes"),
+    [([12, 17], 1), ([17, 12], 1), ([4, 11], 1), ([5, 30], 2), ([30, 2, 5], 2), ([2, 15, 30], 3)],
+)
+def test_clips_side_by_side_are_decoded_in_one_pass(tmp_path, monkeypatch, firsts, passes):
+    path = write_video(tmp_path / "a.mp4", numbered_frames(40), g="10", sc_threshold="0")
+    info, opened, open_file = probe(path), [], av.open
+    monkeypatch.setattr(av, "open", lambda *a, **k: opened.append(a) or open_file(*a, **k))
+    wanted = [(range(i, i + 8, 2), (24 + 2 * n, 32)) for n, i in enumerate(firsts)]
+    clips = read_clips(path, wanted, info)
+    assert [read_numbers(clip) for clip in clips] == [list(indices) for indices, _ in wanted]
+    assert [clip.shape[1:3] for clip in clips] == [size for _, size in wanted]
+    assert len(opened) == passes

@@ -15,7 +15,8 @@ from data_pipelines.sprites import render
 from data_pipelines.video import probe, read_frames
 from data_pipelines.write_sprites import write_sprites
 
-CONFIG = SpritesConfig(classes=("zoom_in", "follow"), train_per_class=2, test_per_class=1, seed=4)
+SIZES = {"train_per_class": 2, "test_per_class": 1, "val_per_class": 1}
+CONFIG = SpritesConfig(classes=("zoom_in", "follow"), **SIZES, seed=4)
 
 
 @pytest.fixture(scope="module")
@@ -26,18 +27,19 @@ def folder(tmp_path_factory):
 def test_the_table_lists_every_clip_with_its_files(folder):
     with (folder / "table.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["split"] for row in rows] == ["train"] * 4 + ["test"] * 2
-    labels = "zoom_in", "zoom_in", "follow", "follow", "zoom_in", "follow"
+    assert [row["split"] for row in rows] == ["train"] * 4 + ["test"] * 2 + ["val"] * 2
+    labels = "zoom_in", "zoom_in", "follow", "follow", *("zoom_in", "follow") * 2
     assert tuple(row["label"] for row in rows) == labels
     assert rows[2]["path"] == "train/follow_0000.mp4" and rows[2]["family"] == "relational"
     assert all(
         (folder / row["path"]).is_file() and (folder / row["flow"]).is_file() for row in rows
     )
-    assert len(list(folder.rglob("*.mp4"))) == 6
+    assert len(list(folder.rglob("*.mp4"))) == 8
 
 
 def test_files_hold_what_was_rendered(folder):
-    key = jax.random.fold_in(jax.random.key(CONFIG.seed), 5)  # the last clip
+    # The last of six clips: how many are of split "val" changes neither train nor test.
+    key = jax.random.fold_in(jax.random.key(CONFIG.seed), 5)
     clip, flow, _ = jax.device_get(jax.jit(render, static_argnums=2)(key, 1, CONFIG))
     frames = read_frames(folder / "test/follow_0000.mp4", range(CONFIG.frames))
     error = np.square(frames.astype(float) - clip).mean()
@@ -65,7 +67,7 @@ def test_a_complete_folder_is_used_as_it_is(folder):
 
 
 def test_a_folder_of_another_config_is_refused(folder):
-    other = SpritesConfig(classes=CONFIG.classes, train_per_class=2, test_per_class=1, seed=5)
+    other = SpritesConfig(classes=CONFIG.classes, **SIZES, seed=5)
     with pytest.raises(DataError, match="another config: seed 4 not 5; name another folder"):
         write_sprites(other, folder)
     assert json.loads((folder / "sprites.json").read_text())["seed"] == 4
@@ -89,7 +91,7 @@ def test_nothing_is_left_of_a_writing_that_failed(tmp_path, monkeypatch):
 
 
 def test_the_faster_of_two_writers_wins(tmp_path, folder, monkeypatch):
-    def write_slowly(config, partial, progress):
+    def write_slowly(config, partial):
         (partial / "train").mkdir()
         shutil.copytree(folder, tmp_path / "sprites")  # meanwhile, another process
 
@@ -99,8 +101,7 @@ def test_the_faster_of_two_writers_wins(tmp_path, folder, monkeypatch):
     assert (tmp_path / "sprites" / "sprites.json").is_file()
 
 
-def test_progress_tells_rate_and_time_left():
-    lines = []
-    counter = module.Progress("Motion Sprites", 40, "clips", lines.append, interval=0.0)
-    counter.add(10)
-    assert lines[0].startswith("Motion Sprites: 10/40 clips, ") and lines[0].endswith(" s left")
+def test_a_set_that_is_complete_since_a_writer_looked_is_used(folder, monkeypatch):
+    complete, early = module._is_complete, [False]
+    monkeypatch.setattr(module, "_is_complete", lambda *a: early.pop() if early else complete(*a))
+    assert write_sprites(CONFIG, folder) == folder
