@@ -10,6 +10,7 @@ from hcml_jax.contrastive import (
     negative_counts,
     pair_predictions,
     sample_positions,
+    without_breaks,
 )
 
 K, B, T, N, C = 2, 3, 4, 5, 4
@@ -114,3 +115,24 @@ def test_gathering_takes_row_major_positions_at_all_times():
 def test_positions_of_other_videos_are_refused():
     with pytest.raises(ValueError, match="positions: videos in features: expected 2, found 3"):
         gather_positions(jnp.zeros((2, 3, 4, 5, 6)), jnp.zeros((3, 2), jnp.int32))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_predictions_and_targets_across_a_break_are_told(steps):
+    rng = np.random.default_rng(0)
+    batch, time, positions = 5, 4, 2
+    consecutive = rng.random((batch, time - 1)) < 0.6
+    kept, candidates = without_breaks(jnp.asarray(consecutive), steps, positions)
+    whole = np.concatenate([consecutive, np.ones((batch, 1), bool)], axis=1)
+    expected = [
+        all(whole[b, t : t + k + 1])
+        for b in range(batch)
+        for k in range(1, steps + 1)
+        for t in range(time - k)
+        for _ in range(positions)
+    ]
+    np.testing.assert_array_equal(kept, expected)
+    np.testing.assert_array_equal(candidates, np.repeat(whole.ravel(), positions))
+    predictions = jnp.zeros((steps, batch, time, positions, 3))
+    queries, keys, _ = pair_predictions(predictions, predictions[0])
+    assert (len(queries), len(keys)) == (len(kept), len(candidates))
