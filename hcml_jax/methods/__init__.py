@@ -6,13 +6,24 @@ from collections.abc import Mapping
 from typing import Any
 
 from hcml_jax.config import ConfigError, build, nearest
-from hcml_jax.methods.base import Method
+from hcml_jax.methods.base import Encoded, Method, Outputs, Schedule, Stage, Term
 from hcml_jax.methods.hcml import HCML
 from hcml_jax.methods.supervised import Supervised
 
 METHODS: dict[str, type[Method]] = {"hcml": HCML, "supervised": Supervised}
 
-__all__ = ["METHODS", "build_method", "config_class", "method_class"]
+__all__ = [
+    "METHODS",
+    "Encoded",
+    "Method",
+    "Outputs",
+    "Schedule",
+    "Stage",
+    "Term",
+    "build_method",
+    "config_class",
+    "method_class",
+]
 
 
 def method_class(name: str) -> type[Method]:
