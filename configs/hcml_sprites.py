@@ -11,11 +11,11 @@ from hcml_jax.experiment import complete
 
 
 def stage(steps: int, learning_rate: float) -> dict:
-    """A stage of Adam with a short warm-up."""
+    """A stage of AdamW with a short warm-up."""
     return {
         "steps": steps,
         "warmup": 50.0,
-        "optimizer": "adam",
+        "optimizer": "adamw",
         "learning_rate": learning_rate,
         "per_clips": 0,
     }

@@ -60,6 +60,9 @@ def test_a_run_leaves_results_and_pictures(finished):
     assert set(results["families"]["composed"]) == {"knn", "linear", "top1"}
     assert 0 <= results["top1"] <= 1
     assert "frame_difference" in results["baseline"]["knn"]
+    assert results["labels"] == {"all": 16, "few_labels": 8}  # four classes, two of four clips
+    assert set(results["few_labels"]["knn"]) == set(results["few_labels"]["linear"]) == levels
+    assert "unfinished" not in results
     pictures = {p.name for p in (finished / "figures").iterdir()}
     assert pictures == {"flow.png", "curves.png", "retrieval.png", "confusion.png"}
     assert list((finished / "events").iterdir())
@@ -128,6 +131,46 @@ def test_a_run_starts_from_part_of_another(finished, sprites, tmp_path, capsys):
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)  # level 0 leaves it alone
 
 
+def test_levels_learnt_once_serve_a_joint_run(finished, sprites, tmp_path, capsys):
+    """A run that begins at its joint stage is the one that came to it, on the same levels."""
+    fields = {
+        "init_from__path": str(finished),
+        "init_from__stage": "level2",
+        "training__first_stage": "joint",
+    }
+    wrong(tmp_path, sprites, **fields)
+    records = [read_records(folder) for folder in (finished, tmp_path / "run")]
+    joint = [
+        [(r["stage_step"], r["split"], r["loss"]) for r in found if r["stage"] == "joint"]
+        for found in records
+    ]
+    assert joint[0] == joint[1] and {r["stage"] for r in records[1]} == {"joint"}
+    ours, theirs = (hcml_jax.load(folder).variables for folder in (tmp_path / "run", finished))
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+    ours, theirs = (
+        json.loads((folder / "results.json").read_text()) for folder in (tmp_path / "run", finished)
+    )
+    assert ours["knn"] == ours["untrained"]["knn"] == theirs["knn"]
+    assert ours["random"]["knn"] == theirs["untrained"]["knn"]
+    assert ours["checkpoint"] == {"last": 2, "representation": 0, "start": 0}
+    with pytest.raises(UserError, match="no stage 'joit'. Did you mean 'joint'"):
+        wrong(tmp_path / "a", sprites, **fields | {"training__first_stage": "joit"})
+    with pytest.raises(UserError, match="no stage 'level3' has ended. Did you mean 'level"):
+        wrong(tmp_path / "a", sprites, **fields | {"init_from__stage": "level3"})
+    with pytest.raises(UserError, match="first_stage 'joint' begins on weights from elsewhere"):
+        wrong(tmp_path / "a", sprites, training__first_stage="joint")
+
+
+def test_mirrored_labels_are_warned_of(sprites, tmp_path, finished, capsys):
+    """Told before the stages are checked, which ends this run."""
+    fields = {"method__flip": True, "method__joint_batch_norm_group": 3}
+    with pytest.raises(UserError, match="batch-norm groups"):
+        wrong(tmp_path, sprites, **fields)
+    assert "flip mirrors clips, which may change labels such as 'translate_left'" in (
+        capsys.readouterr().err
+    )
+
+
 def test_the_notebook_runs(finished, sprites, monkeypatch):
     import nbformat
     from nbclient import NotebookClient
@@ -178,6 +221,8 @@ def wrong(tmp_path, sprites, *, workdir=None, mode="train", **fields):
         ({"data__frames": 4}, "config.method does not fit.*level 2 has 1 frame"),
         ({"evaluation__split": "tset"}, "no split 'tset'. Did you mean 'test'"),
         ({"training__validation_split": "vla"}, "no .*split 'vla'"),
+        ({"training__validation_split": "test"}, "are both 'test': .*validation_share"),
+        ({"data__validation_share": 1.5}, "validation_share"),
         ({"data__sprites": None, "data__root": "/nowhere/at/all"}, "/nowhere/at/all"),
         ({"init_from__path": "/nowhere"}, "config.init_from.path: /nowhere holds no run"),
         ({"init_from__pth": "/nowhere"}, "init_from.pth is not a field.*'path'"),
@@ -255,7 +300,7 @@ def test_clips_that_have_changed_are_another_run(finished, sprites, tmp_path):
     assert (finished / "results.json").read_text() == before
     lines = (folder / "table.csv").read_text().splitlines()
     (folder / "table.csv").write_text("\n".join(lines[:-1]) + "\n")
-    with pytest.raises(UserError, match=r"(?s)clips.digest: .*clips.test: 8 there, 7 now"):
+    with pytest.raises(UserError, match=r"(?s)clips.digest: .*clips.val: 4 there, 3 now"):
         wrong(finished.parent, sprites, workdir=finished, mode="train", **fields)
 
 

@@ -1,6 +1,7 @@
 """The contract between a paper's method and the rest of the house: stages, losses, what a network gives of clips."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hcml_jax.batch import Batch, Reads
-from hcml_jax.config import ConfigError
+from hcml_jax.config import ConfigError, nearest
 from hcml_jax.models import Normalisation
 
 Variables = Mapping[str, Any]  # collection -> tree of arrays
@@ -26,8 +27,10 @@ class Schedule:
 
     Attributes:
       epochs, steps: its length; exactly one of the two is given.
-      warmup: of linear warm-up, in the unit of the length; then the rate falls to zero along a cosine.
-      optimizer: "sgd" (with momentum) or "adam" (decoupled weight decay).
+      warmup: of linear warm-up, in the unit of the length.
+      decay: how the rate falls after it: "cosine", to zero, or "steps", to a tenth at each milestone.
+      milestones: when, from the stage's start, in the unit of the length; for decay "steps" alone.
+      optimizer: "sgd" (with momentum) or "adamw" (decoupled weight decay).
       learning_rate: peak rate for `per_clips` clips a step, scaled linearly with the batch; `per_clips` 0: as it is.
       weight_decay: on kernels only, not on biases nor batch normalisation.
       clip_norm: global norm to which gradients are clipped; 0: not clipped.
@@ -40,6 +43,8 @@ class Schedule:
     epochs: float = 0.0
     steps: int = 0
     warmup: float = 0.0
+    decay: str = "cosine"
+    milestones: tuple[float, ...] = ()
     optimizer: str = "sgd"
     learning_rate: float = 0.0025
     per_clips: int = 8
@@ -56,8 +61,9 @@ class Schedule:
                 f"a schedule lasts `epochs` or `steps`, one of the two above 0; found epochs="
                 f"{self.epochs}, steps={self.steps}"
             )
-        if self.optimizer not in ("sgd", "adam"):
-            raise ConfigError(f"optimizer must be 'sgd' or 'adam', not {self.optimizer!r}")
+        for name, known in (("optimizer", ("sgd", "adamw")), ("decay", ("cosine", "steps"))):
+            if (value := getattr(self, name)) not in known:
+                raise ConfigError(f"no {name} is called {value!r}. {nearest(value, known)}")
         if self.learning_rate <= 0:
             raise ConfigError(f"learning_rate must be above 0, not {self.learning_rate}")
         for name in ("per_clips", "momentum", "weight_decay", "clip_norm", "patience"):
@@ -67,6 +73,16 @@ class Schedule:
             raise ConfigError(f"micro_batches must be 1 or more, not {self.micro_batches}")
         if not 0 <= self.warmup < (self.epochs or self.steps):
             raise ConfigError(f"warmup must be shorter than the stage, not {self.warmup}")
+        if (self.decay == "steps") != bool(self.milestones):
+            raise ConfigError(
+                f"decay 'steps' needs milestones, and no other takes any; found decay={self.decay!r}, milestones="
+                f"{self.milestones}"
+            )
+        times = (self.warmup, *self.milestones, self.epochs or self.steps)
+        if any(later <= earlier for earlier, later in itertools.pairwise(times)):
+            raise ConfigError(
+                f"milestones must rise, after the warm-up and before the stage's end, not {self.milestones}"
+            )
 
     def num_steps(self, clips: int, batch_size: int) -> int:
         """The stage's steps over a training set of `clips` clips; at least one."""
@@ -76,6 +92,10 @@ class Schedule:
         """Its steps of warm-up."""
         warmup = int(self.warmup if self.steps else self.warmup * clips / batch_size)
         return min(warmup, self.num_steps(clips, batch_size) - 1)
+
+    def milestone_steps(self, clips: int, batch_size: int) -> list[int]:
+        """Its steps from which on the rate is a tenth of that before."""
+        return [round(m if self.steps else m * clips / batch_size) for m in self.milestones]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,6 +19,9 @@ def photometric_loss(
     The penalty is taken for each channel and averaged over channels, so that the loss does not
     depend on their number. Invalid pixels count 0; whatever they hold (also NaN) has no effect.
 
+    Where a flow leads out of the frame everywhere, the loss is 0 and has no gradient, as equation 1
+    has it: callers report the share of valid pixels.
+
     Args:
       target: [..., H, W, C], floating; HCML: frames t = 0..T-2, in [0, 1].
       warped: [..., H, W, C], the next frames warped back.
