@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -14,13 +14,11 @@ from hcml_jax import cluster, methods, preflight
 from hcml_jax.batch import Data
 from hcml_jax.config import ConfigError, build, fill
 from hcml_jax.evaluation.config import EvaluationConfig
-from hcml_jax.init_from import InitFrom, Start, read_start
+from hcml_jax.init_from import InitFrom, start_of
 from hcml_jax.methods.base import Method
 from hcml_jax.training.config import TrainingConfig
 from hcml_jax.training.loop import train
-from hcml_jax.training.mesh import Layout, make_mesh
 from hcml_jax.training.metrics import read_records
-from hcml_jax.training.step import abstract_variables
 from hcml_jax.training.workdir import Workdir
 
 
@@ -96,7 +94,7 @@ def run(config: Mapping[str, Any], workdir: str, mode: str) -> None:
     preflight.check_data(data, typed.training, typed.evaluation)
     method = make_method(num_classes=len(data.classes))
     preflight.check_method(method, data, typed.training)
-    start = _start(typed.init_from, method, data)
+    start = start_of(typed.init_from, method, data.clip_shape)
     if not folder.claimed:
         preflight.check_stages(method, data, typed.training)
         if start:
@@ -129,17 +127,6 @@ def _open(config: ExperimentConfig, folder: Workdir, method: Method) -> Data:
     )
     data.warm_up()
     return data
-
-
-def _start(config: InitFrom, method: Method, data: Data) -> Callable[[], Start] | None:
-    """What a run starts from: read once, and not at all by a run that resumes; None: fresh variables."""
-
-    @functools.cache
-    def read() -> Start:
-        variables = abstract_variables(method, data.clip_shape, Layout(make_mesh()))
-        return read_start(config, variables, method.normalisation)
-
-    return read if config.path else None
 
 
 def _evaluate(config: ExperimentConfig, folder: Workdir, method: Method, data: Data) -> None:

@@ -1,8 +1,9 @@
 """Starting a run from given variables: published weights, or another run's."""
 
 import dataclasses
+import functools
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import flax.traverse_util
 import jax
@@ -10,9 +11,11 @@ import numpy as np
 
 from hcml_jax.config import ConfigError, UserError, nearest
 from hcml_jax.inference import load
-from hcml_jax.methods.base import Variables
+from hcml_jax.methods.base import Method, Variables
 from hcml_jax.models import Normalisation
+from hcml_jax.training.mesh import Layout, make_mesh
 from hcml_jax.training.restore import learnt
+from hcml_jax.training.step import abstract_variables
 from hcml_jax.weights.import_weights import is_imported, read_imported
 
 Path = tuple[str, ...]  # (collection, module, ..., array)
@@ -68,6 +71,19 @@ class Start:
     def __str__(self) -> str:
         fresh = f"; fresh: {', '.join(self.fresh)}" if self.fresh else ""
         return f"starting from {self.path}: {len(self.taken)} arrays{fresh}{self.caution}"
+
+
+def start_of(
+    config: InitFrom, method: Method, clip_shape: tuple[int, ...]
+) -> Callable[[], Start] | None:
+    """Reads what a run of `method` starts from, once, and only when called; None: it starts from fresh variables."""
+
+    @functools.cache
+    def read() -> Start:
+        variables = abstract_variables(method, clip_shape, Layout(make_mesh()))
+        return read_start(config, variables, method.normalisation)
+
+    return read if config.path else None
 
 
 def read_start(config: InitFrom, variables: Variables, normalisation: Normalisation) -> Start:
