@@ -96,11 +96,8 @@ def _is_complete(folder: Path, config: SpritesConfig) -> bool:
 
 def _plan(config: SpritesConfig) -> list[_Clip]:
     clips = []
-    for split in (
-        "train",
-        "test",
-        "val",
-    ):  # a clip's number is its key: "val", last, moves no other
+    # A clip's number is its key: "val" comes last, so that its size changes no other clip.
+    for split in ("train", "test", "val"):
         for label, class_name in enumerate(config.classes):
             for i in range(getattr(config, f"{split}_per_class")):
                 clips.append(_Clip(len(clips), label, split, f"{split}/{class_name}_{i:04d}"))

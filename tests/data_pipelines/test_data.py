@@ -215,14 +215,15 @@ def test_the_frames_behind_a_clip_follow_it(folder):
 
 
 def test_non_random_views_are_held_in_memory_alone_and_cropped(folder):
-    data = open_videos(folder, jitter=True)
+    data = open_videos(folder, future=1)
     take(data.train_batches(5, **KEY), 2)
     held = data._reader._cache._held
     assert not held
-    take(data.eval_batches("train", 5), 1)
-    assert {clips.shape for clips in held.values()} == {(1, 4, 32, 32, 3)} and len(held) == 5
-    take(data.eval_batches("train", 5, reads=Reads(clips=2)), 1)
-    assert len(held) == 10
+    for reads in (Reads(), Reads(clips=2), Reads(future=1), Reads(max_offset=1)):
+        take(data.eval_batches("train", 5, reads=reads), 1)
+    frames = [clips.shape[:2] for clips in held.values()]
+    assert frames == [(1, 4)] * 5 + [(2, 4)] * 5 + [(1, 5)] * 5
+    assert {clips.shape[2:] for clips in held.values()} == {(32, 32, 3)}
 
 
 @pytest.fixture
