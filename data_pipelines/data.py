@@ -29,11 +29,10 @@ from data_pipelines.table import (
 )
 from data_pipelines.video import VideoInfo
 from hcml_jax import cluster
-from hcml_jax.batch import Batch, Reads
+from hcml_jax.batch import ONE_CLIP, Batch, Reads
 from hcml_jax.config import ConfigError, nearest
 
 _ENDLESS = 2**62  # examples
-_ONE_CLIP = Reads()
 
 
 def open_data(
@@ -199,7 +198,7 @@ class Data:
         *,
         seed: int,
         stage: str,
-        reads: Reads = _ONE_CLIP,
+        reads: Reads = ONE_CLIP,
         first_step: int = 0,
         labelled_only: bool = False,
         shard_index: int = 0,
@@ -245,7 +244,7 @@ class Data:
         split: str,
         batch_size: int,
         *,
-        reads: Reads = _ONE_CLIP,
+        reads: Reads = ONE_CLIP,
         only: Sequence[int] | None = None,
         shard_index: int = 0,
         num_shards: int = 1,
