@@ -7,14 +7,12 @@ simulated ones (XLA_FLAGS=--xla_force_host_platform_device_count=8), queries and
 
 import argparse
 import functools
-import statistics
-import time
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
+from timing import compiled, medians
 
 from hcml_jax.contrastive import info_nce
 from hcml_jax.training.mesh import make_mesh
@@ -24,7 +22,7 @@ FORMS = ("dense", "chunked", "ring")
 
 
 def compile_form(form: str, candidates: int, mesh):
-    """The compiled gradient of the mean loss."""
+    """The program of the mean loss and its gradients, and what compiling says of it."""
 
     def loss(queries, keys, positives):
         losses = info_nce(queries, keys, positives, temperature=0.07, form=form, mesh=mesh)
@@ -34,23 +32,14 @@ def compile_form(form: str, candidates: int, mesh):
     shaped = functools.partial(jax.ShapeDtypeStruct, sharding=split)
     vectors = shaped((candidates, CHANNELS), jnp.float32)
     step = jax.jit(jax.value_and_grad(loss, (0, 1)), out_shardings=(None, split))
-    return step.lower(vectors, vectors, shaped((candidates,), jnp.int32)).compile()
+    return compiled(step, vectors, vectors, shaped((candidates,), jnp.int32))
 
 
-def milliseconds(compiled: dict, candidates: int, mesh, rounds: int) -> dict[str, float]:
-    """Medians of `rounds`, the forms in turn; a first round is not counted."""
-    rng = np.random.default_rng(0)
-    split = NamedSharding(mesh, P("data"))
-    vectors = [rng.normal(size=(candidates, CHANNELS)).astype(np.float32) for _ in range(2)]
-    arguments = jax.device_put((*vectors, np.arange(candidates, dtype=np.int32)), split)
-    times = {form: [] for form in compiled}
-    for number in range(rounds + 1):
-        for form, step in compiled.items():
-            start = time.perf_counter()
-            jax.block_until_ready(step(*arguments))
-            if number:
-                times[form].append(1e3 * (time.perf_counter() - start))
-    return {form: statistics.median(found) for form, found in times.items()}
+def inputs(candidates: int, mesh):
+    """Random queries and keys, each query's positive the key of its number."""
+    keys = jax.random.split(jax.random.key(0))
+    vectors = (jax.random.normal(key, (candidates, CHANNELS)) for key in keys)
+    return jax.device_put((*vectors, jnp.arange(candidates)), NamedSharding(mesh, P("data")))
 
 
 def main() -> None:
@@ -65,14 +54,13 @@ def main() -> None:
     heads = [f"{form}, {unit}" for unit in ("MiB", "ms") for form in FORMS]
     print(f"| candidates ({device}) | {' | '.join(heads)} |\n|{'---|' * 7}")
     for power in arguments.powers:
-        compiled = {form: compile_form(form, 2**power, mesh) for form in FORMS}
-        cells = [
-            f"{step.memory_analysis().temp_size_in_bytes / 2**20:,.1f}"
-            for step in compiled.values()
-        ]
+        programs = {form: compile_form(form, 2**power, mesh) for form in FORMS}
+        cells = [f"{facts['temporaries'] / 2**20:,.1f}" for _, facts in programs.values()]
         if power <= arguments.timed_up_to:
-            found = milliseconds(compiled, 2**power, mesh, arguments.rounds)
-            cells += [f"{found[form]:,.1f}" for form in FORMS]
+            given = inputs(2**power, mesh)
+            runs = {form: functools.partial(run, *given) for form, (run, _) in programs.items()}
+            found = medians(runs, arguments.rounds)
+            cells += [f"{1e3 * found[form]:,.1f}" for form in FORMS]
         else:
             cells += ["-"] * 3
         print(f"| 2^{power} | {' | '.join(cells)} |", flush=True)

@@ -5,12 +5,10 @@ process. A form that is hopeless (the plain gradient of a strided stem takes hal
 """
 
 import argparse
-import statistics
-import time
+import functools
 
 import jax
-import jax.numpy as jnp
-import numpy as np
+from timing import compiled, medians
 
 from hcml_jax.models.convolution import convolve
 
@@ -32,7 +30,6 @@ CASES = [
     ((2, 16, 56, 56, 64), (3, 3, 3), 128, (2, 2, 2)),
     ((2, 16, 112, 112, 3), (3, 7, 7), 64, (1, 2, 2)),
 ]
-HOPELESS = 2.0  # seconds
 
 
 def plain(x, kernel, strides):
@@ -43,7 +40,7 @@ def plain(x, kernel, strides):
 
 
 def programs(form, strides):
-    """Compiled forward pass, and gradients with respect to clip and kernel."""
+    """Forward pass, and gradients with respect to clip and kernel, as functions of clip, kernel and outcome."""
 
     def of_clip(x, kernel, y):
         return jax.vjp(lambda x: form(x, kernel, strides), x)[1](y)
@@ -51,25 +48,17 @@ def programs(form, strides):
     def of_kernel(x, kernel, y):
         return jax.vjp(lambda kernel: form(x, kernel, strides), kernel)[1](y)
 
-    return [
-        jax.jit(lambda x, kernel, y: form(x, kernel, strides)),
-        jax.jit(of_clip),
-        jax.jit(of_kernel),
-    ]
+    forward = jax.jit(lambda x, kernel, y: form(x, kernel, strides))
+    return {"forward": forward, "clip": jax.jit(of_clip), "kernel": jax.jit(of_kernel)}
 
 
-def milliseconds(functions, arguments, rounds):
-    """Medians; in every round each function runs once."""
-    taken = [[] for _ in functions]
-    for number in range(rounds + 1):
-        for function, times in zip(functions, taken, strict=True):
-            if number > 1 and times[0] > HOPELESS:
-                continue
-            start = time.perf_counter()
-            jax.block_until_ready(function(*arguments))
-            if number:  # the first compiles
-                times.append(time.perf_counter() - start)
-    return [1e3 * statistics.median(times) for times in taken]
+def inputs(form, shape, window, features, strides, dtype):
+    """A random clip, kernel and outcome."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    x = jax.random.normal(keys[0], shape, dtype)
+    kernel = jax.random.normal(keys[1], (*window, shape[-1], features), dtype)
+    y = jax.eval_shape(lambda x, kernel: form(x, kernel, strides), x, kernel)
+    return x, kernel, jax.random.normal(keys[2], y.shape, dtype)
 
 
 def main() -> None:
@@ -83,15 +72,15 @@ def main() -> None:
         "| clip | kernel, features, strides | dtype | plain: forward, clip, kernel | here | ratio |"
     )
     print("|---|---|---|---|---|---|")
-    rng = np.random.default_rng(0)
     for shape, window, features, strides in CASES:
         for dtype in options.dtypes:
-            x = jnp.asarray(rng.normal(size=shape), dtype)
-            kernel = jnp.asarray(rng.normal(size=(*window, shape[-1], features)), dtype)
-            y = jax.eval_shape(lambda x, k, s=strides: convolve(x, k, s), x, kernel)
-            y = jnp.asarray(rng.normal(size=y.shape), dtype)
-            functions = [f for form in (plain, convolve) for f in programs(form, strides)]
-            times = milliseconds(functions, (x, kernel, y), options.rounds)
+            arguments = inputs(convolve, shape, window, features, strides, dtype)
+            functions = [f for form in (plain, convolve) for f in programs(form, strides).values()]
+            runs = {
+                number: functools.partial(compiled(function, *arguments)[0], *arguments)
+                for number, function in enumerate(functions)
+            }
+            times = [1e3 * seconds for seconds in medians(runs, options.rounds).values()]
             cells = [", ".join(f"{t:.0f}" for t in part) for part in (times[:3], times[3:])]
             ratio = sum(times[3:]) / sum(times[:3])
             print(

@@ -6,12 +6,9 @@ bfloat16. The two forms take turns in one process, so that what else the machine
 
 import argparse
 import functools
-import statistics
-import time
 
 import jax
-import jax.numpy as jnp
-import numpy as np
+from timing import compiled, medians
 
 from hcml_jax.ops import cost_volume, cost_volume_reference
 
@@ -26,29 +23,26 @@ CASES = [
 FORMS = (cost_volume_reference, cost_volume)
 
 
-def programs(form, shape, max_displacement, stride):
-    """The compiled forward pass and value-and-gradient of a weighted sum of the volume."""
+def programs(form, max_displacement, stride):
+    """Forward pass, and forward pass with gradient, as functions of features and of the volume's gradient."""
     volume = functools.partial(form, max_displacement=max_displacement, stride=stride)
+
+    def with_gradient(features, gradient):
+        found, pull = jax.vjp(volume, features)
+        return found, pull(gradient)
+
+    forward = jax.jit(lambda features, gradient: volume(features))
+    return {"forward": forward, "gradient": jax.jit(with_gradient)}
+
+
+def inputs(shape, max_displacement, stride, dtype):
+    """Random features, and a gradient of their volume."""
     channels = (2 * (max_displacement // stride) + 1) ** 2
-    weights = np.random.default_rng(1).normal(size=(*shape[:-1], channels)).astype(np.float32)
-
-    def total(features):
-        return jnp.sum(volume(features).astype(jnp.float32) * weights)
-
-    return jax.jit(volume), jax.jit(jax.value_and_grad(total))
-
-
-def medians(functions, argument, rounds):
-    """Median seconds of each function; in every round each runs once."""
-    for function in functions:
-        jax.block_until_ready(function(argument))
-    seconds = [[] for _ in functions]
-    for _ in range(rounds):
-        for function, taken in zip(functions, seconds, strict=True):
-            start = time.perf_counter()
-            jax.block_until_ready(function(argument))
-            taken.append(time.perf_counter() - start)
-    return [statistics.median(taken) for taken in seconds]
+    keys = jax.random.split(jax.random.key(0))
+    return [
+        jax.random.normal(key, (*shape[:-1], size), dtype)
+        for key, size in zip(keys, (shape[-1], channels), strict=True)
+    ]
 
 
 def main():
@@ -58,17 +52,20 @@ def main():
     print(f"jax {jax.__version__} on {jax.devices()}; milliseconds, medians of {rounds}")
     print("| features | d, s | dtype | forward | fast | ratio | gradient | fast | ratio |")
     print("|---|---|---|---|---|---|---|---|---|")
-    for (shape, d, s), dtype in [(c, t) for t in (jnp.float32, jnp.bfloat16) for c in CASES]:
-        features = jnp.asarray(np.random.default_rng(0).normal(size=shape), dtype)
-        (plain, plain_gradient), (fast, fast_gradient) = (programs(f, shape, d, s) for f in FORMS)
-        times = medians([plain, fast, plain_gradient, fast_gradient], features, rounds)
-        forward, forward_fast, gradient, gradient_fast = (1e3 * t for t in times)
-        print(
-            f"| {'x'.join(map(str, shape))} | {d}, {s} | {features.dtype} "
-            f"| {forward:.2f} | {forward_fast:.2f} | {forward / forward_fast:.1f} "
-            f"| {gradient:.2f} | {gradient_fast:.2f} | {gradient / gradient_fast:.1f} |",
-            flush=True,
-        )
+    for dtype in ("float32", "bfloat16"):
+        for shape, d, s in CASES:
+            arguments = inputs(shape, d, s, dtype)
+            runs = {
+                (what, form): functools.partial(compiled(function, *arguments)[0], *arguments)
+                for form in FORMS
+                for what, function in programs(form, d, s).items()
+            }
+            times = medians(runs, rounds)
+            cells = ["x".join(map(str, shape)), f"{d}, {s}", dtype]
+            for what in ("forward", "gradient"):
+                plain, fast = (1e3 * times[what, form] for form in FORMS)
+                cells += [f"{plain:.2f}", f"{fast:.2f}", f"{plain / fast:.1f}"]
+            print(f"| {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":
