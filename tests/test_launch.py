@@ -340,7 +340,7 @@ def test_a_mistyped_field_on_the_command_line_is_refused(tmp_path, sprites):
 @pytest.mark.parametrize("mode", ["evaluate", "export"])
 def test_a_folder_that_holds_no_run_is_not_made_one(tmp_path, mode):
     with pytest.raises(UserError, match="nowhere holds no run"):
-        run(tiny_config.get_config().to_dict(), str(tmp_path / "nowhere"), mode)
+        wrong(None, "somewhere", workdir=tmp_path / "nowhere", mode=mode)
     assert not (tmp_path / "nowhere").exists()
 
 

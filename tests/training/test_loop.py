@@ -274,9 +274,9 @@ def test_validation_sees_clips_from_all_over_the_split(method, tmp_path):
         def spread(self, split, count):
             return list(range(0, 100, 100 // count))
 
-        def eval_batches(self, split, batch_size, *, only, **options):
+        def eval_batches(self, split, batch_size, *, only, reads, **options):
             self.asked.append((split, only))
-            return super().eval_batches(split, batch_size)
+            return super().eval_batches(split, batch_size, reads=reads)
 
     config = dataclasses.replace(CONFIG, validation_batches=5)
     run(tmp_path / "run", method, Spread(), config)
