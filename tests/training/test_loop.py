@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import shutil
+import types
 from typing import ClassVar
 
 import jax
@@ -16,6 +17,7 @@ from tensorboardX.event_file_writer import EventFileWriter
 from hcml_jax.config import ConfigError, UserError
 from hcml_jax.methods import build_method
 from hcml_jax.methods.hcml import HCML
+from hcml_jax.training import loop
 from hcml_jax.training.checkpoints import CheckpointError, Checkpoints, Position
 from hcml_jax.training.config import TrainingConfig
 from hcml_jax.training.loop import TrainingError
@@ -318,3 +320,51 @@ def test_steps_are_logged_in_windows(tmp_path, method):
     config = TrainingConfig(batch_size=4, log_every=2, checkpoint_every=2)
     run(tmp_path / "run", method, config=config)
     assert [r["step"] for r in read_records(tmp_path / "run")] == [2, 4]
+
+
+class Leading(HCML):
+    """A method of which so much of the flow leads into the frame."""
+
+    def _reconstruction(self, forward, **options):
+        term, report = super()._reconstruction(forward, **options)
+        return term, report | {"valid_share": jnp.float32(self.share)}
+
+
+def test_a_loss_below_its_floor_is_warned_of_and_is_no_progress(tmp_path, capsys):
+    stages = {"level0": tiny.schedule(steps=2)}
+    healthy = tiny.hcml(levels=("reconstruction",), stages=stages, num_classes=0)
+    kept = {}
+    for name, share in (("valid", 0.9), ("invalid", 0.1)):
+        method = Leading(healthy.config, num_classes=0)
+        object.__setattr__(method, "share", share)
+        run(tmp_path / name, method, config=dataclasses.replace(CONFIG, validation_split=""))
+        records = read_records(tmp_path / name)
+        assert records[0]["reconstruction/level0/valid_share"] == pytest.approx(share)
+        folder = tmp_path / name / "checkpoints"
+        kept[name] = {p.parents[1].name for p in folder.glob("*/metrics/metrics")}
+        warned = "valid_share is 0.10, under 0.5" in capsys.readouterr().err
+        assert warned == (name == "invalid")
+    assert kept["valid"] and not kept["invalid"]  # the best is not chosen among the meaningless
+
+
+@pytest.mark.parametrize(
+    ("losses", "shares", "converged"),
+    [
+        ((3.0, 2.0, 1.0), (0.9, 0.9, 0.9), False),
+        ((3.0, 2.9999, 2.9998), (0.9, 0.9, 0.9), True),
+        ((3.0, 0.0, 0.0), (0.9, 0.1, 0.1), True),  # the fall means nothing
+        ((0.0, 3.0, 2.0), (0.1, 0.9, 0.9), False),  # nor does what came before
+        ((0.0, 0.0, 0.0), (0.1, 0.1, 0.1), True),
+    ],
+)
+def test_a_stage_ends_early_on_losses_above_the_floor_alone(losses, shares, converged):
+    stages = {"level0": tiny.schedule(steps=9, patience=2)}
+    stage = tiny.hcml(levels=("reconstruction",), stages=stages, num_classes=0).stages[0]
+    records = [
+        {"stage": "level0", "split": "train", "loss": loss, "reconstruction/level0/valid_share": s}
+        for loss, s in zip(losses, shares, strict=True)
+    ]
+    writer = types.SimpleNamespace(records=records)
+    config = dataclasses.replace(CONFIG, validation_split="")
+    run = types.SimpleNamespace(config=config, writer=writer)
+    assert loop._Run._converged(run, stage) == converged
