@@ -2,21 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from hcml_jax.ops.check import check_equal
-from hcml_jax.visualization.figure import new_figure, save_figure
+from hcml_jax.visualization.figure import new_figure
 
 MOST_NUMBERS = 30  # classes up to which each cell shows its number
 MOST_NAMES = 110  # classes up to which each row shows its name
-
-
-def confusion_figure(path, matrix, classes: Sequence[str], families: Mapping | None = None) -> Path:
-    """Writes the picture of `draw_confusion`; returns its path."""
-    return save_figure(draw_confusion(matrix, classes, families), path)
 
 
 def draw_confusion(matrix, classes: Sequence[str], families: Mapping | None = None) -> Figure:

@@ -1,12 +1,11 @@
 """Training curves from the records of a run."""
 
 from collections.abc import Collection, Iterable, Mapping
-from pathlib import Path
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from hcml_jax.visualization.figure import new_figure, save_figure
+from hcml_jax.visualization.figure import new_figure
 
 # Panel -> the last parts of the names of its metrics. What no panel asks for (clips per second,
 # norms of gradients) is not drawn.
@@ -22,11 +21,6 @@ PANELS = {
 PANEL_OF = {metric: panel for panel, metrics in PANELS.items() for metric in metrics}
 TRAINING = {"linewidth": 1.2}
 VALIDATION = {"linestyle": "--", "marker": "o", "markersize": 3}
-
-
-def curves_figure(path, records: Iterable[Mapping], terms: Collection[str] = ()) -> Path:
-    """Writes the picture of `draw_curves`; returns its path."""
-    return save_figure(draw_curves(records, terms), path)
 
 
 def draw_curves(records: Iterable[Mapping], terms: Collection[str] = ()) -> Figure:

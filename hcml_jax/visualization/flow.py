@@ -1,7 +1,6 @@
 """Optical flow in Baker's colours, beside the frames it belongs to."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,12 +8,7 @@ from matplotlib.figure import Figure
 
 from hcml_jax.ops import end_point_error, flow_to_color
 from hcml_jax.ops.check import check_equal, checked
-from hcml_jax.visualization.figure import check_count, new_figure, save_figure, show_image
-
-
-def flow_figure(path, frames, flows: Mapping, *, truth=None, titles=None, time=None) -> Path:
-    """Writes the picture of `draw_flow`; returns its path."""
-    return save_figure(draw_flow(frames, flows, truth=truth, titles=titles, time=time), path)
+from hcml_jax.visualization.figure import check_count, new_figure, show_image
 
 
 def draw_flow(

@@ -13,10 +13,11 @@ from hcml_jax.evaluation.flow import make_flow_reader
 from hcml_jax.evaluation.neighbours import nearest
 from hcml_jax.evaluation.scores import confusion_matrix
 from hcml_jax.methods.base import Method
-from hcml_jax.visualization.confusion import confusion_figure
-from hcml_jax.visualization.curves import curves_figure
-from hcml_jax.visualization.flow import flow_figure
-from hcml_jax.visualization.retrieval import retrieval_figure
+from hcml_jax.visualization.confusion import draw_confusion
+from hcml_jax.visualization.curves import draw_curves
+from hcml_jax.visualization.figure import save_figure
+from hcml_jax.visualization.flow import draw_flow
+from hcml_jax.visualization.retrieval import draw_retrieval
 
 RETRIEVED = 4
 
@@ -33,7 +34,7 @@ def write_report(
     report = _Report(evaluation, method, data, config, folder)
     if records:
         terms = {name for stage in method.stages for name in stage.terms}
-        curves_figure(folder / "curves.png", records, terms)
+        save_figure(draw_curves(records, terms), folder / "curves.png")
     report.draw_flow()
     if evaluation.train:
         report.draw_retrieval()
@@ -69,7 +70,8 @@ class _Report:
         if not first:
             return
         truth = None if truth is None else truth[:, 0, :1]
-        flow_figure(self.folder / "flow.png", clips[:, :2], first, truth=truth, time=0)
+        figure = draw_flow(clips[:, :2], first, truth=truth, time=0)
+        save_figure(figure, self.folder / "flow.png")
 
     def draw_retrieval(self) -> None:
         train, test, count = self.evaluation.train, self.evaluation.test, self.config.figure_clips
@@ -83,8 +85,7 @@ class _Report:
             name: self._batch("train", train.index[rows.ravel()]).clip[:, 0]
             for name, rows in found.items()
         }
-        retrieval_figure(
-            self.folder / "retrieval.png",
+        figure = draw_retrieval(
             asked.clip[:, 0],
             {
                 name: shown[name].reshape(*rows.shape, *shown[name].shape[1:])
@@ -94,12 +95,14 @@ class _Report:
             retrieved_labels={name: train.labels[rows] for name, rows in found.items()},
             classes=self.data.classes,
         )
+        save_figure(figure, self.folder / "retrieval.png")
 
     def draw_confusion(self) -> None:
         recognised, classes = self.evaluation.recognised, self.data.classes
         predicted = recognised.logits.argmax(1)
         matrix = confusion_matrix(predicted, recognised.labels, len(classes))
-        confusion_figure(self.folder / "confusion.png", matrix, classes, self.data.families or None)
+        figure = draw_confusion(matrix, classes, self.data.families or None)
+        save_figure(figure, self.folder / "confusion.png")
 
     def _batch(self, split: str, only: Iterable[int]) -> Batch:
         """The clips of a split with these numbers, and their flow where there is truth."""

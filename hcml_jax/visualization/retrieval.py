@@ -1,30 +1,15 @@
 """Query clips with the clips that each level's features retrieve."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
 from hcml_jax.ops.check import check_equal, checked
-from hcml_jax.visualization.figure import new_figure, save_figure, show_image
+from hcml_jax.visualization.figure import new_figure, show_image
 
 RIGHT, WRONG = "tab:green", "tab:red"
-
-
-def retrieval_figure(
-    path, queries, retrieved: Mapping, *, query_labels, retrieved_labels: Mapping, classes
-) -> Path:
-    """Writes the picture of `draw_retrieval`; returns its path."""
-    figure = draw_retrieval(
-        queries,
-        retrieved,
-        query_labels=query_labels,
-        retrieved_labels=retrieved_labels,
-        classes=classes,
-    )
-    return save_figure(figure, path)
 
 
 def draw_retrieval(

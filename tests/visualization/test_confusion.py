@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from hcml_jax.visualization import confusion_figure, draw_confusion
+from hcml_jax.visualization import draw_confusion, save_figure
 
 CLASSES = ["left", "approach", "up"]
 FAMILIES = {"left": "elementary", "approach": "relational", "up": "elementary"}
@@ -40,7 +40,7 @@ def test_many_classes_are_drawn_without_numbers(tmp_path):
 
 
 def test_the_picture_is_written(tmp_path):
-    path = confusion_figure(tmp_path / "confusion.png", MATRIX, CLASSES, FAMILIES)
+    path = save_figure(draw_confusion(MATRIX, CLASSES, FAMILIES), tmp_path / "confusion.png")
     height, width, _ = imread(path).shape
     assert 300 < height < 800
     assert 300 < width < 800

@@ -1,7 +1,7 @@
 import pytest
 from matplotlib.image import imread
 
-from hcml_jax.visualization import curves_figure, draw_curves
+from hcml_jax.visualization import draw_curves, save_figure
 
 
 def record(stage, step, split="train", **metrics):
@@ -78,7 +78,9 @@ def test_a_term_that_is_not_told_of_is_not_drawn():
 
 
 def test_the_picture_is_written(tmp_path):
-    height, width, _ = imread(curves_figure(tmp_path / "curves.png", records(), ["loss"])).shape
+    height, width, _ = imread(
+        save_figure(draw_curves(records(), ["loss"]), tmp_path / "curves.png")
+    ).shape
     assert height == pytest.approx(550, abs=5)
     assert width == pytest.approx(704, abs=5)
 

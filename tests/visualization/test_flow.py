@@ -3,7 +3,7 @@ import pytest
 from matplotlib.image import imread
 
 from hcml_jax.ops import flow_to_color
-from hcml_jax.visualization import draw_flow, flow_figure
+from hcml_jax.visualization import draw_flow, save_figure
 
 N, T, H, W = 2, 4, 6, 8
 
@@ -48,7 +48,9 @@ def test_the_error_of_each_flow_is_shown_where_there_is_truth():
 
 
 def test_the_picture_is_written(tmp_path):
-    path = flow_figure(tmp_path / "flow.png", frames(), {"level0": flow(0)}, titles=["one", "two"])
+    path = save_figure(
+        draw_flow(frames(), {"level0": flow(0)}, titles=["one", "two"]), tmp_path / "flow.png"
+    )
     height, width, _ = imread(path).shape
     assert 200 < height < 1000
     assert 400 < width < 1500

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from hcml_jax.visualization import draw_retrieval, retrieval_figure
+from hcml_jax.visualization import draw_retrieval, save_figure
 
 Q, K, T, H, W = 2, 3, 4, 6, 8
 CLASSES = ["left", "right", "up"]
@@ -55,7 +55,9 @@ def test_a_level_with_fewer_clips_leaves_its_last_places_empty():
 
 
 def test_the_picture_is_written(tmp_path):
-    height, width, _ = imread(retrieval_figure(tmp_path / "retrieval.png", **arguments())).shape
+    height, width, _ = imread(
+        save_figure(draw_retrieval(**arguments()), tmp_path / "retrieval.png")
+    ).shape
     assert 200 < height < 800
     assert 600 < width < 1200
 
