@@ -9,10 +9,11 @@ import jax
 import numpy as np
 
 from hcml_jax import cluster
+from hcml_jax.methods import build_method
 from hcml_jax.training.mesh import Layout, make_mesh
 from hcml_jax.training.optimizer import make_optimizer
 from hcml_jax.training.step import init_state, init_variables, make_train_step
-from tests.methods import tiny
+from tests.methods import test_moco, tiny
 from tests.methods.stages import leaves
 
 CLIPS = 16
@@ -27,32 +28,38 @@ def own_part(batch):
 
 def away_from_kinks(variables):
     """With a flow of a third of a pixel: at a flow of zero the warp's gradient jumps with the last bit of the flow."""
-    flow = variables["params"]["heads"]["level0"]["flow"]
-    flow["bias"] = flow["bias"] + 0.37
+    if "heads" in variables["params"]:
+        flow = variables["params"]["heads"]["level0"]["flow"]
+        flow["bias"] = flow["bias"] + 0.37
     return variables
 
 
 def steps(layout, stages):
-    """Name -> array: the state after one step of each stage and what it reports.
+    """Name -> array: the state after one step of each stage, HCML's and MoCo's, and what it reports.
 
     The optimizer's trace after a first step is the gradient.
     """
-    method = tiny.hcml(joint_batch_norm_group=8)
+    moco = build_method(test_moco.CONFIG | {"queue": 512}, num_classes=0)
     found = {}
-    for stage in method.stages:
-        if stages and stage.name not in stages:
-            continue
-        optimizer = make_optimizer(stage.schedule, clips=CLIPS, batch_size=CLIPS)
-        variables = away_from_kinks(init_variables(method, tiny.CLIP_SHAPE, 0, layout))
-        state = init_state(variables, stage, optimizer, layout)
-        if layout.shard_state:
-            assert any(not x.sharding.is_fully_replicated for x in jax.tree.leaves(state))
-        step = make_train_step(method, stage, optimizer, 0, layout)
-        outputs = step(state, layout.shard_batch(own_part(tiny.batch(CLIPS))))
-        whole = jax.jit(lambda tree: tree, out_shardings=layout.replicated)(outputs)
-        named = leaves(jax.device_get(whole))
-        found |= {f"{stage.name}/{name}": array for name, array in named.items()}
+    for method in (tiny.hcml(joint_batch_norm_group=8), moco):
+        for stage in method.stages:
+            if not stages or stage.name in stages:
+                named = leaves(jax.device_get(one_step(method, stage, layout)))
+                found |= {f"{stage.name}/{name}": array for name, array in named.items()}
     return found
+
+
+def one_step(method, stage, layout):
+    """The state after a step, and the metrics, whole on every device."""
+    optimizer = make_optimizer(stage.schedule, clips=CLIPS, batch_size=CLIPS)
+    variables = away_from_kinks(init_variables(method, tiny.CLIP_SHAPE, 0, layout))
+    state = init_state(variables, stage, optimizer, layout)
+    if layout.shard_state:
+        assert any(not x.sharding.is_fully_replicated for x in jax.tree.leaves(state))
+    step = make_train_step(method, stage, optimizer, 0, layout)
+    batch = tiny.batch(CLIPS, reads=stage.reads)
+    outputs = step(state, layout.shard_batch(own_part(batch)))
+    return jax.jit(lambda tree: tree, out_shardings=layout.replicated)(outputs)
 
 
 def main():

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-STAGES = ("level0", "level1", "joint")  # level 2 is as level 1
+STAGES = ("level0", "level1", "joint", "contrast")  # level 2 is as level 1
 ROOT = pathlib.Path(__file__).parent.parent.parent
 
 
@@ -65,7 +65,7 @@ def assert_same(found, expected):
     ("flags", "stages"),
     [
         ([], STAGES),
-        (["--shard_state"], ["joint"]),
+        (["--shard_state"], ["joint", "contrast"]),
         (["--form=ring"], ["level1"]),
     ],
     ids=["data", "state", "ring"],
@@ -81,7 +81,7 @@ def test_the_ring_over_eight_devices_equals_the_dense_form():
 
 def test_two_processes_of_two_devices_equal_one(one_device, tmp_path):
     together = [f"--coordinator=127.0.0.1:{free_port()}", "--num_processes=2"]
-    stages, out = ("level0", "joint"), tmp_path / "out.npz"
+    stages, out = ("level0", "joint", "contrast"), tmp_path / "out.npz"
     together += ["--stages", *stages]
     finish(*(start(out, 2, *together, f"--process_id={i}") for i in range(2)))
     assert_same(read(out), of_stages(one_device, stages))
