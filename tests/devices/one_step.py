@@ -41,7 +41,7 @@ def steps(layout, stages):
     """
     moco = build_method(test_moco.CONFIG | {"queue": 512}, num_classes=0)
     found = {}
-    for method in (tiny.hcml(joint_batch_norm_group=8), moco):
+    for method in (tiny.hcml(joint_batch_norm_group=8, flip=True), moco):
         for stage in method.stages:
             if not stages or stage.name in stages:
                 named = leaves(jax.device_get(one_step(method, stage, layout)))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from jax.interpreters import partial_eval
 
+from hcml_jax.batch import blank_batch
 from hcml_jax.methods import build_method
 from hcml_jax.models import (
     BACKBONES,
@@ -101,19 +102,16 @@ def test_hcml_takes_any_family(name):
     config = {"name": "hcml", "backbone": {"name": name}, "stages": stages}
     config["joint_batch_norm_group"] = 0
     method = build_method(config, num_classes=2)
-    batch = {
-        "clip": jax.ShapeDtypeStruct((2, 32, 112, 112, 3), jnp.uint8),
-        "label": jax.ShapeDtypeStruct((2,), jnp.int32),
-    }
+    batch = blank_batch(2, (32, 112, 112, 3), like=jax.ShapeDtypeStruct)
     key = jax.random.key(0)
     variables = jax.eval_shape(method.init, key, batch)
     for stage in method.stages:
-        loss = functools.partial(method.loss, key=key, stage=stage)
+        loss = functools.partial(method.loss, key=key, stage=stage, train=True)
         for path in unused(lambda *args, loss=loss: loss(*args)[0], variables, batch):
             assert path[0] != "params" or not stage.trainable(path[1:]), (stage.name, path)
     for number, stage in enumerate(method.stages[:3]):
         learnt_by_then = method.stages[: number + 1]
-        loss = functools.partial(method.loss, key=key, stage=stage)
+        loss = functools.partial(method.loss, key=key, stage=stage, train=True)
         left = set(unused(lambda *args, loss=loss: loss(*args)[0], variables, batch))
         for path in flax.traverse_util.flatten_dict(variables["params"]):
             if ("params", *path) not in left:
