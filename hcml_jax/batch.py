@@ -112,6 +112,9 @@ class Data(Protocol):
     def num_clips(self, split: str, labelled_only: bool = False) -> int:
         """Number of videos; with `labelled_only`, of those with a label (in "train": that training may use)."""
 
+    def warm_up(self) -> None:
+        """Begins, in the background, the preparation for which the first batch would wait."""
+
     def has_flow(self, split: str) -> bool:
         """Whether flow can be read of every video of the split."""
 

@@ -30,7 +30,7 @@ class Progress:
                 total=total, initial=done, desc=name, unit=f" {unit}", dynamic_ncols=True
             )
         else:
-            cluster.say(f"{name}: {done}/{total} {unit}")
+            cluster.say(self._line())
 
     def add(self, count: int = 1, told: str = "") -> None:
         """Counts `count` more finished items; `told` is what else to say from now on, for example a loss."""
@@ -57,8 +57,12 @@ class Progress:
         self.close()
 
     def _line(self) -> str:
-        rate = (self._done - self._first) / max(time.monotonic() - self._start, 1e-9)
-        left = tqdm.format_interval(max(self._total - self._done, 0) / max(rate, 1e-9))
-        told = f", {self._told}" if self._told else ""
-        done = f"{self._name}: {self._done}/{self._total} {self._unit}"
-        return f"{done}, {rate:.3g} {self._unit}/s, {left} left{told}"
+        line, done = (
+            f"{self._name}: {self._done}/{self._total} {self._unit}",
+            self._done - self._first,
+        )
+        if done:
+            rate = done / max(time.monotonic() - self._start, 1e-9)
+            left = tqdm.format_interval(max(self._total - self._done, 0) / rate)
+            line += f", {rate:.3g} {self._unit}/s, {left} left"
+        return f"{line}, {self._told}" if self._told else line

@@ -28,6 +28,13 @@ def test_elsewhere_it_tells_at_once_then_every_few_seconds_and_at_the_end(clock,
     ]
 
 
+def test_the_time_left_is_told_once_something_is_done(clock, capsys):
+    with Progress("Work", 100, "clips") as work:
+        clock[0] += 9.0
+        work.add(0)
+    assert capsys.readouterr().err.splitlines() == ["Work: 0/100 clips"] * 2
+
+
 def test_a_terminal_shows_a_bar_that_makes_room_for_lines(capsys, monkeypatch):
     monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True, raising=False)
     with Progress("Work", 4, "clips") as work:
