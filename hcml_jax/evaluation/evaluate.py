@@ -18,6 +18,7 @@ from hcml_jax.evaluation.flow import fit_readouts, flow_results
 from hcml_jax.evaluation.networks import Networks
 from hcml_jax.files import replace_text
 from hcml_jax.methods.base import Method, Variables
+from hcml_jax.progress import Progress
 from hcml_jax.training.mesh import Layout, make_mesh
 from hcml_jax.training.workdir import Workdir
 
@@ -179,6 +180,9 @@ class _Reader:
         """This process's part of every batch of a split, its pixels on this process's devices."""
         shard = {"shard_index": jax.process_index(), "num_shards": jax.process_count()}
         given = self.data.eval_batches(split, self.batch_size, reads=reads, only=only, **shard)
-        for batch in given:
-            pixels = self.layout.shard_batch({"clip": batch.clip, "flow": batch.flow})
-            yield batch._replace(**pixels)
+        clips = self.data.num_clips(split) if only is None else len(only)
+        with Progress(f"[evaluate] {split}", -(-clips // self.batch_size), "batches") as progress:
+            for batch in given:
+                pixels = self.layout.shard_batch({"clip": batch.clip, "flow": batch.flow})
+                yield batch._replace(**pixels)
+                progress.add()
