@@ -4,12 +4,13 @@ import functools
 import re
 
 import jax
+import numpy as np
 
 from hcml_jax import cluster
 from hcml_jax.batch import Data, blank_batch
 from hcml_jax.config import ConfigError, nearest
 from hcml_jax.evaluation.config import EvaluationConfig
-from hcml_jax.methods.base import Method
+from hcml_jax.methods.base import Encoded, Method
 from hcml_jax.training.accumulation import check_micro_batches
 from hcml_jax.training.config import TrainingConfig
 from hcml_jax.training.loop import first_stages
@@ -76,7 +77,7 @@ def check_method(method: Method, data: Data, training: TrainingConfig) -> None:
 
 
 def check_stages(method: Method, data: Data, training: TrainingConfig) -> None:
-    """Traces the loss of every stage, so that what does not fit fails now, not when its stage comes.
+    """Traces the loss of every stage, and `encode`, so that what does not fit fails now, not when its stage comes.
 
     Raises:
       ConfigError: if one does not work with these clips and this batch.
@@ -85,10 +86,16 @@ def check_stages(method: Method, data: Data, training: TrainingConfig) -> None:
     given = functools.partial(
         blank_batch, training.batch_size, data.clip_shape, like=jax.ShapeDtypeStruct
     )
+    clips = jax.ShapeDtypeStruct((training.batch_size, *data.clip_shape), np.uint8)
     try:
         variables = abstract_variables(method, data.clip_shape, layout)
         for stage in first_stages(method, training.first_stage):
             loss = functools.partial(method.loss, stage=stage, train=True)
             jax.eval_shape(loss, variables, given(stage.reads), key)
+        encoded = jax.eval_shape(method.encode, variables, clips)
+        if not isinstance(encoded, Encoded) or set(encoded.maps) != set(
+            method.frames_of(data.clip_shape[0])
+        ):
+            raise TypeError("encode must give an Encoded whose maps are those of frames_of")
     except (ValueError, TypeError) as error:
         raise ConfigError(f"config.method does not fit these clips: {error}") from error

@@ -224,6 +224,10 @@ def wrong(tmp_path, sprites, *, workdir=None, mode="train", **fields):
         ({"training__validation_split": "test"}, "are both 'test': .*validation_share"),
         ({"data__validation_share": 1.5}, "validation_share"),
         ({"data__sprites": None, "data__root": "/nowhere/at/all"}, "/nowhere/at/all"),
+        (
+            {"method": {"name": "tests.methods.moco:MoCo", "stages": {"contrst": {"steps": 1}}}},
+            "config.method: stages must be exactly 'contrast'",
+        ),
         ({"init_from__path": "/nowhere"}, "config.init_from.path: /nowhere holds no run"),
         ({"init_from__pth": "/nowhere"}, "init_from.pth is not a field.*'path'"),
     ],

@@ -229,6 +229,7 @@ class Method(Protocol):
 
     def frames_of(self, frames: int) -> Mapping[str, np.ndarray]:
         """Name of a map -> which of a clip's `frames` frames it stands at."""
+        return {}
 
 
 def weigh(terms: Mapping[str, Term], *given: Any) -> tuple[jax.Array, dict[str, jax.Array]]:

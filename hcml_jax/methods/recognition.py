@@ -41,6 +41,11 @@ class Recognition(Method):
         return self.config.backbone.build(motion_blocks=self.config.motion_blocks)
 
     @property
+    def levels(self) -> list[str]:
+        """Names of the motion features, lowest first."""
+        return [f"level{number}" for number in range(len(self.config.motion_blocks))]
+
+    @property
     def normalisation(self) -> Normalisation:
         """See `Method`."""
         return self.config.backbone.mean, self.config.backbone.std
@@ -94,8 +99,7 @@ class Recognition(Method):
 
     def encoded(self, recognised: Recognised) -> Encoded:
         """Motion features as maps; pooled, and the embedding as "backbone", as features."""
-        levels = self.frames_of(1)
-        maps = {level: at_least_float32(recognised.features[level]) for level in levels}
+        maps = {level: at_least_float32(recognised.features[level]) for level in self.levels}
         pooled = {level: motion.mean((1, 2, 3)) for level, motion in maps.items()}
         features = pooled | {"backbone": recognised.embedding}
         return Encoded(features, maps, flow={}, logits=recognised.logits)
@@ -103,8 +107,7 @@ class Recognition(Method):
     def frames_of(self, frames: int) -> dict[str, np.ndarray]:
         """See `Method`."""
         clip = np.arange(frames)[None]
-        levels = (f"level{level}" for level in range(len(self.config.motion_blocks)))
-        return {level: self.backbone.frames_of(level, clip)[0] for level in levels}
+        return {level: self.backbone.frames_of(level, clip)[0] for level in self.levels}
 
 
 def classification_loss(

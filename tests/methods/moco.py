@@ -10,6 +10,7 @@ import numpy as np
 
 from hcml_jax import augment
 from hcml_jax.batch import Batch, Reads
+from hcml_jax.config import ConfigError
 from hcml_jax.contrastive import info_nce_and_hits
 from hcml_jax.methods.base import (
     Encoded,
@@ -47,6 +48,10 @@ class MoCoConfig:
     momentum: float = 0.99
     temperature: float = 0.1
     flip: bool = True
+
+    def __post_init__(self):
+        if set(self.stages) != {"contrast"}:
+            raise ConfigError(f"stages must be exactly 'contrast', not {sorted(self.stages)}")
 
 
 class Encoder(nn.Module):
@@ -105,13 +110,14 @@ class MoCo(Method):
     ) -> tuple[jax.Array, Outputs]:
         """InfoNCE of the first clip's query with the second clip's key among the queue's."""
         queue, encoder = variables["queue"], variables["key_encoder"]
-        query, changed = self._project(variables, batch.clip[:, 0], stream(key, "query"), train)
+        mode = TrainMode(stage.trainable, stage.batch_norm_group) if train else False
+        query, changed = self._project(variables, batch.clip[:, 0], stream(key, "query"), mode)
         if train:
             average = functools.partial(_average, self.config.momentum)
             encoder = encoder | {
                 "params": jax.tree.map(average, encoder["params"], variables["params"])
             }
-        keys, stats = self._project(encoder, batch.clip[:, 1], stream(key, "key"), train)
+        keys, stats = self._project(encoder, batch.clip[:, 1], stream(key, "key"), mode)
         keys = jax.lax.stop_gradient(keys)
         loss, metrics = weigh(stage.terms, query, keys, queue["keys"])
         if not train:
@@ -128,10 +134,6 @@ class MoCo(Method):
         embedding, _ = network.apply(backbone, self._prepare(clips, None), False)
         return Encoded({"backbone": embedding}, maps={}, flow={})
 
-    def frames_of(self, frames: int) -> dict:
-        """No maps."""
-        return {}
-
     def _contrast(self, query, keys, queue):
         positives = jnp.arange(len(query))
         # All queries and this batch's keys have one owner: only the queue's keys are negatives.
@@ -142,11 +144,10 @@ class MoCo(Method):
         )
         return found.losses.mean(), {"top1": found.hits.mean(dtype=jnp.float32)}
 
-    def _project(self, encoder: Variables, clip, key, train):
+    def _project(self, encoder: Variables, clip, key, mode):
         """Projections, and the new batch statistics."""
         given = {name: encoder[name] for name in ("params", "batch_stats")}
-        clip = self._prepare(clip, stream(key, "flip") if train and self.flips else None)
-        mode = TrainMode() if train else False
+        clip = self._prepare(clip, stream(key, "flip") if mode and self.flips else None)
         (_, projected), stats = self.network.apply(given, clip, mode, mutable=["batch_stats"])
         return projected, stats
 

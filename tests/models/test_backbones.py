@@ -105,6 +105,10 @@ def test_hcml_takes_any_family(name):
     batch = blank_batch(2, (32, 112, 112, 3), like=jax.ShapeDtypeStruct)
     key = jax.random.key(0)
     variables = jax.eval_shape(method.init, key, batch)
+    encoded = jax.eval_shape(lambda v, b: method.encode(v, b.clip[:, 0]), variables, batch)
+    frames = method.frames_of(32)
+    assert set(frames) == set(encoded.maps) == {"level0", "level1", "level2"}
+    assert all(len(frames[level]) == maps.shape[1] for level, maps in encoded.maps.items())
     for stage in method.stages:
         loss = functools.partial(method.loss, key=key, stage=stage, train=True)
         for path in unused(lambda *args, loss=loss: loss(*args)[0], variables, batch):
