@@ -89,11 +89,12 @@ def run(config: Mapping[str, Any], workdir: str, mode: str) -> None:
         return
     if mode == "train":
         preflight.check_devices(typed.training)
-    preflight.check_splits(typed.training, typed.evaluation)
+        preflight.check_splits(typed.training, typed.evaluation)
     data = _open(typed, folder, make_method(num_classes=2))
     preflight.check_data(data, typed.training, typed.evaluation)
     method = make_method(num_classes=len(data.classes))
-    preflight.check_method(method, data, typed.training)
+    if mode == "train":
+        preflight.check_method(method, data, typed.training)
     start = start_of(typed.init_from, method, data.clip_shape)
     if not folder.claimed:
         preflight.check_stages(method, data, typed.training)

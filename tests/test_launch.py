@@ -362,5 +362,6 @@ def test_a_run_without_labels_trains_the_self_supervised_stages_alone(tmp_path, 
     stages = {record["stage"] for record in read_records(workdir)}
     assert stages == {"level0", "level1", "level2"}
     assert {p.name for p in (workdir / "figures").iterdir()} == {"curves.png", "flow.png"}
+    assert set(json.loads((workdir / "results.json").read_text())) >= {"checkpoint"}
     with pytest.raises(UserError, match="no labels"):
         hcml_jax.load(workdir).predict(np.zeros((1, 8, 32, 32, 3), np.uint8))

@@ -66,17 +66,21 @@ def evaluate(
     networks = Networks(method, data, workdir, seed, local)
     reader = _Reader(method, data, config, batch_size + -batch_size % jax.device_count(), local)
     evaluation = Evaluation(networks.load("representation"))
-    steps = {name: position.step for name, position in networks.positions.items()}
     parts = list(_parts(evaluation, networks, reader))
+    _write(evaluation, networks, [name for name, _ in parts])
     for done, (name, part) in enumerate(parts, 1):
         cluster.say(f"[evaluate] {name}")
         part()
-        unfinished = [name for name, _ in parts[done:]]
-        found = evaluation.results | {"checkpoint": steps}
-        if cluster.is_first():
-            found |= {"unfinished": unfinished} if unfinished else {}
-            replace_text(workdir.results, json.dumps(found, indent=1) + "\n")
+        _write(evaluation, networks, [name for name, _ in parts[done:]])
     return evaluation
+
+
+def _write(evaluation: Evaluation, networks: Networks, unfinished: list[str]) -> None:
+    steps = {name: position.step for name, position in networks.positions.items()}
+    found = evaluation.results | {"checkpoint": steps}
+    found |= {"unfinished": unfinished} if unfinished else {}
+    if cluster.is_first():
+        replace_text(networks.workdir.results, json.dumps(found, indent=1) + "\n")
 
 
 def _parts(

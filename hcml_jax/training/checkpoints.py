@@ -180,7 +180,7 @@ class Checkpoints:
         self._checkpointer.save_async(
             position.step,
             jax.tree.map(jnp.copy, state),
-            metrics=None if loss is None else told,
+            metrics=told,
             custom_metadata=known | {"digest": integrity.digest(known)},
             overwrite=True,  # of remains that `positions` passes over
         )
@@ -253,7 +253,7 @@ class _KeepBestAndEnds:
 
 
 def _best(checkpoints) -> set[int]:
-    known = [info for info in checkpoints if info.metrics]
+    known = [info for info in checkpoints if (info.metrics or {}).get("loss") is not None]
     current = [info for info in known if info.metrics["stage"] == known[-1].metrics["stage"]]
     return {min(current, key=lambda info: info.metrics["loss"]).step} if current else set()
 

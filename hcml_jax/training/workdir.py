@@ -18,6 +18,7 @@ FREE = (
     "config.data.workers",
     "config.data.cache_mb",
     "config.training.keep",
+    "config.training.validate_on_reported",
 )
 
 

@@ -298,6 +298,13 @@ def test_the_last_the_best_and_the_stage_ends_are_kept(tmp_path):
     assert kept == {4, 6, 8, 9}  # level0's end; of the joint stage the best and the last two
 
 
+def test_the_end_of_a_stage_without_a_loss_that_means_something_is_kept(tmp_path):
+    with Checkpoints(tmp_path, keep=1, writes=True) as checkpoints:
+        for step, (stage, loss) in enumerate([("level0", None), ("joint", 1.0), ("joint", 2.0)], 1):
+            checkpoints.save(Position(step, stage, step, step == 1), {"x": jnp.ones(step)}, loss)
+    assert {int(p.name) for p in tmp_path.iterdir() if p.name.isdigit()} == {1, 2, 3}
+
+
 def test_a_line_of_metrics_cut_short_by_a_crash_is_dropped(tmp_path):
     whole = json.dumps({"step": 1, "stage": "a", "stage_step": 1, "split": "train"})
     (tmp_path / "metrics.jsonl").write_text(whole + "\n" + whole[:20])
@@ -341,10 +348,15 @@ def test_a_loss_below_its_floor_is_warned_of_and_is_no_progress(tmp_path, capsys
         records = read_records(tmp_path / name)
         assert records[0]["reconstruction/level0/valid_share"] == pytest.approx(share)
         folder = tmp_path / name / "checkpoints"
-        kept[name] = {p.parents[1].name for p in folder.glob("*/metrics/metrics")}
+        told = [json.loads(p.read_text()) for p in folder.glob("*/metrics/metrics")]
+        kept[name] = [metrics["loss"] for metrics in told]
+        assert [metrics["complete"] for metrics in told].count(
+            True
+        ) == 1  # ends are kept all the same
         warned = "valid_share is 0.10, under 0.5" in capsys.readouterr().err
         assert warned == (name == "invalid")
-    assert kept["valid"] and not kept["invalid"]  # the best is not chosen among the meaningless
+    assert None not in kept["valid"]
+    assert set(kept["invalid"]) == {None}  # the best is not chosen among the meaningless
 
 
 @pytest.mark.parametrize(
