@@ -4,7 +4,7 @@ HCML Table 2, second row. `'--config.method.motion_blocks=()'` gives the first r
 
 Command:  python launch.py --config configs/supervised_sprites.py --workdir runs/supervised
 Cost:     3 minutes on 2 cores
-Result:   top-1 18.5 (seed 0)
+Result:   top-1 27.0 (seed 0)
 """
 
 from ml_collections import ConfigDict
