@@ -17,7 +17,7 @@ from hcml_jax.training.loop import first_stages
 from hcml_jax.training.mesh import Layout, check_batch, make_mesh
 from hcml_jax.training.step import abstract_variables
 
-_SIDES = re.compile(r"(?i)(^|[^a-z])(left|right)([^a-z]|$)")
+_SIDES = re.compile(r"(?i:(?<![a-z])(left|right)(?![a-z]))|(Left|Right)(?![a-z])")
 
 
 def check_devices(training: TrainingConfig) -> None:

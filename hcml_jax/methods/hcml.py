@@ -288,6 +288,10 @@ class HCML(Recognition):
         """Whether each of the level's frames leads on to its next one without a break: bool `[B, T^l - 1]`."""
         consecutive = forward.batch.consecutive[:, 0]
         frames = self.frames_of(forward.clip.shape[1])[level]
+        if len(frames) < 2:
+            raise ValueError(
+                f"{level} has {len(frames)} frame: motion needs 2 or more; use longer clips"
+            )
         ways = [consecutive[:, a:b].all(1) for a, b in itertools.pairwise(frames)]
         return jnp.stack(ways, axis=1)
 
@@ -319,5 +323,5 @@ def _mean(values: jax.Array, kept: jax.Array) -> jax.Array:
 
 
 def _share(found: jax.Array, kept: jax.Array) -> jax.Array:
-    """The share of what is found among what is kept; 1 if there is nothing."""
-    return jnp.where(kept.any(), _mean(found.astype(jnp.float32), kept), 1.0)
+    """The share of what is found among what is kept; 0 if there is nothing, which is no success."""
+    return _mean(found.astype(jnp.float32), kept)

@@ -52,9 +52,9 @@ def restore(workdir: pathlib.Path, position: Position, abstract: Variables) -> V
 
 def recognises(method: Method, position: Position) -> bool:
     """Whether a stage that teaches class scores has begun by then."""
-    return any(stage.classifies for stage in method.stages if stage.name == position.stage) and (
-        position.step > 0
-    )
+    names = [stage.name for stage in method.stages]
+    begun = method.stages[: names.index(position.stage) + 1] if position.step else ()
+    return any(stage.classifies for stage in begun)
 
 
 def learnt(variables: Variables, modules: tuple[str, ...] | None = None) -> Variables:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hcml_jax import rng
+from hcml_jax import preflight, rng
 from hcml_jax.config import ConfigError
 from hcml_jax.methods import METHODS, build_method, config_class, method_class
 from hcml_jax.methods.base import Term, weigh
@@ -94,6 +94,9 @@ def test_pairs_across_a_break_leave_the_photometric_loss():
     name = "reconstruction/level0"
     np.testing.assert_allclose(outputs.metrics[f"{name}/photometric"], expected, rtol=1e-5)
     assert outputs.metrics[f"{name}/valid_share"] == 1
+    batch.consecutive[:] = False  # nothing is left to be right about
+    _, outputs = loss(method, method.stages[0], True)(variables, batch, jax.random.key(0))
+    assert outputs.metrics[f"{name}/valid_share"] == 0
 
 
 def test_flow_that_leads_out_of_the_frame_is_told_by_the_valid_share():
@@ -155,3 +158,11 @@ def test_a_method_may_come_from_any_module():
     ):
         with pytest.raises(ConfigError, match=message):
             build_method({"name": name}, 3)
+
+
+@pytest.mark.parametrize(
+    "name", ["turn left", "SwipeRight", "translate_left", "RIGHT-hand", "left"]
+)
+def test_class_names_that_tell_sides_are_known(name):
+    assert preflight._SIDES.search(name)
+    assert not preflight._SIDES.search("Bright Leftover cleft copyright".lower())
