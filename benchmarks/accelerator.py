@@ -1,4 +1,4 @@
-"""All tables that wait for a GPU, in 40 minutes of one: `python benchmarks/accelerator.py --out DIR`.
+"""All tables that wait for a GPU, in parts of 9 minutes: `python benchmarks/accelerator.py --out DIR`.
 
 A part begins no more rows after --budget seconds, and says which are left: the same command goes on with them. Rows are
 in DIR/<part>.jsonl, tables in DIR/tables.md. PyTorch may be missing.

@@ -204,21 +204,10 @@ class Data:
         shard_index: int = 0,
         num_shards: int = 1,
     ) -> Iterator[Batch]:
-        """Yields training batches for ever, from step `first_step` on.
+        """See `hcml_jax.batch.Data`.
 
-        The batch of a step is a function of `seed`, `stage` and the step alone: starting at a later step, or
-        reading in shards, gives the same examples. Every epoch shows each clip once, in an order of
-        its own. A video that turns out to be broken is replaced by the next one of the epoch's
-        order, and recorded in `skipped`, if `skip_bad`.
-
-        Args:
-          batch_size: examples of the global batch.
-          seed: of order, frames, sizes and crops; >= 0.
-          stage: name of the stage of training, which the same goes for.
-          reads: what an example holds.
-          first_step: number of the first batch.
-          labelled_only: show only clips whose label training may use.
-          shard_index, num_shards: which of how many equal parts of each batch to yield.
+        Every epoch shows each video once, in an order of its own. A video that turns out to be broken is replaced by
+        the next one of the epoch's order, and recorded in `skipped`, if `skip_bad`.
 
         Raises:
           ConfigError: the batch does not divide into shards.
@@ -249,17 +238,10 @@ class Data:
         shard_index: int = 0,
         num_shards: int = 1,
     ) -> Iterator[Batch]:
-        """Yields each video of a split once, in table order, from the middle, with its true label.
+        """See `hcml_jax.batch.Data`.
 
         Not `valid` are repeats of the last video, which fill up the last batch, and black clips in place of videos
         that turn out to be broken, if `skip_bad`.
-
-        Args:
-          split: name of the split.
-          batch_size: examples of the global batch.
-          reads: what an example holds.
-          only: rows (`index`) to yield, in this order; None: all.
-          shard_index, num_shards: which of how many equal parts of each batch to yield.
 
         Raises:
           ConfigError: the batch does not divide into shards.

@@ -133,7 +133,11 @@ class Data(Protocol):
         shard_index: int = 0,
         num_shards: int = 1,
     ) -> Iterator[Batch]:
-        """Training batches for ever, from step `first_step` on: a function of (seed, stage, step) alone."""
+        """Training batches for ever, from step `first_step` on: a function of (seed, stage, step) alone.
+
+        `batch_size` is the global batch's; of `num_shards` equal parts of each, part `shard_index` is given.
+        With `labelled_only`, only clips whose label training may use.
+        """
 
     def eval_batches(
         self,
