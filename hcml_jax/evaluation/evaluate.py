@@ -141,9 +141,10 @@ def _score(
     labelled = {"": train, "few_labels": train.only(data.labelled)}
     if len(labelled["few_labels"].labels) == len(train.labels):
         del labelled["few_labels"]
-    score = {"neighbours": scores.neighbour_scores, "probes": scores.probe_scores}[kind]
+    neighbours = functools.partial(scores.neighbour_scores, neighbours=reader.config.neighbours)
+    score = {"neighbours": neighbours, "probes": scores.probe_scores}[kind]
     for few, gallery in labelled.items():
-        found = score(gallery, test, reader.config.neighbours, data.classes, data.families)
+        found = score(gallery, test, data.classes, data.families)
         scores.merge(results, {few: found} if few else found)
         counts = evaluation.results.setdefault("labels", {})
         counts[few or "all"] = len(gallery.labels)

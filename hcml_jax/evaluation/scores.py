@@ -34,9 +34,9 @@ def confusion_matrix(predicted: np.ndarray, labels: np.ndarray, classes: int) ->
 def neighbour_scores(
     train: Extracted,
     test: Extracted,
-    neighbours: int,
     classes: Sequence[str],
     families: Mapping[str, str],
+    neighbours: int,
 ) -> dict[str, dict]:
     """Of every feature: "knn" (centred) and "knn_uncentred": name -> score; "families": family -> "knn" likewise."""
     found = {"knn": {}, "knn_uncentred": {}, "families": {}}
@@ -54,12 +54,10 @@ def neighbour_scores(
 def probe_scores(
     train: Extracted,
     test: Extracted,
-    neighbours: int,
     classes: Sequence[str],
     families: Mapping[str, str],
 ) -> dict[str, dict]:
     """Of every feature: "linear" and "efficacy": name -> score; "families": family -> "linear" likewise."""
-    del neighbours
     found = {"linear": {}, "efficacy": {}, "families": {}}
     for name, gallery in train.features.items():
         fitted, predicted = linear_probe(gallery, train.labels, test.features[name])

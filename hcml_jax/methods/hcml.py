@@ -32,7 +32,7 @@ from hcml_jax.methods.base import (
     under,
 )
 from hcml_jax.methods.recognition import Forward, Recognition, classification_loss
-from hcml_jax.models import BackboneConfig, MotionHierarchy
+from hcml_jax.models import BackboneConfig, MotionHierarchy, SideBranch
 from hcml_jax.ops import (
     backward_warp,
     photometric_loss,
@@ -160,15 +160,16 @@ class HCML(Recognition):
     def network(self) -> MotionHierarchy:
         """The Linen module whose variables this method works on."""
         config, dtype = self.config, jnp.dtype(self.config.dtype)
-        return MotionHierarchy(
-            config.backbone.build(motion_blocks=config.motion_blocks, dtype=dtype),
+        heads = SideBranch(
             self.num_classes,
-            supervisions=config.levels,
-            flow_channels=config.flow_channels,
-            prediction_steps=config.prediction_steps,
-            positions=config.positions,
-            dtype=dtype,
+            config.levels,
+            config.flow_channels,
+            config.prediction_steps,
+            config.positions,
+            dtype,
         )
+        backbone = config.backbone.build(motion_blocks=config.motion_blocks, dtype=dtype)
+        return MotionHierarchy(backbone, self.num_classes, heads)
 
     @functools.cached_property
     def stages(self) -> tuple[Stage, ...]:

@@ -52,27 +52,10 @@ class Recogniser(nn.Module):
 
 
 class MotionHierarchy(Recogniser):
-    """A recogniser with motion blocks, and the side branch that teaches them (HCML, Figure 2).
+    """A recogniser whose backbone has a motion block for each level, and the side branch that teaches them (HCML,
+    Figure 2)."""
 
-    Attributes:
-      backbone: with a motion block for each level.
-      supervisions: of each level from the lowest on: "reconstruction", "contrastive" or "action".
-      flow_channels: of the flow heads.
-      prediction_steps: how many frames ahead are predicted; at most T - 1 of the level.
-      positions: drawn for each clip from the stream "positions"; at most those of the level's grid.
-      dtype: what heads compute in.
-    """
-
-    supervisions: tuple[str, ...]
-    flow_channels: tuple[int, ...]
-    prediction_steps: int
-    positions: int
-    dtype: jnp.dtype = jnp.float32
-
-    def setup(self):
-        super().setup()
-        fields = ("supervisions", "flow_channels", "prediction_steps", "positions", "dtype")
-        self.heads = SideBranch(self.classes, **{name: getattr(self, name) for name in fields})
+    heads: "SideBranch"
 
     def with_side_branch(
         self, clip: jax.Array, train: Train, only_flow: bool = False
@@ -83,14 +66,23 @@ class MotionHierarchy(Recogniser):
 
 
 class SideBranch(nn.Module):
-    """Flow heads, predictors and classifiers, each under its level's name. Attributes: see `MotionHierarchy`."""
+    """Flow heads, predictors and classifiers, each under its level's name.
+
+    Attributes:
+      classes: of the classifiers.
+      supervisions: of each level from the lowest on: "reconstruction", "contrastive" or "action".
+      flow_channels: of the flow heads.
+      prediction_steps: how many frames ahead are predicted; at most T - 1 of the level.
+      positions: drawn for each clip from the stream "positions"; at most those of the level's grid.
+      dtype: what heads compute in.
+    """
 
     classes: int
     supervisions: tuple[str, ...]
     flow_channels: tuple[int, ...]
     prediction_steps: int
     positions: int
-    dtype: jnp.dtype
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, features: dict[str, jax.Array], only_flow: bool) -> SideOutputs:
