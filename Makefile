@@ -19,7 +19,7 @@ demo: $(BIN)/.installed
 	$(BIN)/python -m hcml_jax.evaluation.compare runs/sprites runs/supervised
 
 test: $(BIN)/.installed
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --ignore tests/parity --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # Backbones against PyTorch's. Installs PyTorch, which nothing else needs.
 test-parity: $(BIN)/.installed

@@ -1,7 +1,7 @@
 """HCML on Motion Sprites: the demo. Yang et al., the stages of section 3 and the setting of Table 2 with few labels.
 
 Command:  python launch.py --config configs/hcml_sprites.py --workdir runs/sprites
-Cost:     6 minutes on 2 cores
+Cost:     5 minutes on 2 cores
 Result:   top-1 92.5, elementary 94.0 (seed 0); docs/results.md has the rest
 """
 
