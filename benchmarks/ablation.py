@@ -128,9 +128,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument(
-        "--scale", type=float, default=0.6, help="of the demo's steps without labels"
-    )
+    parser.add_argument("--scale", type=float, default=0.6, help="of the demo's steps without labels")
     arguments = parser.parse_args()
     results: dict[str, list] = {name: [] for name in experiments()}
     for seed in arguments.seeds:

@@ -185,15 +185,8 @@ def volume_part(small: bool) -> Part:
     """Cost volumes of R2D-50's motion blocks, in both forms, and copies of what they must read and write."""
     shapes = [(clips, *level) for clips in (8, 32) for level in LEVELS]
     shapes = [(1, 2, 8, 8, 4)] if small else shapes
-    cases = [
-        Case((by(shape), dtype), "jax", partial(volume, shape, dtype))
-        for dtype in DTYPES
-        for shape in shapes
-    ]
-    heads = [
-        (f"{what}: reference", "here", "copy, ms", "here / copy")
-        for what in ("forward", "with gradient")
-    ]
+    cases = [Case((by(shape), dtype), "jax", partial(volume, shape, dtype)) for dtype in DTYPES for shape in shapes]
+    heads = [(f"{what}: reference", "here", "copy, ms", "here / copy") for what in ("forward", "with gradient")]
     return Part(("features", "dtype", *heads[0], *heads[1], "compile, s"), cases, _volume_cells)
 
 
@@ -252,9 +245,7 @@ def _contrast(form: str, mesh, arrays):
 
 def _contrast_cells(ours: Row | None, _) -> list[str]:
     keys = (("temporaries", 2**-20), ("seconds", 1e3), ("compile", 1))
-    return [
-        show(look(ours, form, key), scale=scale) for key, scale in keys for form in contrast.FORMS
-    ]
+    return [show(look(ours, form, key), scale=scale) for key, scale in keys for form in contrast.FORMS]
 
 
 # Convolutions
@@ -355,9 +346,7 @@ def their_convolution(case: tuple, turned: bool, dtype: str, rounds: int | None)
 
 
 def _convolution_cells(ours: Row | None, theirs: Row | None) -> list[str]:
-    plain, here, on_cpu = (
-        [look(ours, f"{form} {way}") for way in WAYS] for form in ("plain", "here", "CPU")
-    )
+    plain, here, on_cpu = ([look(ours, f"{form} {way}") for way in WAYS] for form in ("plain", "here", "CPU"))
     other = [look(theirs, way) for way in WAYS]
     ratios = [over(a, b) for a, b in zip(here, other, strict=True)]
     cells = [show(*times, scale=1e3) for times in (plain, here, on_cpu, other)]

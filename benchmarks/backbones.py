@@ -71,9 +71,7 @@ def random_variables(model, shape: tuple[int, ...]):
 
     def draw(leaf):
         kernel = len(leaf.shape) > 1
-        return jnp.array(
-            rng.normal(0, 0.05, leaf.shape) if kernel else np.ones(leaf.shape), leaf.dtype
-        )
+        return jnp.array(rng.normal(0, 0.05, leaf.shape) if kernel else np.ones(leaf.shape), leaf.dtype)
 
     return jax.tree.map(draw, abstract_variables(model, shape))
 

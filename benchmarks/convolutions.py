@@ -68,9 +68,7 @@ def main() -> None:
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
     options = parser.parse_args()
     print(f"jax {jax.__version__} on {jax.devices()}; milliseconds, medians of {options.rounds}")
-    print(
-        "| clip | kernel, features, strides | dtype | plain: forward, clip, kernel | here | ratio |"
-    )
+    print("| clip | kernel, features, strides | dtype | plain: forward, clip, kernel | here | ratio |")
     print("|---|---|---|---|---|---|")
     for shape, window, features, strides in CASES:
         for dtype in options.dtypes:

@@ -26,10 +26,7 @@ KILLS_A_RUN = 5
 STEPS = 6  # of each stage
 # Sparse enough that kills fall between records, and between checkpoints.
 FIELDS = [
-    *(
-        f"--config.method.stages.{stage}.steps={STEPS}"
-        for stage in ("level0", "level1", "level2", "joint")
-    ),
+    *(f"--config.method.stages.{stage}.steps={STEPS}" for stage in ("level0", "level1", "level2", "joint")),
     "--config.training.log_every=2",
     "--config.training.checkpoint_every=4",
 ]
@@ -89,9 +86,7 @@ def place(before: list, records: list) -> str:
 def unfinished(workdir: pathlib.Path) -> set[str]:
     """Names of the checkpoints that are being written, or were when a process was killed."""
     folder = workdir / "checkpoints"
-    return (
-        {path.name for path in folder.iterdir() if "tmp" in path.name} if folder.exists() else set()
-    )
+    return {path.name for path in folder.iterdir() if "tmp" in path.name} if folder.exists() else set()
 
 
 def outcome(workdir: pathlib.Path) -> tuple[Any, list]:
@@ -141,9 +136,7 @@ def main() -> None:
     print("| killed in | times |\n|---|---|")
     for where, times in sorted(hits.items()):
         print(f"| {where} | {times} |")
-    print(
-        f"\n{sum(hits.values())} kills, {runs} runs, {different} different from the run that was not killed"
-    )
+    print(f"\n{sum(hits.values())} kills, {runs} runs, {different} different from the run that was not killed")
     sys.exit(different > 0)
 
 

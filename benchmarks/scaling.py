@@ -107,9 +107,7 @@ class Step:
         sums = 2 * share * (self.gradients + self.statistics) / machine.everyone
         speed = machine.neighbour if form == "ring" else machine.everyone / share
         computing = self.contrast.multiply_adds(form) / machine.float32
-        return (sums + self.contrast.received(form) / speed) / (
-            computing + self.network / machine.bfloat16
-        )
+        return (sums + self.contrast.received(form) / speed) / (computing + self.network / machine.bfloat16)
 
     def with_clips(self, clips: int) -> "Step":
         """The same step with another number of clips on each device; `self` has CLIPS."""
@@ -124,9 +122,7 @@ class Step:
 
     def fewest_clips(self, machine: Machine, form: str, devices: int) -> int:
         """On each device, such that computing takes longer than sending."""
-        fewest = (
-            n for n in range(1, 1000) if self.with_clips(n).sending(machine, form, devices) < 1
-        )
+        fewest = (n for n in range(1, 1000) if self.with_clips(n).sending(machine, form, devices) < 1)
         return next(fewest)
 
 
@@ -280,9 +276,7 @@ def print_compiled(backbones: list[str]) -> None:
                 ]
                 cells = [mebibytes(x) for pair in pairs for x in pair]
                 others = mebibytes(sum(sent.values()))
-                row = (
-                    f"{backbone}, {stage.name}, {form} | {' | '.join(cells)} | {others} | {number}"
-                )
+                row = f"{backbone}, {stage.name}, {form} | {' | '.join(cells)} | {others} | {number}"
                 print(f"| {row} |", flush=True)
 
 

@@ -29,9 +29,7 @@ def segment_frames(row: Row, info: VideoInfo) -> tuple[int, int]:
     return first, max(math.ceil(last), first)
 
 
-def find_fault(
-    row: Row, info: VideoInfo | VideoError, config: DataConfig, future: int = 0
-) -> str | None:
+def find_fault(row: Row, info: VideoInfo | VideoError, config: DataConfig, future: int = 0) -> str | None:
     """Why no clip with `future` frames behind it can be taken of `row`; None if one can."""
     if isinstance(info, VideoError):
         return str(info)
@@ -88,9 +86,7 @@ class ClipReader:
         self._infos = infos
         self._cache = FrameCache(config.cache_mb)
 
-    def example(
-        self, row: Row, label: int, reads: Reads, generator: np.random.Generator | None = None
-    ) -> Batch:
+    def example(self, row: Row, label: int, reads: Reads, generator: np.random.Generator | None = None) -> Batch:
         """Reads the clips of `row`: at random with `generator`, evenly spread without.
 
         Raises:

@@ -35,9 +35,7 @@ from hcml_jax.config import ConfigError, nearest
 _ENDLESS = 2**62  # examples
 
 
-def open_data(
-    config: DataConfig, workdir: str | Path | None = None, future: int = 0, process: int = 0
-) -> "Data":
+def open_data(config: DataConfig, workdir: str | Path | None = None, future: int = 0, process: int = 0) -> "Data":
     """Opens the clips that `config` names; renders Motion Sprites first if it says so.
 
     Looks at every video once. With `workdir`, what was found is remembered in `videos.json` there,
@@ -81,9 +79,7 @@ def _workers(config: DataConfig) -> int:
     return config.workers or os.cpu_count() or 1
 
 
-def _usable(
-    config: DataConfig, rows: Sequence[Row], faults: Mapping[int, str | None], skipped: SkipLog
-) -> list[Row]:
+def _usable(config: DataConfig, rows: Sequence[Row], faults: Mapping[int, str | None], skipped: SkipLog) -> list[Row]:
     """The rows a clip can be taken of; raises DataError for the others, or records them."""
     bad = [row for row in rows if faults[row.index]]
     usable = [row for row in rows if not faults[row.index]]
@@ -161,9 +157,7 @@ class Data:
           DataError: there is no such split.
         """
         if split not in self._rows:
-            raise DataError(
-                f"{self.config.root}: no clips of split {split!r}. {nearest(split, self.splits)}"
-            )
+            raise DataError(f"{self.config.root}: no clips of split {split!r}. {nearest(split, self.splits)}")
         return self._rows[split]
 
     def num_clips(self, split: str, labelled_only: bool = False) -> int:

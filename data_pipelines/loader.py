@@ -49,9 +49,7 @@ def batches(
 
     data = tf.data.Dataset.range(*numbers)
     data = data.map(example, num_parallel_calls=workers, deterministic=True)
-    data = (
-        data.batch(batch_size, drop_remainder=True).prefetch(2).with_options(_options(tf, workers))
-    )
+    data = data.batch(batch_size, drop_remainder=True).prefetch(2).with_options(_options(tf, workers))
     iterator = data.as_numpy_iterator()
     while True:
         try:

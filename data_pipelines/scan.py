@@ -13,9 +13,7 @@ from hcml_jax.progress import Progress
 VERSION = 2  # of what `probe` finds: raise it when it finds something else
 
 
-def scan_videos(
-    paths: Iterable[Path], workers: int, memory: Path | None = None
-) -> dict[Path, VideoInfo | VideoError]:
+def scan_videos(paths: Iterable[Path], workers: int, memory: Path | None = None) -> dict[Path, VideoInfo | VideoError]:
     """Probes each video, or recalls it if neither its size nor its time of change differ.
 
     Args:
@@ -83,7 +81,5 @@ def _recall(memory: Path | None) -> dict:
 
 def _remember(memory: Path, known: dict, stamps: dict, found: dict) -> None:
     good = {path: info for path, info in found.items() if isinstance(info, VideoInfo)}
-    entries = {
-        str(path.absolute()): {"stamp": stamps[path], "info": info} for path, info in good.items()
-    }
+    entries = {str(path.absolute()): {"stamp": stamps[path], "info": info} for path, info in good.items()}
     replace_text(memory, json.dumps({"version": VERSION, "videos": {**known, **entries}}))

@@ -45,9 +45,7 @@ class Look(NamedTuple):
     shape: jax.Array
 
 
-def render(
-    key: jax.Array, class_index: jax.Array, config: SpritesConfig
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+def render(key: jax.Array, class_index: jax.Array, config: SpritesConfig) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Renders one clip; usable under `jit` (`config` static) and `vmap` (over keys and classes).
 
     Within a family, what one frame shows is independent of the class for a frame at a random time;

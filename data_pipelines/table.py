@@ -142,9 +142,7 @@ def hold_out(rows: Sequence[Row], share: float) -> list[Row]:
       DataError: there is a split "validation" already, or the share of every class is less than a row.
     """
     if any(row.split == VALIDATION for row in rows):
-        raise DataError(
-            f"validation_share: found {share}, but the table has a split {VALIDATION!r}: set it to 0"
-        )
+        raise DataError(f"validation_share: found {share}, but the table has a split {VALIDATION!r}: set it to 0")
     order, held = np.random.default_rng(1), set()
     for indices in _training_rows(rows).values():
         count = min(round(share * len(indices)), len(indices) - 1)
@@ -172,9 +170,7 @@ def _line(row: Row) -> int:
 
 
 def _rows_of_folder(root: Path) -> list[Row]:
-    files = sorted(
-        p for p in root.rglob("[!.]*") if p.suffix.lower() in VIDEO_ENDINGS and p.is_file()
-    )
+    files = sorted(p for p in root.rglob("[!.]*") if p.suffix.lower() in VIDEO_ENDINGS and p.is_file())
     if not files:
         endings = ", ".join(sorted(VIDEO_ENDINGS))
         raise TableError(f"{root}: has no video files (they end in {endings})")

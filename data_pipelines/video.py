@@ -58,9 +58,7 @@ def probe(path: str | Path) -> VideoInfo:
         first = next(frames, None)
         if first is None:
             raise VideoError(f"{path}: has no frames")
-        if times and first.pts != min(
-            times
-        ):  # cut out of a longer video: frames without a keyframe come first
+        if times and first.pts != min(times):  # cut out of a longer video: frames without a keyframe come first
             times = {}
         num_frames = len(times) or 1 + sum(1 for _ in frames)
         width, height = first.width, first.height
@@ -83,9 +81,7 @@ def read_frames(
     return read_clips(path, [(indices, size or (info.height, info.width))], info)[0]
 
 
-def read_clips(
-    path: str | Path, clips: Sequence[tuple[Sequence[int], Size]], info: VideoInfo
-) -> list[np.ndarray]:
+def read_clips(path: str | Path, clips: Sequence[tuple[Sequence[int], Size]], info: VideoInfo) -> list[np.ndarray]:
     """Decodes clips of a video: in one pass those between whose beginnings there is nothing to jump over.
 
     Args:
@@ -105,9 +101,7 @@ def read_clips(
     clips = [(np.asarray(indices).tolist(), size) for indices, size in clips]
     for indices, _ in clips:
         if not indices or min(indices) < 0 or max(indices) >= info.num_frames:
-            raise ValueError(
-                f"{path}: indices {indices} must be some of its {info.num_frames} frames"
-            )
+            raise ValueError(f"{path}: indices {indices} must be some of its {info.num_frames} frames")
     found = {}
     for start, wanted in _passes(clips, info):
         frames = _decode(path, wanted, start)
@@ -155,10 +149,7 @@ def _opened(path: str | Path) -> Iterator[tuple]:
 
 def _packet_times(container, stream) -> dict[int, bool]:
     """Presentation time of each packet -> is it a keyframe? Empty if packets are not frames."""
-    if (
-        container.format.name not in _TIMED_CONTAINERS
-        or stream.codec_context.name in _UNTIMED_CODECS
-    ):
+    if container.format.name not in _TIMED_CONTAINERS or stream.codec_context.name in _UNTIMED_CODECS:
         return {}
     packets = [packet for packet in container.demux(stream) if packet.size]
     times = {packet.pts: packet.is_keyframe for packet in packets}

@@ -88,8 +88,7 @@ def _is_complete(folder: Path, config: SpritesConfig) -> bool:
     if differing:
         changes = ", ".join(f"{key} {found.get(key)!r} not {wanted[key]!r}" for key in differing)
         raise DataError(
-            f"{folder} holds Motion Sprites of another config: {changes}; "
-            "name another folder, or delete this one"
+            f"{folder} holds Motion Sprites of another config: {changes}; name another folder, or delete this one"
         )
     return True
 
@@ -130,9 +129,7 @@ def _finish(pending: list, progress: Progress) -> None:
     progress.add(len(pending))
 
 
-def _render_batches(
-    config: SpritesConfig, clips: list[_Clip]
-) -> Iterator[tuple[list[_Clip], np.ndarray, np.ndarray]]:
+def _render_batches(config: SpritesConfig, clips: list[_Clip]) -> Iterator[tuple[list[_Clip], np.ndarray, np.ndarray]]:
     """Yields clips with their frames `[B, T, H, W, 3]` and flows `[B, T-1, H, W, 2]`."""
 
     @jax.jit
@@ -150,9 +147,7 @@ def _render_batches(
         yield batch, frames[: len(batch)], flows[: len(batch)]
 
 
-def _write_clip(
-    folder: Path, config: SpritesConfig, clip: _Clip, frames: np.ndarray, flow: np.ndarray
-) -> None:
+def _write_clip(folder: Path, config: SpritesConfig, clip: _Clip, frames: np.ndarray, flow: np.ndarray) -> None:
     path = folder / clip.name
     encode(frames, path.with_suffix(".mp4"), crf=config.crf)
     np.savez_compressed(path.with_suffix(".npz"), flow=flow.astype(np.float16))

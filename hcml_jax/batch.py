@@ -69,9 +69,7 @@ class Batch(NamedTuple):
     flow: Any = None
 
 
-def blank_batch(
-    batch_size: int, clip_shape: tuple[int, ...], reads: Reads = ONE_CLIP, like=np.zeros
-) -> Batch:
+def blank_batch(batch_size: int, clip_shape: tuple[int, ...], reads: Reads = ONE_CLIP, like=np.zeros) -> Batch:
     """A batch of black clips `clip_shape` = `(T, H, W, 3)`, unlabelled; `like(shape, dtype)` makes its arrays."""
     examples = batch_size, reads.clips
     frames, *image = clip_shape

@@ -103,9 +103,7 @@ def _start(named: str, **arguments) -> None:
     try:
         jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT_SECONDS, **arguments)
     except (RuntimeError, ValueError, OSError) as error:
-        raise UserError(
-            f"the processes of this run ({named}) do not come together: {error}"
-        ) from error
+        raise UserError(f"the processes of this run ({named}) do not come together: {error}") from error
     sys.excepthook = _leave
 
 

@@ -40,9 +40,7 @@ def build(cls: type[T], values: Mapping[str, Any], path: str = "config") -> T:
     hints = typing.get_type_hints(cls)
     for name in values:
         if name not in fields:
-            raise ConfigError(
-                f"{path}.{name} is not a field of {cls.__name__}. {nearest(name, fields)}"
-            )
+            raise ConfigError(f"{path}.{name} is not a field of {cls.__name__}. {nearest(name, fields)}")
     for name, field in fields.items():
         if name not in values and _is_required(field):
             raise ConfigError(f"{path}.{name} is missing: {cls.__name__} needs it")
@@ -90,11 +88,7 @@ def nearest(name: str, valid: typing.Iterable[str]) -> str:
     """A sentence that offers the valid name nearest to `name`, or lists the valid ones."""
     valid = list(valid)
     close = difflib.get_close_matches(str(name), valid, n=1)
-    return (
-        f"Did you mean {close[0]!r}?"
-        if close
-        else f"Valid: {', '.join(map(str, valid)) or 'none'}."
-    )
+    return f"Did you mean {close[0]!r}?" if close else f"Valid: {', '.join(map(str, valid)) or 'none'}."
 
 
 def _is_required(field: dataclasses.Field) -> bool:

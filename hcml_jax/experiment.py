@@ -123,9 +123,7 @@ def _open(config: ExperimentConfig, folder: Workdir, method: Method) -> Data:
 
     future = max(stage.reads.future for stage in method.stages)
     options = {"future": future, "process": jax.process_index()}
-    data = cluster.first_then_others(
-        lambda: data_pipelines.open_data(config.data, folder.path, **options)
-    )
+    data = cluster.first_then_others(lambda: data_pipelines.open_data(config.data, folder.path, **options))
     data.warm_up()
     return data
 

@@ -73,9 +73,7 @@ class Model:
         """
         flow = self._flow(self.variables, _checked(clips))
         if not flow:
-            raise ConfigError(
-                "this network has no flow head: load the run's workdir, not its export"
-            )
+            raise ConfigError("this network has no flow head: load the run's workdir, not its export")
         return flow
 
 

@@ -63,9 +63,7 @@ class Start:
         flat = flax.traverse_util.flatten_dict(variables)
         for path, array in self.taken.items():
             old = flat[path]
-            flat[path] = jax.make_array_from_callback(
-                old.shape, old.sharding, lambda index, array=array: array[index]
-            )
+            flat[path] = jax.make_array_from_callback(old.shape, old.sharding, lambda index, array=array: array[index])
         return flax.traverse_util.unflatten_dict(flat)
 
     def __str__(self) -> str:
@@ -73,9 +71,7 @@ class Start:
         return f"starting from {self.path}: {len(self.taken)} arrays{fresh}{self.caution}"
 
 
-def start_of(
-    config: InitFrom, method: Method, clip_shape: tuple[int, ...]
-) -> Callable[[], Start] | None:
+def start_of(config: InitFrom, method: Method, clip_shape: tuple[int, ...]) -> Callable[[], Start] | None:
     """Reads what a run of `method` starts from, once, and only when called; None: it starts from fresh variables."""
 
     @functools.cache
@@ -117,9 +113,7 @@ def read_start(config: InitFrom, variables: Variables, normalisation: Normalisat
     return Start(config.path, taken, tuple(sorted(fresh)), caution)
 
 
-def _check_fits(
-    folder: str, taken: Mapping[Path, np.ndarray], here: Mapping[Path, jax.Array]
-) -> None:
+def _check_fits(folder: str, taken: Mapping[Path, np.ndarray], here: Mapping[Path, jax.Array]) -> None:
     parts = {_part(path) for path in taken}
     unknown = [path for path in taken if path not in here]
     wrong = [p for p, x in taken.items() if p in here and x.shape != here[p].shape]
@@ -159,9 +153,7 @@ def _read(config: InitFrom) -> tuple[dict[Path, np.ndarray], Normalisation]:
     return {path: np.asarray(variables[path]) for path in sorted(variables)}, normalisation
 
 
-def _under(
-    found: Mapping[Path, np.ndarray], prefixes: tuple[str, ...], folder: str
-) -> dict[Path, np.ndarray]:
+def _under(found: Mapping[Path, np.ndarray], prefixes: tuple[str, ...], folder: str) -> dict[Path, np.ndarray]:
     names = {path: "/".join(path[1:]) for path in found}
     for prefix in prefixes:
         if not any(f"{name}/".startswith(f"{prefix}/") for name in names.values()):

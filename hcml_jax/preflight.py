@@ -47,16 +47,12 @@ def check_data(data: Data, training: TrainingConfig, evaluation: EvaluationConfi
         wanted["evaluation.split"] = evaluation.split
     for field, split in wanted.items():
         if split and split not in splits:
-            raise ConfigError(
-                f"config.{field}: the table has no split {split!r}. {nearest(split, splits)}"
-            )
+            raise ConfigError(f"config.{field}: the table has no split {split!r}. {nearest(split, splits)}")
     if len(classes) == 1:
         raise ConfigError(f"config.data: all labels are {classes[0]!r}; name 2 classes, or none")
     for field, split in {"data": "train", "evaluation.split": evaluation.split}.items():
         if classes and not data.num_clips(split, labelled_only=True):
-            raise ConfigError(
-                f"config.{field}: no clip of split {split!r} that can be used has a label"
-            )
+            raise ConfigError(f"config.{field}: no clip of split {split!r} that can be used has a label")
 
 
 def check_method(method: Method, data: Data, training: TrainingConfig) -> None:
@@ -66,14 +62,10 @@ def check_method(method: Method, data: Data, training: TrainingConfig) -> None:
         check_micro_batches(stage, training.batch_size, make_mesh().size)
         for split in filter(None, ("train", training.validation_split)):
             if stage.reads.flow and not data.has_flow(split):
-                raise ConfigError(
-                    f"config.data: stage {stage.name!r} reads flow, and split {split!r} has none"
-                )
+                raise ConfigError(f"config.data: stage {stage.name!r} reads flow, and split {split!r} has none")
     sides = [name for name in data.classes if _SIDES.search(name)]
     if method.flips and sides:
-        cluster.say(
-            f"caution: config.method.flip mirrors clips, which may change labels such as {sides[0]!r}"
-        )
+        cluster.say(f"caution: config.method.flip mirrors clips, which may change labels such as {sides[0]!r}")
 
 
 def check_stages(method: Method, data: Data, training: TrainingConfig) -> None:
@@ -83,9 +75,7 @@ def check_stages(method: Method, data: Data, training: TrainingConfig) -> None:
       ConfigError: if one does not work with these clips and this batch.
     """
     key, layout = jax.random.key(0), Layout(make_mesh())
-    given = functools.partial(
-        blank_batch, training.batch_size, data.clip_shape, like=jax.ShapeDtypeStruct
-    )
+    given = functools.partial(blank_batch, training.batch_size, data.clip_shape, like=jax.ShapeDtypeStruct)
     clips = jax.ShapeDtypeStruct((training.batch_size, *data.clip_shape), np.uint8)
     try:
         variables = abstract_variables(method, data.clip_shape, layout)
@@ -93,9 +83,7 @@ def check_stages(method: Method, data: Data, training: TrainingConfig) -> None:
             loss = functools.partial(method.loss, stage=stage, train=True)
             jax.eval_shape(loss, variables, given(stage.reads), key)
         encoded = jax.eval_shape(method.encode, variables, clips)
-        if not isinstance(encoded, Encoded) or set(encoded.maps) != set(
-            method.frames_of(data.clip_shape[0])
-        ):
+        if not isinstance(encoded, Encoded) or set(encoded.maps) != set(method.frames_of(data.clip_shape[0])):
             raise TypeError("encode must give an Encoded whose maps are those of frames_of")
     except (ValueError, TypeError) as error:
         raise ConfigError(f"config.method does not fit these clips: {error}") from error

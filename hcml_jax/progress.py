@@ -26,9 +26,7 @@ class Progress:
         self._start = self._last = time.monotonic()
         self._bar = None
         if cluster.is_first() and sys.stderr.isatty():
-            self._bar = tqdm(
-                total=total, initial=done, desc=name, unit=f" {unit}", dynamic_ncols=True
-            )
+            self._bar = tqdm(total=total, initial=done, desc=name, unit=f" {unit}", dynamic_ncols=True)
         else:
             cluster.say(self._line())
 

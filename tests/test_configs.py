@@ -15,11 +15,7 @@ from hcml_jax.training.mesh import Layout, make_mesh
 from hcml_jax.training.optimizer import make_optimizer
 from hcml_jax.training.step import init_state, make_train_step
 
-FILES = sorted(
-    p
-    for p in (pathlib.Path(__file__).parent.parent / "configs").glob("*.py")
-    if p.name != "__init__.py"
-)
+FILES = sorted(p for p in (pathlib.Path(__file__).parent.parent / "configs").glob("*.py") if p.name != "__init__.py")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
@@ -36,18 +32,12 @@ def test_config_is_valid_and_its_model_fits_its_clips(path):
     variables = jax.eval_shape(method.init, jax.random.key(0), batch)
     for stage in method.stages:
         optimizer = make_optimizer(stage.schedule, clips=100, batch_size=8)
-        state = jax.eval_shape(
-            lambda v, s=stage, o=optimizer: init_state(v, s, o, Layout(make_mesh())), variables
-        )
+        state = jax.eval_shape(lambda v, s=stage, o=optimizer: init_state(v, s, o, Layout(make_mesh())), variables)
         step = make_train_step(method, stage, optimizer, 0, Layout(make_mesh()))
-        with jax.numpy_dtype_promotion(
-            "standard"
-        ):  # optax's Adam takes a float to the power of an integer
+        with jax.numpy_dtype_promotion("standard"):  # optax's Adam takes a float to the power of an integer
             after, metrics = jax.eval_shape(step, state, batch)
         assert metrics["loss"].shape == ()
-        assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(
-            lambda x: (x.shape, x.dtype), state
-        )
+        assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)

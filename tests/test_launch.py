@@ -31,9 +31,7 @@ def command(workdir, data, *flags):
 
 
 def launch(*args, **options):
-    return subprocess.run(
-        command(*args), cwd=ROOT, capture_output=True, text=True, check=False, **options
-    )
+    return subprocess.run(command(*args), cwd=ROOT, capture_output=True, text=True, check=False, **options)
 
 
 @pytest.fixture(scope="session")
@@ -124,10 +122,7 @@ def test_a_run_starts_from_part_of_another(finished, sprites, tmp_path, capsys):
     said = capsys.readouterr().err
     assert f"starting from {finished}: " in said
     assert "fresh: backbone/level0, backbone/res2, backbone/res3" in said
-    theirs, ours = (
-        hcml_jax.load(run).variables["params"]["backbone"]["res5"]
-        for run in (finished, tmp_path / "run")
-    )
+    theirs, ours = (hcml_jax.load(run).variables["params"]["backbone"]["res5"] for run in (finished, tmp_path / "run"))
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)  # level 0 leaves it alone
 
 
@@ -140,16 +135,11 @@ def test_levels_learnt_once_serve_a_joint_run(finished, sprites, tmp_path, capsy
     }
     wrong(tmp_path, sprites, **fields)
     records = [read_records(folder) for folder in (finished, tmp_path / "run")]
-    joint = [
-        [(r["stage_step"], r["split"], r["loss"]) for r in found if r["stage"] == "joint"]
-        for found in records
-    ]
+    joint = [[(r["stage_step"], r["split"], r["loss"]) for r in found if r["stage"] == "joint"] for found in records]
     assert joint[0] == joint[1] and {r["stage"] for r in records[1]} == {"joint"}
     ours, theirs = (hcml_jax.load(folder).variables for folder in (tmp_path / "run", finished))
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
-    ours, theirs = (
-        json.loads((folder / "results.json").read_text()) for folder in (tmp_path / "run", finished)
-    )
+    ours, theirs = (json.loads((folder / "results.json").read_text()) for folder in (tmp_path / "run", finished))
     assert ours["knn"] == ours["untrained"]["knn"] == theirs["knn"]
     assert ours["random"]["knn"] == theirs["untrained"]["knn"]
     assert ours["checkpoint"] == {"last": 2, "representation": 0, "start": 0}
@@ -166,9 +156,7 @@ def test_mirrored_labels_are_warned_of(sprites, tmp_path, finished, capsys):
     fields = {"method__flip": True, "method__joint_batch_norm_group": 3}
     with pytest.raises(UserError, match="batch-norm groups"):
         wrong(tmp_path, sprites, **fields)
-    assert "flip mirrors clips, which may change labels such as 'translate_left'" in (
-        capsys.readouterr().err
-    )
+    assert "flip mirrors clips, which may change labels such as 'translate_left'" in (capsys.readouterr().err)
 
 
 def test_the_notebook_runs(finished, sprites, monkeypatch):
@@ -232,17 +220,13 @@ def wrong(tmp_path, sprites, *, workdir=None, mode="train", **fields):
         ({"init_from__pth": "/nowhere"}, "init_from.pth is not a field.*'path'"),
     ],
 )
-def test_wrong_input_is_refused_before_anything_is_trained(
-    sprites, tmp_path, finished, fields, message
-):
+def test_wrong_input_is_refused_before_anything_is_trained(sprites, tmp_path, finished, fields, message):
     with pytest.raises(UserError, match=message):
         wrong(tmp_path, sprites, **fields)
     assert not (tmp_path / "run" / "run.json").exists()  # the corrected command may use the folder
 
 
-def test_a_batch_that_does_not_divide_over_the_devices_is_refused(
-    sprites, tmp_path, finished, monkeypatch
-):
+def test_a_batch_that_does_not_divide_over_the_devices_is_refused(sprites, tmp_path, finished, monkeypatch):
     class EightDevices:
         size = 8
 
@@ -285,9 +269,7 @@ def test_a_workdir_of_another_config_is_refused_and_left_alone(finished, sprites
     assert before == {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()}
 
 
-def test_a_run_that_ends_while_tensorflow_is_imported_ends_in_one_message(
-    tmp_path, sprites, finished
-):
+def test_a_run_that_ends_while_tensorflow_is_imported_ends_in_one_message(tmp_path, sprites, finished):
     result = launch(tmp_path / "run", sprites, "--config.method.joint_batch_norm_group=3")
     assert result.returncode != 0
     assert "not divide into batch-norm groups of 3" in result.stderr
@@ -298,9 +280,7 @@ def test_clips_that_have_changed_are_another_run(finished, sprites, tmp_path):
     folder = shutil.copytree(sprites, tmp_path / "sprites")
     fields = {"data__root": str(folder)}
     before = (finished / "results.json").read_text()
-    wrong(
-        finished.parent, sprites, workdir=finished, mode="evaluate", **fields
-    )  # a folder may move
+    wrong(finished.parent, sprites, workdir=finished, mode="evaluate", **fields)  # a folder may move
     assert (finished / "results.json").read_text() == before
     lines = (folder / "table.csv").read_text().splitlines()
     (folder / "table.csv").write_text("\n".join(lines[:-1]) + "\n")

@@ -92,9 +92,7 @@ def align_predictions(predictions, targets) -> tuple[jax.Array, jax.Array]:
     check_equal("predictions: [B, T, N, C] of targets", predictions.shape[1:], targets.shape)
     steps, time = len(predictions), targets.shape[1]
     if not 1 <= steps < time:
-        raise ValueError(
-            f"predictions: expected 1 to {time - 1} steps for {time} frames, found {steps}"
-        )
+        raise ValueError(f"predictions: expected 1 to {time - 1} steps for {time} frames, found {steps}")
     # Joined along time, so that queries keep the order, and the sharding, of the videos.
     kept = [predictions[k - 1, :, : time - k] for k in range(1, steps + 1)]
     return jnp.concatenate(kept, axis=1), _futures(targets, steps)

@@ -40,9 +40,7 @@ def choose_form(num_queries: int, num_keys: int, mesh=None) -> str:
     return "ring" if devices > 1 and divides else "chunked"
 
 
-def info_nce(
-    queries, keys, positives, *, temperature, form: str = "dense", mesh=None, owners=None
-) -> jax.Array:
+def info_nce(queries, keys, positives, *, temperature, form: str = "dense", mesh=None, owners=None) -> jax.Array:
     """Cross-entropy of finding each query's positive among all keys (HCML, equation 3).
 
     -log( exp(cos(q_i, k_p(i)) / tau) / sum_j exp(cos(q_i, k_j) / tau) ), one loss for each query;
@@ -76,9 +74,7 @@ def info_nce(
     ).losses
 
 
-def info_nce_and_hits(
-    queries, keys, positives, *, temperature, form: str = "dense", mesh=None, owners=None
-) -> InfoNCE:
+def info_nce_and_hits(queries, keys, positives, *, temperature, form: str = "dense", mesh=None, owners=None) -> InfoNCE:
     """`info_nce` and, from the same similarities, whether each query finds its positive."""
     if form not in FORMS:
         raise ValueError(f"form: expected one of {', '.join(FORMS)}, found {form!r}")
@@ -117,9 +113,7 @@ def _round_the_mesh(queries: Queries, keys: Keys, mesh) -> tuple[jax.Array, jax.
             raise ValueError(f"{name}: {rows} do not divide over the {size} devices of {axis!r}")
     local = functools.partial(streamed_cross_entropy, Ring(axis, size))
     # What a loop carries begins as constants, alike on every device, and comes to differ.
-    ring = jax.shard_map(
-        local, mesh=mesh, in_specs=(P(axis), P(axis)), out_specs=P(axis), check_vma=False
-    )
+    ring = jax.shard_map(local, mesh=mesh, in_specs=(P(axis), P(axis)), out_specs=P(axis), check_vma=False)
     return ring(queries, keys)
 
 

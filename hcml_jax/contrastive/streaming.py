@@ -93,9 +93,7 @@ def _forward(ring: Ring, queries: Queries, keys: Keys):
 
 def _backward(ring: Ring, residuals, gradients):
     queries, keys, normaliser = residuals
-    query_tiles, normaliser, gradient = (
-        _tiles(x, QUERY_TILE) for x in (queries, normaliser, gradients[0])
-    )
+    query_tiles, normaliser, gradient = (_tiles(x, QUERY_TILE) for x in (queries, normaliser, gradients[0]))
 
     def step(number, carry):
         query_gradient, block, key_gradient = carry

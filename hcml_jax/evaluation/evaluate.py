@@ -83,9 +83,7 @@ def _write(evaluation: Evaluation, networks: Networks, unfinished: list[str]) ->
         replace_text(networks.workdir.results, json.dumps(found, indent=1) + "\n")
 
 
-def _parts(
-    evaluation: Evaluation, networks: Networks, reader: "_Reader"
-) -> Iterator[tuple[str, Callable[[], None]]]:
+def _parts(evaluation: Evaluation, networks: Networks, reader: "_Reader") -> Iterator[tuple[str, Callable[[], None]]]:
     """What there is to evaluate, in order: names, and functions that add to the evaluation."""
     if networks.recognises:
         yield "recognition", lambda: _recognition(evaluation, networks.load("last"), reader)
@@ -131,9 +129,7 @@ def _flow(evaluation: Evaluation, reader: "_Reader") -> None:
     evaluation.results["flow"] = flow_results(method, variables, evaluation.readouts, test)
 
 
-def _score(
-    evaluation: Evaluation, name: str, kind: str, features: Callable, reader: "_Reader"
-) -> None:
+def _score(evaluation: Evaluation, name: str, kind: str, features: Callable, reader: "_Reader") -> None:
     """Neighbours or probes by all labels of the training split and, where training had fewer, by those alone."""
     data, (train, test) = reader.data, features(name)
     results = evaluation.results

@@ -71,9 +71,7 @@ def read_out(weights, motion) -> jax.Array:
     return motion.astype(jnp.float32) @ weights[:-1] + weights[-1]
 
 
-def fit_readouts(
-    method: Method, variables: Variables, batches: Iterable[Batch]
-) -> dict[str, np.ndarray]:
+def fit_readouts(method: Method, variables: Variables, batches: Iterable[Batch]) -> dict[str, np.ndarray]:
     """Level name -> weights of its linear read-out, learnt from batches with `flow`."""
 
     @jax.jit

@@ -3,9 +3,7 @@
 import numpy as np
 
 
-def linear_probe(
-    features: np.ndarray, labels: np.ndarray, queries: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def linear_probe(features: np.ndarray, labels: np.ndarray, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Fits multinomial logistic regression on standardised features.
 
     Args:

@@ -7,9 +7,7 @@ import numpy as np
 BLOCK = 2**22  # numbers in a block of features or of similarities; some 100 MB are held at once
 
 
-def nearest(
-    gallery: np.ndarray, queries: np.ndarray, count: int, *, centred: bool = True
-) -> np.ndarray:
+def nearest(gallery: np.ndarray, queries: np.ndarray, count: int, *, centred: bool = True) -> np.ndarray:
     """The most similar gallery rows of each query, most similar first.
 
     Args:

@@ -42,9 +42,7 @@ def neighbour_scores(
     found = {"knn": {}, "knn_uncentred": {}, "families": {}}
     for name, gallery in train.features.items():
         for kind, centred in (("knn", True), ("knn_uncentred", False)):
-            predicted = knn_classify(
-                gallery, train.labels, test.features[name], neighbours, centred=centred
-            )
+            predicted = knn_classify(gallery, train.labels, test.features[name], neighbours, centred=centred)
             found[kind][name] = accuracy(predicted, test.labels)
             if centred:
                 _add_families(found, kind, name, predicted, test.labels, classes, families)

@@ -150,11 +150,7 @@ class Stage:
     @property
     def floors(self) -> dict[str, float]:
         """Metric -> its floor (see `Term`)."""
-        return {
-            f"{name}/{scalar}": floor
-            for name, term in self.terms.items()
-            for scalar, floor in term.floors.items()
-        }
+        return {f"{name}/{scalar}": floor for name, term in self.terms.items() for scalar, floor in term.floors.items()}
 
 
 class Outputs(NamedTuple):

@@ -103,26 +103,19 @@ class HCMLConfig:
         if self.temperature <= 0:
             raise ConfigError(f"temperature must be above 0, not {self.temperature}")
         if len(self.flow_channels) != 5 or min(self.flow_channels) < 1:
-            raise ConfigError(
-                f"flow_channels must be 5 numbers, 1 or more, not {self.flow_channels}"
-            )
+            raise ConfigError(f"flow_channels must be 5 numbers, 1 or more, not {self.flow_channels}")
         if not 1 <= len(self.levels) <= 3:
             raise ConfigError(f"levels must name 1 to 3 supervisions, not {self.levels}")
         for supervision in self.levels:
             if supervision not in SUPERVISIONS:
                 raise ConfigError(
-                    f"levels: no supervision is called {supervision!r}. "
-                    f"{nearest(supervision, SUPERVISIONS)}"
+                    f"levels: no supervision is called {supervision!r}. {nearest(supervision, SUPERVISIONS)}"
                 )
         if self.levels[0] == "contrastive":
-            raise ConfigError(
-                "levels: level 0 has no level below to predict; use 'reconstruction' or 'action'"
-            )
+            raise ConfigError("levels: level 0 has no level below to predict; use 'reconstruction' or 'action'")
         needed = self.self_supervised_stages
         if set(self.stages) - {"joint"} != set(needed):
-            raise ConfigError(
-                f"stages must be {needed} and, to use labels, 'joint', not {sorted(self.stages)}"
-            )
+            raise ConfigError(f"stages must be {needed} and, to use labels, 'joint', not {sorted(self.stages)}")
 
     @property
     def self_supervised_stages(self) -> tuple[str, ...]:
@@ -272,9 +265,7 @@ class HCML(Recognition):
         if not self.config.target_gradients:
             targets = jax.lax.stop_gradient(targets)
         queries, keys, positives = pair_predictions(predictions, targets)
-        kept, candidates = without_breaks(
-            self._consecutive(forward, level), len(predictions), targets.shape[2]
-        )
+        kept, candidates = without_breaks(self._consecutive(forward, level), len(predictions), targets.shape[2])
         # A pair of equal owners is left out: no query meets a target that sees the break of a clip.
         owners = jnp.zeros(len(queries), jnp.int32), candidates.astype(jnp.int32)
         form = choose_form(len(queries), len(keys))
@@ -290,9 +281,7 @@ class HCML(Recognition):
         consecutive = forward.batch.consecutive[:, 0]
         frames = self.frames_of(forward.clip.shape[1])[level]
         if len(frames) < 2:
-            raise ValueError(
-                f"{level} has {len(frames)} frame: motion needs 2 or more; use longer clips"
-            )
+            raise ValueError(f"{level} has {len(frames)} frame: motion needs 2 or more; use longer clips")
         ways = [consecutive[:, a:b].all(1) for a, b in itertools.pairwise(frames)]
         return jnp.stack(ways, axis=1)
 

@@ -110,9 +110,7 @@ class Recognition(Method):
         return {level: self.backbone.frames_of(level, clip)[0] for level in self.levels}
 
 
-def classification_loss(
-    logits: jax.Array, labels: jax.Array
-) -> tuple[jax.Array, dict[str, jax.Array]]:
+def classification_loss(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Mean cross-entropy over the labelled clips.
 
     Args:

@@ -36,9 +36,7 @@ class SupervisedConfig:
         for stage in self.motion_blocks:
             stages = self.backbone.stages
             if stage not in stages:
-                raise ConfigError(
-                    f"motion_blocks: no stage is called {stage!r}. {nearest(stage, stages)}"
-                )
+                raise ConfigError(f"motion_blocks: no stage is called {stage!r}. {nearest(stage, stages)}")
         if set(self.stages) != {"supervised"}:
             raise ConfigError(f"stages must be exactly 'supervised', not {sorted(self.stages)}")
 
@@ -52,9 +50,7 @@ class Supervised(Recognition):
 
     def __post_init__(self):
         if self.num_classes < 2:
-            raise ConfigError(
-                "the method 'supervised' needs a table with labels of 2 classes or more"
-            )
+            raise ConfigError("the method 'supervised' needs a table with labels of 2 classes or more")
 
     @functools.cached_property
     def network(self) -> Recogniser:

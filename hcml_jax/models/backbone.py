@@ -106,9 +106,7 @@ class Backbone(nn.Module):
             features |= {name: x, **found}
         return self.embed(x, train), features
 
-    def move(
-        self, stage: str, x: jax.Array, train: Train
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def move(self, stage: str, x: jax.Array, train: Train) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The stage's features behind its motion block, if one stands there, and the motion features."""
         if stage not in self.motion_blocks:
             return x, {}
@@ -130,7 +128,4 @@ class Backbone(nn.Module):
 
 def stacked_strides(strides: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
     """The strides, counted in the clip, behind each of these strides in a row."""
-    return [
-        tuple(math.prod(axis) for axis in zip(*strides[: end + 1], strict=True))
-        for end in range(len(strides))
-    ]
+    return [tuple(math.prod(axis) for axis in zip(*strides[: end + 1], strict=True)) for end in range(len(strides))]

@@ -37,10 +37,7 @@ BACKBONES: dict[str, tuple[type[Backbone], dict[str, Any]]] = {
     "r2plus1d_18": (ResNet, {"depth": 18, "conv": "2plus1d", **TRAN}),
     # Hara et al. (2018); their first weights of depths 18 and 34 have shortcuts without parameters
     **{f"resnet3d_{depth}": (ResNet, {"depth": depth, **HARA}) for depth in DEPTHS},
-    **{
-        f"resnet3d_{depth}_a": (ResNet, {"depth": depth, "padded_shortcut": True, **HARA})
-        for depth in (18, 34)
-    },
+    **{f"resnet3d_{depth}_a": (ResNet, {"depth": depth, "padded_shortcut": True, **HARA}) for depth in (18, 34)},
     "resnext3d_101": (ResNet, {"depth": 101, "groups": 32, **HARA}),
     "i3d": (Inception, {}),
     "s3d": (Inception, {"factorised": True}),
@@ -77,9 +74,7 @@ class BackboneConfig:
 
     def __post_init__(self):
         if self.name not in BACKBONES:
-            raise ConfigError(
-                f"no backbone is called {self.name!r}. {nearest(self.name, BACKBONES)}"
-            )
+            raise ConfigError(f"no backbone is called {self.name!r}. {nearest(self.name, BACKBONES)}")
         family, _ = BACKBONES[self.name]
         known = {field.name for field in dataclasses.fields(family)}
         for option in self._options():
@@ -119,9 +114,7 @@ class BackboneConfig:
         return options
 
 
-def build_backbone(
-    name: str, *, motion_blocks: bool | tuple[str, ...] = False, **options: Any
-) -> Backbone:
+def build_backbone(name: str, *, motion_blocks: bool | tuple[str, ...] = False, **options: Any) -> Backbone:
     """Makes a backbone by name.
 
     Args:

@@ -28,10 +28,7 @@ class C3D(Backbone):
     def stage_specs(self) -> dict[str, FeatureSpec]:
         """ "conv1" ... "conv5"."""
         channels = (64, 128, 256, 512, 512)
-        return {
-            name: FeatureSpec(channels[n], (2 ** max(0, n - 1), 2**n, 2**n))
-            for n, name in enumerate(CONVOLUTIONS)
-        }
+        return {name: FeatureSpec(channels[n], (2 ** max(0, n - 1), 2**n, 2**n)) for n, name in enumerate(CONVOLUTIONS)}
 
     def stage(self, name: str) -> Callable[[jax.Array, Train], jax.Array]:
         """The module of a stage, which begins with the pool of the one before."""

@@ -102,19 +102,14 @@ def convolve(
 def _convolve_nd(x, kernel, strides, pads, groups=1) -> jax.Array:
     spatial = "THW"[-len(strides) :]
     layout = (f"N{spatial}C", f"{spatial}IO", f"N{spatial}C")
-    return jax.lax.conv_general_dilated(
-        x, kernel, strides, pads, dimension_numbers=layout, feature_group_count=groups
-    )
+    return jax.lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=layout, feature_group_count=groups)
 
 
 def paddings(
     sizes: Sequence[int], window: Sequence[int], strides: Sequence[int], padding: Padding
 ) -> list[tuple[int, int]]:
     """What is padded before and behind each axis of these sizes."""
-    return [
-        _padding(size, k, stride, padding)
-        for size, k, stride in zip(sizes, window, strides, strict=True)
-    ]
+    return [_padding(size, k, stride, padding) for size, k, stride in zip(sizes, window, strides, strict=True)]
 
 
 def _padding(size: int, k: int, stride: int, padding: Padding) -> tuple[int, int]:

@@ -42,9 +42,7 @@ def convolve_groups(x: jax.Array, kernel: jax.Array, groups: int, convolve: Call
     return jnp.concatenate([convolve(*pair) for pair in zip(parts, kernels, strict=True)], axis=-1)
 
 
-def convolve_over_time(
-    x: jax.Array, kernel: jax.Array, strides: tuple[int, int, int], pads: Pads
-) -> jax.Array:
+def convolve_over_time(x: jax.Array, kernel: jax.Array, strides: tuple[int, int, int], pads: Pads) -> jax.Array:
     """Convolves `[B, T, H, W, C]` with `[kt, kh, kw, C, D]`; see `convolution.convolve`."""
     kt, *window, channels, features = kernel.shape
     (before, after), *pads = pads

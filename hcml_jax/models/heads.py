@@ -44,10 +44,7 @@ class Predictors(nn.Module):
         """
         joined = jnp.concatenate([motion, lower.astype(motion.dtype)], axis=-1)
         hidden = nn.relu(nn.Dense(motion.shape[-1], dtype=self.dtype, name="hidden")(joined))
-        outputs = [
-            nn.Dense(lower.shape[-1], dtype=self.dtype, name=f"step{k + 1}")(hidden)
-            for k in range(self.steps)
-        ]
+        outputs = [nn.Dense(lower.shape[-1], dtype=self.dtype, name=f"step{k + 1}")(hidden) for k in range(self.steps)]
         return jnp.stack(outputs).astype(jnp.float32)
 
 

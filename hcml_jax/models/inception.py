@@ -62,9 +62,7 @@ class Inception(Backbone):
         mixed = {stage: b0 + b1 + b2 + b3 for stage, (b0, _, b1, _, b2, b3) in last.items()}
         channels = {"conv1": 64, "conv2": 192, **mixed}
         strides = stacked_strides(list(STRIDES.values()))
-        return {
-            name: FeatureSpec(channels[name], s) for name, s in zip(STRIDES, strides, strict=True)
-        }
+        return {name: FeatureSpec(channels[name], s) for name, s in zip(STRIDES, strides, strict=True)}
 
     def frames_of(self, feature: str, clip: jax.Array) -> jax.Array:
         """See `Backbone`; where I3D pads less before than behind, features stand later."""

@@ -92,9 +92,7 @@ def _num_groups(batch: int, group: int) -> int:
     if group == 0:
         return 1
     if batch % group:
-        raise ValueError(
-            f"a batch of {batch} clips does not divide into batch-norm groups of {group} clips"
-        )
+        raise ValueError(f"a batch of {batch} clips does not divide into batch-norm groups of {group} clips")
     return batch // group
 
 

@@ -30,9 +30,7 @@ class MotionBlockConfig:
 
     def __post_init__(self):
         if min(self.reduction, self.channel_divisor, self.stride) < 1 or self.max_displacement < 0:
-            raise ConfigError(
-                "reduction, channel_divisor and stride must be 1 or more, max_displacement 0 or more"
-            )
+            raise ConfigError("reduction, channel_divisor and stride must be 1 or more, max_displacement 0 or more")
 
 
 class MotionBlock(nn.Module):
@@ -60,15 +58,13 @@ class MotionBlock(nn.Module):
         """
         config = self.config
         channels = features.shape[-1]
-        reduced = ConvNorm(_divide(channels, config.reduction), dtype=self.dtype, name="reduce")(
-            features, train
-        )
+        reduced = ConvNorm(_divide(channels, config.reduction), dtype=self.dtype, name="reduce")(features, train)
         costs = cost_volume(reduced, max_displacement=config.max_displacement, stride=config.stride)
         costs = nn.relu(BatchNorm(name="cost_norm")(costs, train))
         joined = jnp.concatenate([costs, reduced], axis=-1)
-        motion = ConvNorm(
-            _divide(channels, config.channel_divisor), (1, 3, 3), dtype=self.dtype, name="join"
-        )(joined, train)
+        motion = ConvNorm(_divide(channels, config.channel_divisor), (1, 3, 3), dtype=self.dtype, name="join")(
+            joined, train
+        )
         expand = Conv(channels, kernel_init=nn.initializers.zeros, dtype=self.dtype, name="expand")
         return features + expand(motion), motion
 

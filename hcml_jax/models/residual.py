@@ -117,9 +117,9 @@ class Bottleneck(nn.Module):
             in_time, strides = (strides[0], 1, 1), (1, *strides[1:])
             y = ConvNorm(self.features, (3, 1, 1), in_time, dtype=dtype, name="temporal")(y, train)
         middle = _middle(self.features, self.features)
-        y = _convolution(
-            self.conv, self.features, strides, middle, groups=self.groups, dtype=dtype, name="conv2"
-        )(y, train)
+        y = _convolution(self.conv, self.features, strides, middle, groups=self.groups, dtype=dtype, name="conv2")(
+            y, train
+        )
         outcome = self.features * (2 if self.groups > 1 else 4)
         scale = nn.initializers.zeros if self.zero_scale else nn.initializers.ones
         y = ConvNorm(outcome, relu=False, scale_init=scale, dtype=dtype, name="conv3")(y, train)
@@ -147,6 +147,4 @@ def _shortcut(x, y, strides: Strides, padded: bool, train: Train, dtype) -> jax.
         st, sh, sw = strides
         more = y.shape[-1] - x.shape[-1]
         return jnp.pad(x[:, ::st, ::sh, ::sw], ((0, 0),) * 4 + ((0, more),))
-    return ConvNorm(y.shape[-1], (1, 1, 1), strides, relu=False, dtype=dtype, name="shortcut")(
-        x, train
-    )
+    return ConvNorm(y.shape[-1], (1, 1, 1), strides, relu=False, dtype=dtype, name="shortcut")(x, train)

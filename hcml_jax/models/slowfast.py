@@ -87,9 +87,7 @@ class SlowFast(Backbone):
     def _slow_frames(self, clip: jax.Array) -> jax.Array:
         frames = clip.shape[1]
         if frames % self.alpha:
-            raise ValueError(
-                f"{frames} frames do not divide by {self.alpha}, the ratio of SlowFast's two pathways"
-            )
+            raise ValueError(f"{frames} frames do not divide by {self.alpha}, the ratio of SlowFast's two pathways")
         return clip[:, np.linspace(0, frames - 1, frames // self.alpha).astype(int)]
 
     def stage(self, name: str) -> Callable[[jax.Array, Train], jax.Array]:

@@ -38,9 +38,7 @@ def cost_volume(features, *, max_displacement: int, stride: int) -> jax.Array:
     """
     features, radius = _checked(features, max_displacement, stride)
     frames = unit_vectors(features)
-    volume = _correlate(
-        _sub_grids(frames, stride), _sub_grids(_next_frames(frames), stride), radius
-    )
+    volume = _correlate(_sub_grids(frames, stride), _sub_grids(_next_frames(frames), stride), radius)
     return _join_sub_grids(volume, stride, features.shape).astype(features.dtype)
 
 
@@ -101,9 +99,7 @@ def _correlate(first, second, radius):
     """Inner products of [N, h, w, C] and its shifts by -r..r in y and x: [N, h, w, (2r+1)^2]."""
     height = first.shape[1]
     second = _pad(second, radius)
-    rows = [
-        _diagonals(_row_products(first, second[:, y : y + height])) for y in range(2 * radius + 1)
-    ]
+    rows = [_diagonals(_row_products(first, second[:, y : y + height])) for y in range(2 * radius + 1)]
     return jnp.concatenate(rows, axis=-1)
 
 

@@ -11,9 +11,7 @@ def charbonnier(z, alpha: float = 0.45, epsilon: float = 1e-3) -> jax.Array:
     return (jnp.square(z) + epsilon**2) ** alpha
 
 
-def photometric_loss(
-    target, warped, valid, *, alpha=0.45, epsilon=1e-3, normalise_by_valid=False
-) -> jax.Array:
+def photometric_loss(target, warped, valid, *, alpha=0.45, epsilon=1e-3, normalise_by_valid=False) -> jax.Array:
     """Charbonnier penalty of target - warped (HCML, equation 1).
 
     The penalty is taken for each channel and averaged over channels, so that the loss does not

@@ -29,9 +29,7 @@ def check_micro_batches(stage: Stage, batch_size: int, devices: int) -> None:
     size = batch_size / parts
     for name, divisor in (("devices", devices), ("clips of a group", stage.batch_norm_group)):
         if size % divisor:
-            raise ConfigError(
-                f"{asked}: parts of {size:g} of {batch_size} clips do not divide by {divisor} {name}"
-            )
+            raise ConfigError(f"{asked}: parts of {size:g} of {batch_size} clips do not divide by {divisor} {name}")
 
 
 def accumulated_gradients(
@@ -64,7 +62,5 @@ def accumulated_gradients(
         return jax.tree.map(lambda a, b: a + b / parts, total, found), None
 
     first = jax.tree.map(lambda x: x[0], in_parts)
-    zeros = jax.tree.map(
-        lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradient, selected, first, key)
-    )
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradient, selected, first, key))
     return jax.lax.scan(add, zeros, (in_parts, jnp.arange(parts)))[0]

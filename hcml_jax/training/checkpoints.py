@@ -102,9 +102,7 @@ class Checkpoints:
                 break  # those without files are what a deletion has left
         return list(self._readable())[::-1]
 
-    def save(
-        self, position: Position, state: Any, loss: float | None, *, needed: bool = False
-    ) -> None:
+    def save(self, position: Position, state: Any, loss: float | None, *, needed: bool = False) -> None:
         """Saves in the background.
 
         A checkpoint that cannot be written is told of, and the run goes on without it.

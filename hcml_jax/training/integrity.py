@@ -42,9 +42,7 @@ def check_same_bits(saved: Any, read: Any) -> None:
 
 def differences(saved: Any, wanted: Any) -> list[str]:
     """A line for each array that only one of two trees has, or with another shape; none: they are of the same model."""
-    found, expected = (
-        {name: tuple(leaf.shape) for name, leaf in _named(tree).items()} for tree in (saved, wanted)
-    )
+    found, expected = ({name: tuple(leaf.shape) for name, leaf in _named(tree).items()} for tree in (saved, wanted))
     return [
         f"{name}: {found.get(name, 'absent')} in the checkpoint, {expected.get(name, 'absent')} here"
         for name in sorted(found.keys() | expected.keys())

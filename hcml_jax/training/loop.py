@@ -139,9 +139,7 @@ class _Run:
         if stop := self.signals.agree():
             raise Stopped(stop, step)
 
-    def _train_stage(
-        self, stage: Stage, state: TrainState, before: int, window: Sequence[Any] = ()
-    ) -> TrainState:
+    def _train_stage(self, stage: Stage, state: TrainState, before: int, window: Sequence[Any] = ()) -> TrainState:
         """Trains a stage to its end.
 
         Args:
@@ -152,9 +150,7 @@ class _Run:
         """
         config, window = self.config, list(window)
         total = stage.schedule.num_steps(self._num_clips(stage), config.batch_size)
-        train_step = make_train_step(
-            self.method, stage, self._optimizer(stage), self.seed, self.layout
-        )
+        train_step = make_train_step(self.method, stage, self._optimizer(stage), self.seed, self.layout)
         validation_step = make_validation_step(self.method, stage, self.seed, self.layout)
         first = int(state.step)
         speed = _Speed(config.batch_size, first)
@@ -226,9 +222,7 @@ class _Run:
             )
         return values
 
-    def _record(
-        self, stage: Stage, before: int, done: int, split: str, metrics: Mapping[str, float]
-    ) -> None:
+    def _record(self, stage: Stage, before: int, done: int, split: str, metrics: Mapping[str, float]) -> None:
         where = {"step": before + done, "stage": stage.name, "stage_step": done, "split": split}
         self.writer.write(where | dict(metrics))
         for name in _below_floor(stage, metrics):
@@ -237,9 +231,7 @@ class _Run:
                 "means little, and is not taken for progress"
             )
 
-    def _validate(
-        self, validation_step, state: TrainState, stage: Stage, before: int
-    ) -> float | None:
+    def _validate(self, validation_step, state: TrainState, stage: Stage, before: int) -> float | None:
         """The validation loss, logged, or the last training loss where there is no such split; None below a floor."""
         if self.config.validation_split:
             done = int(state.step)
@@ -281,9 +273,7 @@ class _Run:
         """Which stage has this name."""
         names = [stage.name for stage in stages]
         if name not in names:
-            raise CheckpointError(
-                f"the last checkpoint is of stage {name!r}, which this run has not: {names}"
-            )
+            raise CheckpointError(f"the last checkpoint is of stage {name!r}, which this run has not: {names}")
         return names.index(name)
 
     def _num_clips(self, stage: Stage) -> int:
@@ -306,9 +296,7 @@ def first_stages(method: Method, first: str) -> tuple[Stage, ...]:
     """
     names = [stage.name for stage in method.stages]
     if first and first not in names:
-        raise ConfigError(
-            f"config.training.first_stage: no stage {first!r}. {nearest(first, names)}"
-        )
+        raise ConfigError(f"config.training.first_stage: no stage {first!r}. {nearest(first, names)}")
     return method.stages[names.index(first) if first else 0 :]
 
 

@@ -28,8 +28,7 @@ def check_batch(batch_size: int, mesh: jax.sharding.Mesh) -> None:
     if batch_size % mesh.size:
         fits = max(mesh.size, round(batch_size / mesh.size) * mesh.size)
         raise ConfigError(
-            f"config.training.batch_size {batch_size} does not divide over {mesh.size} devices; "
-            f"{fits} would"
+            f"config.training.batch_size {batch_size} does not divide over {mesh.size} devices; {fits} would"
         )
 
 

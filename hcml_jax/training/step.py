@@ -32,9 +32,7 @@ class TrainState:
     opt_state: Any
 
 
-def init_variables(
-    method: Method, clip_shape: tuple[int, ...], seed: int, layout: Layout
-) -> Variables:
+def init_variables(method: Method, clip_shape: tuple[int, ...], seed: int, layout: Layout) -> Variables:
     """The variables with which a run of this seed on clips `[T, H, W, 3]` starts, born where they belong."""
     # On CPU, optimising the random numbers of every kernel takes three times as long as making them.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
@@ -87,18 +85,14 @@ def make_train_step(method: Method, stage: Stage, optimizer, seed: int, layout: 
             return method.loss(variables, batch, key, stage, train=True)
 
         selected = freezing.select(params, stage.trainable)
-        gradients, outputs = accumulated_gradients(
-            loss, selected, batch, key, stage.schedule.micro_batches, layout
-        )
+        gradients, outputs = accumulated_gradients(loss, selected, batch, key, stage.schedule.micro_batches, layout)
         updates, opt_state = optimizer.update(gradients, state.opt_state, selected)
         selected = optax.apply_updates(selected, updates)
         changed = {**outputs.collections, "params": freezing.merge(selected, params)}
         variables = {**state.variables, **changed}
         metrics = {**outputs.metrics, "gradient_norm": optax.tree.norm(gradients)}
         state = TrainState(state.step + 1, variables, opt_state)
-        return layout.place_state(state), jax.lax.with_sharding_constraint(
-            metrics, layout.replicated
-        )
+        return layout.place_state(state), jax.lax.with_sharding_constraint(metrics, layout.replicated)
 
     return jax.jit(train_step, donate_argnums=0)
 

@@ -24,9 +24,7 @@ class Stopped(Exception):  # noqa: N818 - no error
 
     def __init__(self, number: int, step: int):
         name = signal.Signals(number).name
-        super().__init__(
-            f"{name}: stopped and saved at step {step}; the same command goes on from there"
-        )
+        super().__init__(f"{name}: stopped and saved at step {step}; the same command goes on from there")
         self.exit_code = 128 + number
 
 
@@ -41,9 +39,7 @@ class StopSignals:
         self._former = {}
 
     def __enter__(self):
-        if (
-            threading.current_thread() is threading.main_thread()
-        ):  # elsewhere Python allows no handlers
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
             self._former = {number: signal.signal(number, self._note) for number in SIGNALS}
         return self
 

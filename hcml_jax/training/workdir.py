@@ -69,9 +69,7 @@ class Workdir:
 
     def check(self, **described: Any) -> None:
         """Raises ConfigError if it can be neither written nor made, or holds a run that differs in `described`."""
-        existing = next(
-            path for path in (self.path, *self.path.absolute().parents) if path.exists()
-        )
+        existing = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
         if not existing.is_dir() or not os.access(existing, os.W_OK):
             reason = "is read-only" if existing.is_dir() else "is no folder"
             raise ConfigError(f"--workdir {self.path} cannot be written: {existing} {reason}")

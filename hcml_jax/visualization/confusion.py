@@ -68,9 +68,7 @@ def _groups(classes, families):
 
 def _name_cells(axes, names):
     shown = range(len(names)) if len(names) <= MOST_NAMES else ()
-    axes.set_xticks(
-        shown, [names[i] for i in shown], rotation=60, ha="right", rotation_mode="anchor"
-    )
+    axes.set_xticks(shown, [names[i] for i in shown], rotation=60, ha="right", rotation_mode="anchor")
     axes.set_yticks(shown, [names[i] for i in shown])
     axes.tick_params(labelsize=9 if len(names) <= MOST_NUMBERS else 5)
 

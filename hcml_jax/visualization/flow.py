@@ -46,9 +46,7 @@ def draw_flow(
     if not 0 <= time < length - 1:
         raise ValueError(f"time: expected 0 to {length - 2} for {length} frames, found {time}")
 
-    figure = new_figure(
-        1.7 * (2 + len(columns)) + 1.7, clips * (1.65 * height / width + 0.25) + 0.25
-    )
+    figure = new_figure(1.7 * (2 + len(columns)) + 1.7, clips * (1.65 * height / width + 0.25) + 0.25)
     pictures, legend = figure.subfigures(1, 2, width_ratios=[2 + len(columns), 1])
     grid = pictures.subplots(clips, 2 + len(columns), squeeze=False)
     for i, row in enumerate(grid):

@@ -71,10 +71,7 @@ def _labels(name, labels, shape, classes):
     labels = np.asarray(labels)
     check_equal(f"{name}: shape of the labels", labels.shape, shape)
     if labels.size and not 0 <= labels.min() <= labels.max() < len(classes):
-        raise ValueError(
-            f"{name}: expected labels 0 to {len(classes) - 1}, "
-            f"found {labels.min()} to {labels.max()}"
-        )
+        raise ValueError(f"{name}: expected labels 0 to {len(classes) - 1}, found {labels.min()} to {labels.max()}")
     return labels
 
 

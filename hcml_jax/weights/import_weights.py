@@ -162,9 +162,7 @@ def read_imported(folder: pathlib.Path) -> tuple[dict[str, Any], Normalisation]:
         arrays = safetensors.numpy.load(path.read_bytes())
         path = folder / DESCRIPTION
         described = json.loads(path.read_text())
-        mean, std = (
-            [float(described[name][color]) for color in range(3)] for name in ("mean", "std")
-        )
+        mean, std = ([float(described[name][color]) for color in range(3)] for name in ("mean", "std"))
     except (safetensors.SafetensorError, OSError, ValueError, LookupError, TypeError) as error:
         raise WeightsError(f"{path} is damaged ({error!r}): import the weights again") from error
     return flax.traverse_util.unflatten_dict(arrays, sep="/"), (tuple(mean), tuple(std))
@@ -198,24 +196,18 @@ def _converted(tensor, name: str, path: Path, shape: tuple[int, ...], arch: str)
     array = from_torch(tensor, path[1:], shape)
     if array is None:
         raise WeightsError(
-            f"{name} is {list(tensor.shape)}; {arch} has {list(shape)} ([..., in, out]) there: it is another "
-            "network's"
+            f"{name} is {list(tensor.shape)}; {arch} has {list(shape)} ([..., in, out]) there: it is another network's"
         )
     return array
 
 
-def _initial(
-    run: Callable, paths: Sequence[Path], shapes: Mapping[Path, tuple[int, ...]]
-) -> dict[Path, np.ndarray]:
+def _initial(run: Callable, paths: Sequence[Path], shapes: Mapping[Path, tuple[int, ...]]) -> dict[Path, np.ndarray]:
     """What a fresh network has at these paths; zeros in the classifier."""
     if not paths:
         return {}
     _, variables = jax.jit(run)(jax.random.key(0))
     fresh = flax.traverse_util.flatten_dict(variables)
-    return {
-        path: np.asarray(fresh[path]) if path in fresh else np.zeros(shapes[path], np.float32)
-        for path in paths
-    }
+    return {path: np.asarray(fresh[path]) if path in fresh else np.zeros(shapes[path], np.float32) for path in paths}
 
 
 def _nested(arrays: Mapping[Path, np.ndarray]) -> dict[str, Any]:
@@ -254,12 +246,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("source", type=pathlib.Path, help=".pth, .pt, .pyth or .safetensors")
     parser.add_argument("--arch", required=True, help="the backbone, for example r3d_18")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="the folder to write")
-    parser.add_argument(
-        "--allow-unused", action="store_true", help="leave out tensors without a place"
-    )
-    parser.add_argument(
-        "--allow-missing", action="store_true", help="take a fresh network's where one is missing"
-    )
+    parser.add_argument("--allow-unused", action="store_true", help="leave out tensors without a place")
+    parser.add_argument("--allow-missing", action="store_true", help="take a fresh network's where one is missing")
     for name in ("mean", "std"):
         parser.add_argument(
             f"--{name}",
@@ -274,9 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     normalisation = (tuple(options.mean), tuple(options.std)) if options.mean else None
     try:
         if options.arch not in BACKBONES:
-            raise WeightsError(
-                f"no backbone is called {options.arch!r}. {nearest(options.arch, BACKBONES)}"
-            )
+            raise WeightsError(f"no backbone is called {options.arch!r}. {nearest(options.arch, BACKBONES)}")
         imported = import_weights(
             options.source,
             options.arch,

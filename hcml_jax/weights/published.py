@@ -224,9 +224,7 @@ _FAMILIES = {
     "resnet3d_18_a": (PublishedLayout("3D-ResNets-PyTorch", _RESNET, **_HARA_2018),),
     "resnet3d_34_a": (PublishedLayout("3D-ResNets-PyTorch", _RESNET, **_HARA_2018),),
     **{
-        f"resnet3d_{depth}": (
-            PublishedLayout("3D-ResNets-PyTorch", _RESNET, **_HARA, caution=_YEAR_UNKNOWN),
-        )
+        f"resnet3d_{depth}": (PublishedLayout("3D-ResNets-PyTorch", _RESNET, **_HARA, caution=_YEAR_UNKNOWN),)
         for depth in (50, 101, 152)
     },
     "resnet3d_": (PublishedLayout("3D-ResNets-PyTorch", _RESNET, **_HARA),),

@@ -109,8 +109,5 @@ def test_rows_are_measured_once_and_a_budget_leaves_the_others(measured, tmp_pat
     assert "contrast: 1 of 1 rows left\n  2^6, jax" in told
     assert "Left: 2^6, jax." in (tmp_path / "part" / "tables.md").read_text()
     measure(tmp_path / "part", "--parts", "contrast")
-    names = [
-        json.loads(text)["name"]
-        for text in (rows, (tmp_path / "part" / "contrast.jsonl").read_text())
-    ]
+    names = [json.loads(text)["name"] for text in (rows, (tmp_path / "part" / "contrast.jsonl").read_text())]
     assert names[0] == names[1]

@@ -50,9 +50,7 @@ def test_losses_hits_and_gradients_equal_the_dense_form(form, owners):
 def test_pairs_of_one_owner_are_left_out(form):
     queries, keys, positives = candidates()
     of_queries, of_keys = some_owners()
-    losses = info_nce(
-        queries, keys, positives, temperature=0.5, form=form, owners=(of_queries, of_keys)
-    )
+    losses = info_nce(queries, keys, positives, temperature=0.5, form=form, owners=(of_queries, of_keys))
     a, b = (np.asarray(x) / np.linalg.norm(x, axis=1, keepdims=True) for x in (queries, keys))
     logits = a @ b.T / 0.5
     for i, positive in enumerate(np.asarray(positives)):

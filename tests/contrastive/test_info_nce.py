@@ -46,9 +46,7 @@ def test_equals_optax_cross_entropy():
 def test_closed_forms():
     queries, keys, positives = candidates()
     alike = jnp.broadcast_to(keys[:1], keys.shape)
-    np.testing.assert_allclose(
-        info_nce(queries, alike, positives, temperature=0.07), np.log(K), rtol=1e-5
-    )
+    np.testing.assert_allclose(info_nce(queries, alike, positives, temperature=0.07), np.log(K), rtol=1e-5)
     eye = jnp.eye(K, C)
     found = info_nce(eye[:C], eye, jnp.arange(C), temperature=0.5)
     np.testing.assert_allclose(found, np.log(1 + (K - 1) * np.exp(-2)), rtol=1e-5)

@@ -30,9 +30,7 @@ def report_by_loops(queries, keys, positives):
         cosines = keys @ query / np.linalg.norm(query) / np.linalg.norm(keys, axis=1)
         found["top1"].append(cosines.argmax() == positive)
         for j, cosine in enumerate(cosines):
-            (video, _, place), (other, _, elsewhere) = (
-                np.unravel_index(i, (B, T, N)) for i in (positive, j)
-            )
+            (video, _, place), (other, _, elsewhere) = (np.unravel_index(i, (B, T, N)) for i in (positive, j))
             kind = "easy" if other != video else "spatial" if elsewhere != place else "temporal"
             found["positive" if j == positive else kind].append(cosine)
     return {name: np.mean(values) for name, values in found.items()}
@@ -75,9 +73,7 @@ def test_reports_pass_no_gradient():
 
 
 def test_spread_equals_numpy():
-    features = np.random.default_rng(0).normal(size=(3, 50, C)).astype(np.float32) * np.arange(
-        1, C + 1
-    )
+    features = np.random.default_rng(0).normal(size=(3, 50, C)).astype(np.float32) * np.arange(1, C + 1)
     units = (features / np.linalg.norm(features, axis=-1, keepdims=True)).reshape(-1, C)
     eigenvalues = np.linalg.eigvalsh(np.cov(units.T.astype(np.float64), bias=True))
     figures = spread_report(features.astype(np.float32))

@@ -71,9 +71,7 @@ def test_configs_are_built_from_plain_values():
             "sprites": {"size": 32, "frames": 4, "radius": (4, 6)},
         },
     )
-    assert (
-        config.sprites == SpritesConfig(size=32, frames=4, radius=(4.0, 6.0)) and config.span() == 4
-    )
+    assert config.sprites == SpritesConfig(size=32, frames=4, radius=(4.0, 6.0)) and config.span() == 4
 
 
 def test_there_are_three_families_of_classes():

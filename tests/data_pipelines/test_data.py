@@ -130,10 +130,7 @@ def test_shards_put_together_are_the_global_batch(folder, shards):
     data = open_videos(folder)
     key = {**KEY, "first_step": 2}
     whole = take(data.train_batches(4, **key), 4)
-    parts = [
-        take(data.train_batches(4, **key, shard_index=i, num_shards=shards), 4)
-        for i in range(shards)
-    ]
+    parts = [take(data.train_batches(4, **key, shard_index=i, num_shards=shards), 4) for i in range(shards)]
     for batch, *step in zip(whole, *parts, strict=True):
         for value, *pieces in zip(batch, *step, strict=True):
             assert value is None or (value == np.concatenate(pieces)).all()
@@ -208,9 +205,7 @@ def test_the_frames_behind_a_clip_follow_it(folder):
     assert batches[2].future is None
     with pytest.raises(ValueError, match="open_data was told of 2 frames behind a clip"):
         data.train_batches(5, **KEY, reads=Reads(future=3))
-    with pytest.raises(
-        DataError, match="12 frames, but a clip with the 3 frames behind it spans 13"
-    ):
+    with pytest.raises(DataError, match="12 frames, but a clip with the 3 frames behind it spans 13"):
         open_videos(folder, future=3)
 
 
@@ -231,9 +226,7 @@ def wedge(tmp_path):
     """A video of 64 x 48 whose red is three times the column, its blue three times the row."""
     y, x = np.mgrid[:48, :64]
     frame = np.stack([3 * x, 0 * x + 90, 3 * y], axis=-1)
-    write_video(
-        tmp_path / "a.mp4", np.stack([frame] * 6).astype(np.uint8), crf="1", pix_fmt="yuv444p"
-    )
+    write_video(tmp_path / "a.mp4", np.stack([frame] * 6).astype(np.uint8), crf="1", pix_fmt="yuv444p")
     return tmp_path
 
 

@@ -88,10 +88,7 @@ def _warp(image, next_mask, mask, flow):
     places = np.stack([y + flow[..., 1], x + flow[..., 0]])
     warped = [map_coordinates(image[..., c], places, order=3, mode="nearest") for c in range(3)]
     inside = ((places >= 0) & (places <= SIZE - 1)).all(0)
-    layers = [
-        map_coordinates((next_mask == layer) * 1.0, places, order=1, mode="nearest")
-        for layer in range(3)
-    ]
+    layers = [map_coordinates((next_mask == layer) * 1.0, places, order=1, mode="nearest") for layer in range(3)]
     return np.stack(warped, -1), inside & (np.choose(mask, layers) > 0.999)
 
 

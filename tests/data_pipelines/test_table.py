@@ -31,9 +31,7 @@ def test_rows_have_their_columns(write):
 
 def test_optional_columns_may_be_missing_and_a_byte_order_mark_is_no_matter(write):
     folder, table = write("\ufeffpath,label,split", " a.mp4 , run , train ")
-    assert read_table(folder, table) == [
-        (0, folder / "a.mp4", "run", "train", 0, math.inf, "", None)
-    ]
+    assert read_table(folder, table) == [(0, folder / "a.mp4", "run", "train", 0, math.inf, "", None)]
 
 
 def test_the_table_may_lie_elsewhere(write, tmp_path_factory):

@@ -122,9 +122,7 @@ def _rotate_file(path: Path, quarters: int) -> None:
     content = bytearray(path.read_bytes())
     start = content.index(b"tkhd") + 4 + 40
     one = 1 << 16
-    content[start : start + 36] = struct.pack(
-        ">9i", cos * one, sin * one, 0, -sin * one, cos * one, 0, 0, 0, 1 << 30
-    )
+    content[start : start + 36] = struct.pack(">9i", cos * one, sin * one, 0, -sin * one, cos * one, 0, 0, 0, 1 << 30)
     path.write_bytes(content)
 
 

@@ -32,9 +32,7 @@ def test_the_table_lists_every_clip_with_its_files(folder):
     labels = "zoom_in", "zoom_in", "follow", "follow", *("zoom_in", "follow") * 2
     assert tuple(row["label"] for row in rows) == labels
     assert rows[2]["path"] == "train/follow_0000.mp4" and rows[2]["family"] == "relational"
-    assert all(
-        (folder / row["path"]).is_file() and (folder / row["flow"]).is_file() for row in rows
-    )
+    assert all((folder / row["path"]).is_file() and (folder / row["flow"]).is_file() for row in rows)
     assert len(list(folder.rglob("*.mp4"))) == 8
 
 

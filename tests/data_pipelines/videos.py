@@ -18,9 +18,7 @@ def read_numbers(frames: np.ndarray) -> list[int]:
     return np.round((frames.mean((1, 2, 3)) - _DARKEST) / _STEP).astype(int).tolist()
 
 
-def write_video(
-    path, frames, *, codec="libx264", pix_fmt="yuv420p", rate=10, streams=1, title="", **options
-) -> str:
+def write_video(path, frames, *, codec="libx264", pix_fmt="yuv420p", rate=10, streams=1, title="", **options) -> str:
     """Encodes `frames`, uint8 `[T, H, W, 3]`; of two `streams` the second is the default."""
     with av.open(str(path), "w") as container:
         if title:

@@ -24,17 +24,12 @@ def main():
     positives = jax.device_put(rng.integers(0, K, M).astype(np.int32), split)
     owners = jax.device_put(tuple(rng.integers(0, 4, n).astype(np.int32) for n in (M, K)), split)
     for pairs in (None, owners):
-        ring, dense = (
-            outcome(form, *vectors, positives, temperature, pairs, mesh)
-            for form in ("ring", "dense")
-        )
+        ring, dense = (outcome(form, *vectors, positives, temperature, pairs, mesh) for form in ("ring", "dense"))
         for found, expected in zip(ring, dense, strict=True):
             scale = np.abs(expected).max()
             np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * scale)
     explicit = jax.make_mesh((mesh.size,), ("data",))  # jax's default, as a notebook has it
-    found, expected = (
-        outcome("ring", queries, keys, positives, temperature, None, m) for m in (explicit, mesh)
-    )
+    found, expected = (outcome("ring", queries, keys, positives, temperature, None, m) for m in (explicit, mesh))
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-6)
     with jax.set_mesh(mesh):
         limit = DENSE_LIMIT * mesh.size

@@ -56,9 +56,7 @@ def assert_same(found, expected):
     assert found.keys() == expected.keys()
     for name in found:
         scale = max(np.abs(expected[name]).max(), 1e-6)
-        np.testing.assert_allclose(
-            found[name], expected[name], rtol=1e-5, atol=1e-4 * scale, err_msg=name
-        )
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-4 * scale, err_msg=name)
 
 
 @pytest.mark.parametrize(

@@ -123,16 +123,10 @@ def test_flow_over_several_frames_is_chained(length, frames):
         moved = place
         for _ in range(gap):
             moved = moved + (factor - 1) * moved + np.array([0.25, 0])
-        np.testing.assert_allclose(
-            found[0, pair, inner, inner], (moved - place)[inner, inner], rtol=1e-4, atol=1e-4
-        )
+        np.testing.assert_allclose(found[0, pair, inner, inner], (moved - place)[inner, inner], rtol=1e-4, atol=1e-4)
 
 
 def test_flow_over_several_frames_begins_at_the_frames_named():
-    flow = (
-        np.arange(7.0, dtype=np.float32).reshape(1, 7, 1, 1, 1)
-        * np.ones((1, 1, 9, 9, 2), np.float32)
-        / 9
-    )
+    flow = np.arange(7.0, dtype=np.float32).reshape(1, 7, 1, 1, 1) * np.ones((1, 1, 9, 9, 2), np.float32) / 9
     centre = flow_between(flow, np.array([0, 2, 3, 6]))[0, :, 2, 2, 0]
     np.testing.assert_allclose(centre * 9, [0 + 1, 2, 3 + 4 + 5], rtol=1e-5)

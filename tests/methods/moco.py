@@ -114,9 +114,7 @@ class MoCo(Method):
         query, changed = self._project(variables, batch.clip[:, 0], stream(key, "query"), mode)
         if train:
             average = functools.partial(_average, self.config.momentum)
-            encoder = encoder | {
-                "params": jax.tree.map(average, encoder["params"], variables["params"])
-            }
+            encoder = encoder | {"params": jax.tree.map(average, encoder["params"], variables["params"])}
         keys, stats = self._project(encoder, batch.clip[:, 1], stream(key, "key"), mode)
         keys = jax.lax.stop_gradient(keys)
         loss, metrics = weigh(stage.terms, query, keys, queue["keys"])
@@ -127,9 +125,7 @@ class MoCo(Method):
 
     def encode(self, variables: Variables, clips: jax.Array) -> Encoded:
         """The backbone's embedding."""
-        backbone = {
-            name: tree["backbone"] for name, tree in variables.items() if "backbone" in tree
-        }
+        backbone = {name: tree["backbone"] for name, tree in variables.items() if "backbone" in tree}
         network = self.config.backbone.build()
         embedding, _ = network.apply(backbone, self._prepare(clips, None), False)
         return Encoded({"backbone": embedding}, maps={}, flow={})
@@ -139,9 +135,7 @@ class MoCo(Method):
         # All queries and this batch's keys have one owner: only the queue's keys are negatives.
         owners = jnp.zeros_like(positives), np.repeat(np.int32([0, 1]), [len(keys), len(queue)])
         candidates = jnp.concatenate([keys, queue])
-        found = info_nce_and_hits(
-            query, candidates, positives, temperature=self.config.temperature, owners=owners
-        )
+        found = info_nce_and_hits(query, candidates, positives, temperature=self.config.temperature, owners=owners)
         return found.losses.mean(), {"top1": found.hits.mean(dtype=jnp.float32)}
 
     def _project(self, encoder: Variables, clip, key, mode):

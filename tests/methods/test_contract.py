@@ -31,9 +31,7 @@ def test_validation_draws_nothing_that_training_draws():
         variables = jax.eval_shape(method.init, key, batch)
         for train in (True, False):
             step = loss(method, method.stages[0], train)
-            drawn[flip, train] = str(jax.make_jaxpr(step)(variables, batch, key)).count(
-                "random_bits"
-            )
+            drawn[flip, train] = str(jax.make_jaxpr(step)(variables, batch, key)).count("random_bits")
     assert drawn[False, False] == drawn[True, False] == 0 < drawn[False, True] < drawn[True, True]
 
 
@@ -55,9 +53,7 @@ def test_statistics_stay_in_validation_and_move_in_training():
     variables, stage = tiny.init(method), method.stages[0]
     for train in (True, False):
         _, outputs = loss(method, stage, train)(variables, tiny.batch(), jax.random.key(0))
-        same = jax.tree.map(
-            np.array_equal, outputs.collections["batch_stats"], variables["batch_stats"]
-        )
+        same = jax.tree.map(np.array_equal, outputs.collections["batch_stats"], variables["batch_stats"])
         assert all(jax.tree.leaves(same)) != train
 
 
@@ -160,9 +156,7 @@ def test_a_method_may_come_from_any_module():
             build_method({"name": name}, 3)
 
 
-@pytest.mark.parametrize(
-    "name", ["turn left", "SwipeRight", "translate_left", "RIGHT-hand", "left"]
-)
+@pytest.mark.parametrize("name", ["turn left", "SwipeRight", "translate_left", "RIGHT-hand", "left"])
 def test_class_names_that_tell_sides_are_known(name):
     assert preflight._SIDES.search(name)
     assert not preflight._SIDES.search("Bright Leftover cleft copyright".lower())

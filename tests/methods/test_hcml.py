@@ -43,9 +43,7 @@ def test_a_stage_moves_its_own_parameters_and_statistics_and_nothing_else(method
     own = own_parameters(variables, level)
     # A ReLU may be dead for all clips of a test; what must not happen is a move outside.
     assert changed <= own
-    assert {name.split("/")[1] for name in changed} == {
-        m.split("/")[1] for m in LEVEL_MODULES[level]
-    }
+    assert {name.split("/")[1] for name in changed} == {m.split("/")[1] for m in LEVEL_MODULES[level]}
     statistics = moved(variables["batch_stats"], state.variables["batch_stats"])
     assert statistics == {
         name
@@ -200,9 +198,9 @@ def test_contrast_is_against_every_sampled_target_of_the_batch(method, variables
     """With all predictions equal (zero weights), every loss is the log of the number of candidates B N T."""
     heads = jax.tree.map(jnp.zeros_like, variables["params"]["heads"]["level1"])
     params = {**variables["params"], "heads": {**variables["params"]["heads"], "level1": heads}}
-    _, outputs = jax.jit(
-        lambda v, b: method.loss(v, b, jax.random.key(0), method.stages[1], train=True)
-    )({**variables, "params": params}, tiny.batch(clips=4))
+    _, outputs = jax.jit(lambda v, b: method.loss(v, b, jax.random.key(0), method.stages[1], train=True))(
+        {**variables, "params": params}, tiny.batch(clips=4)
+    )
     candidates = 4 * 4 * 4  # B = 4 clips, N = 4 positions, T = 4 frames at level 1
     np.testing.assert_allclose(outputs.metrics["contrastive/level1"], np.log(candidates), rtol=1e-5)
 
@@ -228,9 +226,7 @@ def test_targets_pass_gradients_only_where_asked(method, variables):
 
 def test_reconstruction_compares_the_frames_that_the_level_keeps():
     """Level 1 strides by two; of seven frames it keeps 0, 2, 4 and 6. A quadratic penalty has a closed form."""
-    method = tiny.hcml(
-        levels=("reconstruction",) * 2, charbonnier_alpha=1.0, charbonnier_epsilon=0.0, joint=False
-    )
+    method = tiny.hcml(levels=("reconstruction",) * 2, charbonnier_alpha=1.0, charbonnier_epsilon=0.0, joint=False)
     batch = tiny.batch(clip_shape=(7, 16, 16, 3))
     variables = jax.jit(method.init)(jax.random.key(0), batch)
     flow_head = variables["params"]["heads"]["level1"]["flow"]
@@ -248,9 +244,7 @@ def test_loss_is_the_same_for_uint8_and_float_clips(method, variables):
     batch = tiny.batch()
     floats = batch._replace(clip=batch.clip.astype(np.float32) / 255)
     losses = [
-        jax.jit(lambda v, b: method.loss(v, b, jax.random.key(0), method.stages[0], train=True)[0])(
-            variables, b
-        )
+        jax.jit(lambda v, b: method.loss(v, b, jax.random.key(0), method.stages[0], train=True)[0])(variables, b)
         for b in (batch, floats)
     ]
     np.testing.assert_allclose(*losses, rtol=1e-6)
@@ -295,9 +289,7 @@ def test_any_prefix_of_levels_takes_any_supervision(levels):
         assert value.shape == ()
         assert f"{supervision}/{stage.name}" in outputs.metrics
     encoded = jax.eval_shape(method.encode, variables, batch.clip[:, 0])
-    assert sorted(encoded.features) == sorted(
-        ["backbone", *(f"level{level}" for level in range(len(levels)))]
-    )
+    assert sorted(encoded.features) == sorted(["backbone", *(f"level{level}" for level in range(len(levels)))])
 
 
 def test_losses_of_mixed_supervisions_are_finite():

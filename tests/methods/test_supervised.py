@@ -31,9 +31,7 @@ def test_the_loss_is_the_cross_entropy_of_its_logits(blocks):
     method = supervised(motion_blocks=blocks, flip=False)
     variables, batch = tiny.init(method), tiny.batch()
     (stage,) = method.stages
-    loss, outputs = jax.jit(lambda v, b: method.loss(v, b, jax.random.key(0), stage, train=True))(
-        variables, batch
-    )
+    loss, outputs = jax.jit(lambda v, b: method.loss(v, b, jax.random.key(0), stage, train=True))(variables, batch)
     clips = method.normalise(augment.to_float(batch.clip[:, 0]))
     apply = functools.partial(method.network.apply, mutable=["batch_stats"])
     logits = jax.jit(lambda v, x: apply(v, x, TrainMode()))(variables, clips)[0].logits
@@ -41,9 +39,7 @@ def test_the_loss_is_the_cross_entropy_of_its_logits(blocks):
     np.testing.assert_allclose(loss, rows.mean(), rtol=1e-5)
     assert outputs.metrics["loss"] == loss
     levels = {f"level{level}" for level in range(len(blocks))}
-    assert set(jax.eval_shape(method.encode, variables, batch.clip[:, 0]).features) == levels | {
-        "backbone"
-    }
+    assert set(jax.eval_shape(method.encode, variables, batch.clip[:, 0]).features) == levels | {"backbone"}
 
 
 def test_its_stage_moves_everything():
@@ -51,9 +47,7 @@ def test_its_stage_moves_everything():
     variables = tiny.init(method)
     state, _ = run_stage(method, method.stages[0], variables)
     assert moved(variables["params"], state.variables["params"]) == set(leaves(variables["params"]))
-    assert moved(variables["batch_stats"], state.variables["batch_stats"]) == set(
-        leaves(variables["batch_stats"])
-    )
+    assert moved(variables["batch_stats"], state.variables["batch_stats"]) == set(leaves(variables["batch_stats"]))
 
 
 def test_unlabelled_clips_teach_nothing():
@@ -69,6 +63,4 @@ def test_unlabelled_clips_teach_nothing():
 
 def test_it_needs_labels():
     with pytest.raises(ConfigError, match="needs a table with labels"):
-        build_method(
-            {"name": "supervised", "stages": {"supervised": tiny.schedule()}}, num_classes=0
-        )
+        build_method({"name": "supervised", "stages": {"supervised": tiny.schedule()}}, num_classes=0)

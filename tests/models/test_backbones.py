@@ -45,9 +45,7 @@ def test_every_backbone_gives_what_its_feature_spec_says(name):
     frames, side = (64, 112) if name.startswith("slowfast") else (18, 112)
     model = build_backbone(name, motion_blocks=build_backbone(name).stages)
     clip = jax.ShapeDtypeStruct((2, frames, side, side + 8, 3), jnp.float32)
-    (_, features), variables = jax.eval_shape(
-        lambda x: model.init_with_output(jax.random.key(0), x, False), clip
-    )
+    (_, features), variables = jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x, False), clip)
     assert features.keys() == model.feature_spec.keys()
     for key, spec in model.feature_spec.items():
         grid = [-(-n // s) for n, s in zip(clip.shape[1:4], spec.strides, strict=True)]
@@ -171,9 +169,7 @@ def test_temporal_stages_of_a_shallow_network_are_bottlenecks_and_said_to_be():
     options = {"temporal_stages": ("res4",), "width": 8, "stem_pool": False}
     _, _, _, (_, features) = shapes_of("r2d_10", (1, 4, 32, 32, 3), **options)
     spec = build_backbone("r2d_10", **options).feature_spec
-    assert {name: f.shape[-1] for name, f in features.items()} == {
-        name: s.channels for name, s in spec.items()
-    }
+    assert {name: f.shape[-1] for name, f in features.items()} == {name: s.channels for name, s in spec.items()}
     assert spec["res4"].channels == 4 * 8 * 4
 
 
@@ -263,9 +259,7 @@ def test_multiply_adds_counts_what_is_inside_jit_and_what_is_batched():
 
     @jax.jit
     def convolution(x):
-        return jax.lax.conv_general_dilated(
-            x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
     def function(x):
         return convolution(x), jnp.einsum("bhwc,bhvc->bhwv", x, x)

@@ -42,9 +42,7 @@ def plain(x, kernel, strides, padding="half", groups=1):
     else:
         pads = {"same": "SAME", "valid": "VALID"}[padding]
     layout = ("NTHWC", "THWIO", "NTHWC")
-    return jax.lax.conv_general_dilated(
-        x, kernel, strides, pads, dimension_numbers=layout, feature_group_count=groups
-    )
+    return jax.lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=layout, feature_group_count=groups)
 
 
 # Long and short clips, few channels and many, more channels out than in and fewer, large maps and small.
@@ -105,9 +103,7 @@ def test_bfloat16_is_near_float32(case):
 
 
 @pytest.mark.parametrize("window", [(1, 3, 3), (3, 3, 3)])
-@pytest.mark.parametrize(
-    ("channels", "features", "groups"), [(12, 8, 4), (96, 48, 12), (80, 80, 2)]
-)
+@pytest.mark.parametrize(("channels", "features", "groups"), [(12, 8, 4), (96, 48, 12), (80, 80, 2)])
 def test_groups_do_not_mix(window, channels, features, groups):
     case = (2, 6, 8, 7, channels), window, features, (1, 2, 2)
     compare(case, "half", jnp.float32, 1e-5, groups)

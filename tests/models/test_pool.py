@@ -22,17 +22,12 @@ CASES = [
 def windows(x, window, strides, padding):
     """Of each outcome: its index, and the indices of the cells of `x` that it sees, in order."""
     pads = paddings(x.shape[1:4], window, strides, padding)
-    counts = [
-        (n + sum(pad) - k) // s + 1
-        for n, k, s, pad in zip(x.shape[1:4], window, strides, pads, strict=True)
-    ]
+    counts = [(n + sum(pad) - k) // s + 1 for n, k, s, pad in zip(x.shape[1:4], window, strides, pads, strict=True)]
     for b, c in itertools.product(range(x.shape[0]), range(x.shape[-1])):
         for at in itertools.product(*map(range, counts)):
             ranges = [
                 range(max(0, a * s - low), min(n, a * s - low + k))
-                for a, s, (low, _), n, k in zip(
-                    at, strides, pads, x.shape[1:4], window, strict=True
-                )
+                for a, s, (low, _), n, k in zip(at, strides, pads, x.shape[1:4], window, strict=True)
             ]
             yield (b, *at, c), [(b, *cell, c) for cell in itertools.product(*ranges)]
 
@@ -40,9 +35,7 @@ def windows(x, window, strides, padding):
 @pytest.mark.parametrize(("window", "strides"), CASES)
 @pytest.mark.parametrize("padding", ["half", "same", "valid"])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_the_greatest_wins_and_the_first_of_equals_gets_the_gradient(
-    window, strides, padding, dtype
-):
+def test_the_greatest_wins_and_the_first_of_equals_gets_the_gradient(window, strides, padding, dtype):
     rng = np.random.default_rng(0)
     x = rng.integers(-4, 4, (2, 4, 5, 6, 2)).astype(np.float32)  # many alike
     y, backward = jax.vjp(lambda x: max_pool(x, window, strides, padding), jnp.asarray(x, dtype))

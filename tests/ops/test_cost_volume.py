@@ -13,9 +13,7 @@ SHAPE = (2, 3, 5, 7, 4)  # neither height nor width divides by the strides below
 
 
 def volume_of(x, d, s, form=cost_volume):
-    return jax.jit(form, static_argnames=("max_displacement", "stride"))(
-        x, max_displacement=d, stride=s
-    )
+    return jax.jit(form, static_argnames=("max_displacement", "stride"))(x, max_displacement=d, stride=s)
 
 
 def gradient_of(form, x, seed, d, s):

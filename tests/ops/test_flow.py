@@ -100,9 +100,7 @@ def test_end_point_error_counts_valid_pixels_only():
 
 
 def test_end_point_error_of_no_pixel_is_nan():
-    assert np.isnan(
-        end_point_error(random_flow(), random_flow(), np.zeros((2, 3, 4, 5), bool))
-    ).all()
+    assert np.isnan(end_point_error(random_flow(), random_flow(), np.zeros((2, 3, 4, 5), bool))).all()
 
 
 def test_shapes_that_do_not_fit_are_refused():

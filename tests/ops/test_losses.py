@@ -31,12 +31,7 @@ def test_photometric_is_equation_1():
     total = 0.0
     for index in np.ndindex(2, 3, 4, 5):
         if valid[index]:
-            total += np.mean(
-                [
-                    rho(float(a) - float(b))
-                    for a, b in zip(target[index], warped[index], strict=True)
-                ]
-            )
+            total += np.mean([rho(float(a) - float(b)) for a, b in zip(target[index], warped[index], strict=True)])
     loss = photometric_loss(target, warped, valid)
     assert loss == pytest.approx(total / valid.size, rel=1e-5)
     by_valid = photometric_loss(target, warped, valid, normalise_by_valid=True)
@@ -71,9 +66,7 @@ def test_photometric_takes_its_mean_in_float32():
 
 def test_smoothness_is_equation_2_by_the_mean():
     flow = np.random.default_rng(0).normal(size=(2, 3, 4, 5, 2)).astype(np.float32)
-    terms = [
-        np.mean(rho(np.diff(flow[..., c].astype(float), axis=a))) for c in (0, 1) for a in (2, 3)
-    ]
+    terms = [np.mean(rho(np.diff(flow[..., c].astype(float), axis=a))) for c in (0, 1) for a in (2, 3)]
     assert smoothness_loss(flow) == pytest.approx(sum(terms), rel=1e-5)
 
 

@@ -20,9 +20,7 @@ def area_by_subpixels(image, height, width):
 @pytest.mark.parametrize("size", [(3, 4), (6, 8), (1, 1), (4, 3), (5, 7), (9, 12)])
 def test_area_is_the_mean_of_what_a_pixel_covers(size):
     image = random((6, 8, 3))
-    np.testing.assert_allclose(
-        resize_area(image, *size), area_by_subpixels(image, *size), atol=1e-6
-    )
+    np.testing.assert_allclose(resize_area(image, *size), area_by_subpixels(image, *size), atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [(3, 4), (4, 3)])
@@ -39,9 +37,7 @@ def test_area_keeps_leading_axes_and_dtype(size):
 def test_area_gradient_is_its_adjoint(size):
     image, seed = random((6, 8, 3)), random((*size, 3))
     resized, pullback = jax.vjp(lambda x: resize_area(x, *size), image)
-    assert jnp.vdot(resized, seed) == pytest.approx(
-        float(jnp.vdot(image, pullback(seed)[0])), rel=1e-4
-    )
+    assert jnp.vdot(resized, seed) == pytest.approx(float(jnp.vdot(image, pullback(seed)[0])), rel=1e-4)
     np.testing.assert_allclose(jnp.sum(pullback(jnp.ones_like(seed))[0]), seed.size, rtol=1e-5)
 
 

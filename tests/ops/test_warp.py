@@ -64,9 +64,7 @@ def test_bfloat16_images_are_sampled_at_float32_positions():
     warped, _ = warp(ramp.astype(jnp.bfloat16), flow)
     assert warped.dtype == jnp.bfloat16
     # Positions in bfloat16 would be wrong by up to 1 pixel, and so would the mask.
-    np.testing.assert_allclose(
-        np.asarray(warped, np.float32)[0, 1:, 0], (np.arange(1, 512) - 0.5) / 512, rtol=2**-7
-    )
+    np.testing.assert_allclose(np.asarray(warped, np.float32)[0, 1:, 0], (np.arange(1, 512) - 0.5) / 512, rtol=2**-7)
 
 
 def test_bfloat16_flow_keeps_the_position_of_far_pixels():

@@ -72,9 +72,7 @@ class Pair:
         assert not imported.unused
         assert not imported.missing
         self.variables = imported.variables
-        self.layout = next(
-            layout for layout in published_layouts(self.arch) if layout.source == imported.source
-        )
+        self.layout = next(layout for layout in published_layouts(self.arch) if layout.source == imported.source)
         rng = np.random.default_rng(1)
         self.clip = rng.normal(size=shape)
         self.weights = rng.normal(size=(shape[0], imported.classes))

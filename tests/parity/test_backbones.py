@@ -11,9 +11,7 @@ import pytest
 
 for package in ("torch", "torchvision", "pytorchvideo"):
     if importlib.util.find_spec(package) is None:
-        pytest.skip(
-            "compares with PyTorch: `make test-parity` installs it", allow_module_level=True
-        )
+        pytest.skip("compares with PyTorch: `make test-parity` installs it", allow_module_level=True)
 
 import jax.numpy as jnp
 import numpy as np

@@ -41,9 +41,7 @@ def test_parts_give_the_gradients_statistics_and_metrics_of_the_whole():
     assert any("/trace/" in name for name in whole)
     for name, expected in whole.items():
         scale = max(np.abs(expected).max(), 1e-6)
-        np.testing.assert_allclose(
-            parts[name], expected, rtol=1e-5, atol=1e-4 * scale, err_msg=name
-        )
+        np.testing.assert_allclose(parts[name], expected, rtol=1e-5, atol=1e-4 * scale, err_msg=name)
 
 
 def test_parts_draw_from_keys_of_their_own():
@@ -52,9 +50,7 @@ def test_parts_draw_from_keys_of_their_own():
         return jnp.mean(weight * drawn), {"drawn": drawn.mean()}
 
     key, batch = jax.random.key(0), {"clip": jnp.zeros((CLIPS, 3))}
-    gradient, outputs = accumulated_gradients(
-        loss, jnp.ones(()), batch, key, 4, Layout(make_mesh())
-    )
+    gradient, outputs = accumulated_gradients(loss, jnp.ones(()), batch, key, 4, Layout(make_mesh()))
     parts = [jax.random.normal(jax.random.fold_in(key, n), (CLIPS // 4, 3)) for n in range(4)]
     expected = np.mean([np.mean(part) for part in parts])
     np.testing.assert_allclose([gradient, outputs["drawn"]], expected, rtol=1e-6)
@@ -69,9 +65,7 @@ def test_parts_draw_from_keys_of_their_own():
     ],
 )
 def test_losses_over_the_whole_batch_are_refused(number, batch_size, devices, message):
-    stages = {
-        name: tiny.schedule(micro_batches=2) for name in ("level0", "level1", "level2", "joint")
-    }
+    stages = {name: tiny.schedule(micro_batches=2) for name in ("level0", "level1", "level2", "joint")}
     method = tiny.hcml(stages=stages, joint_batch_norm_group=2)
     with pytest.raises(ConfigError, match=message):
         check_micro_batches(method.stages[number], batch_size, devices)

@@ -71,9 +71,7 @@ def test_a_flipped_byte_is_refused_by_name_and_the_checkpoint_before_is_offered(
     content = bytearray(path.read_bytes())
     content[int(place * len(content))] ^= 0x10
     path.write_bytes(content)
-    with pytest.raises(
-        CheckpointError, match=rf"(?s){folder}/2 cannot be read.*of step 1, move 2 out"
-    ):
+    with pytest.raises(CheckpointError, match=rf"(?s){folder}/2 cannot be read.*of step 1, move 2 out"):
         restore(folder)
     shutil.rmtree(folder / "2")
     jax.tree.map(np.testing.assert_array_equal, restore(folder, 1), state(1))
@@ -86,9 +84,7 @@ def test_a_missing_file_is_refused_by_name_and_the_checkpoint_before_is_offered(
     files = which([(path.stat().st_size, path) for path in data_files(folder / "2")])
     for _, path in files if isinstance(files, list) else [files]:
         path.unlink()
-    with pytest.raises(
-        CheckpointError, match=rf"(?s){folder}/2 cannot be read.*of step 1, move 2 out"
-    ):
+    with pytest.raises(CheckpointError, match=rf"(?s){folder}/2 cannot be read.*of step 1, move 2 out"):
         restore(folder)
 
 

@@ -52,9 +52,7 @@ def uninterrupted(method, tmp_path_factory):
 
 # Two steps of each stage, and batches are read one ahead.
 @pytest.mark.parametrize("batches", [0, 1, 2, 3])
-def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(
-    method, uninterrupted, tmp_path, batches
-):
+def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(method, uninterrupted, tmp_path, batches):
     workdir = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
         run(workdir, method, Memory(stop_after=batches))
@@ -114,9 +112,7 @@ def test_a_loss_that_is_not_finite_stops_at_its_step_and_names_the_last_checkpoi
         run(tmp_path / "run", method, config=config)
     with pytest.raises(TrainingError, match=r"stage level0, step 1: .*not finite.*none yet"):
         run(tmp_path / "validated", method)
-    assert not any(
-        (tmp_path / "validated" / "checkpoints").iterdir()
-    )  # what cannot go on is not kept
+    assert not any((tmp_path / "validated" / "checkpoints").iterdir())  # what cannot go on is not kept
 
 
 class Poisoned(HCML):
@@ -226,9 +222,7 @@ def test_a_disk_too_full_for_metrics_ends_in_one_message(method, tmp_path, monke
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(EventFileWriter, "flush", fail)
-    with pytest.raises(
-        UserError, match=r"metrics.jsonl and events/.*is the disk full.*No space left"
-    ):
+    with pytest.raises(UserError, match=r"metrics.jsonl and events/.*is the disk full.*No space left"):
         run(tmp_path / "run", method)
 
 
@@ -350,9 +344,7 @@ def test_a_loss_below_its_floor_is_warned_of_and_is_no_progress(tmp_path, capsys
         folder = tmp_path / name / "checkpoints"
         told = [json.loads(p.read_text()) for p in folder.glob("*/metrics/metrics")]
         kept[name] = [metrics["loss"] for metrics in told]
-        assert [metrics["complete"] for metrics in told].count(
-            True
-        ) == 1  # ends are kept all the same
+        assert [metrics["complete"] for metrics in told].count(True) == 1  # ends are kept all the same
         warned = "valid_share is 0.10, under 0.5" in capsys.readouterr().err
         assert warned == (name == "invalid")
     assert None not in kept["valid"]

@@ -21,9 +21,7 @@ def test_the_rate_warms_up_linearly_and_falls_along_a_cosine():
     np.testing.assert_allclose(rate(50), 0, atol=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("length", "epoch"), [({"steps": 50}, 1), ({"epochs": 10.0}, 5)], ids=["steps", "epochs"]
-)
+@pytest.mark.parametrize(("length", "epoch"), [({"steps": 50}, 1), ({"epochs": 10.0}, 5)], ids=["steps", "epochs"])
 @pytest.mark.parametrize("warmup", [0, 10])
 def test_the_rate_falls_to_a_tenth_at_each_milestone(length, epoch, warmup):
     schedule = Schedule(
@@ -64,9 +62,7 @@ def test_the_rate_is_not_scaled_where_per_clips_is_zero():
 
 
 def test_weight_decay_spares_vectors():
-    optimizer = make_optimizer(
-        Schedule(steps=10, learning_rate=1.0, per_clips=0, weight_decay=0.1), 80, 8
-    )
+    optimizer = make_optimizer(Schedule(steps=10, learning_rate=1.0, per_clips=0, weight_decay=0.1), 80, 8)
     params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
     zeros = {"kernel": jnp.zeros((2, 2)), "bias": jnp.zeros(2)}
     updates, _ = optimizer.update(zeros, optimizer.init(params), params)
@@ -78,9 +74,7 @@ def test_gradients_are_clipped_by_their_global_norm():
     schedule = Schedule(steps=10, learning_rate=1.0, per_clips=0, weight_decay=0.0, clip_norm=1.0)
     optimizer = make_optimizer(schedule, 80, 8)
     params = {"a": jnp.zeros(1), "b": jnp.zeros(1)}
-    updates, _ = optimizer.update(
-        {"a": jnp.array([3.0]), "b": jnp.array([4.0])}, optimizer.init(params), params
-    )
+    updates, _ = optimizer.update({"a": jnp.array([3.0]), "b": jnp.array([4.0])}, optimizer.init(params), params)
     np.testing.assert_allclose([updates["a"][0], updates["b"][0]], [-0.6, -0.8], rtol=1e-6)
 
 

@@ -50,9 +50,7 @@ def uninterrupted(method, tmp_path_factory):
     ("at", "number", "steps"),
     [(2, signal.SIGTERM, 2), (4, signal.SIGINT, 4), (6, signal.SIGTERM, 6)],
 )
-def test_a_run_asked_to_stop_saves_and_goes_on_to_the_same_bits(
-    method, uninterrupted, tmp_path, at, number, steps
-):
+def test_a_run_asked_to_stop_saves_and_goes_on_to_the_same_bits(method, uninterrupted, tmp_path, at, number, steps):
     workdir = tmp_path / "run"
     with pytest.raises(Stopped, match=f"stopped and saved at step {steps}") as stopped:
         run(workdir, method, Interrupting(at, number), config=SPARSE)
@@ -79,9 +77,7 @@ class InterruptingValidation(Memory):
 
 
 @pytest.mark.parametrize(("validation", "steps"), [(0, 5), (1, 10)], ids=["level0", "joint"])
-def test_a_signal_at_the_end_of_a_stage_stops_before_what_follows(
-    method, uninterrupted, tmp_path, validation, steps
-):
+def test_a_signal_at_the_end_of_a_stage_stops_before_what_follows(method, uninterrupted, tmp_path, validation, steps):
     workdir = tmp_path / "run"
     with pytest.raises(Stopped, match=f"stopped and saved at step {steps}"):
         run(workdir, method, InterruptingValidation(validation), config=SPARSE)

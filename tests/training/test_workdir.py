@@ -17,9 +17,7 @@ def test_a_folder_that_is_there_or_can_be_made_is_taken(tmp_path):
 def test_a_read_only_folder_is_refused_by_name(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: (path, mode) != (tmp_path, os.W_OK))
     for workdir in (tmp_path, tmp_path / "runs" / "mine"):
-        with pytest.raises(
-            ConfigError, match=f"{workdir} cannot be written: {tmp_path} is read-only"
-        ):
+        with pytest.raises(ConfigError, match=f"{workdir} cannot be written: {tmp_path} is read-only"):
             Workdir(workdir).check()
 
 

@@ -10,10 +10,7 @@ def record(stage, step, split="train", **metrics):
 
 def records():
     early = [record("level0", s, loss=10.0 ** (2 - s), clips_per_second=9.0) for s in range(4)]
-    late = [
-        record("level1", s, **{"loss": 1.0 + s, "contrastive/level1/top1": s / 10})
-        for s in range(4, 6)
-    ]
+    late = [record("level1", s, **{"loss": 1.0 + s, "contrastive/level1/top1": s / 10}) for s in range(4, 6)]
     return [*early, record("level0", 3, "validation", loss=0.5), *late]
 
 
@@ -37,9 +34,7 @@ def test_lines_are_the_records():
 
 
 def test_only_losses_that_span_decades_are_logarithmic():
-    drawn = panels(
-        draw_curves([*records(), record("level1", 6, **{"contrastive/level1/top1": 9.0})])
-    )
+    drawn = panels(draw_curves([*records(), record("level1", 6, **{"contrastive/level1/top1": 9.0})]))
     scales = {title: axes.get_yscale() for title, axes in drawn.items()}
     assert scales == {"level0: loss": "log", "level1: loss": "linear", "level1: top-1": "linear"}
     negative = draw_curves([record("level0", s, loss=float(s)) for s in (-1, 100)])
@@ -78,9 +73,7 @@ def test_a_term_that_is_not_told_of_is_not_drawn():
 
 
 def test_the_picture_is_written(tmp_path):
-    height, width, _ = imread(
-        save_figure(draw_curves(records(), ["loss"]), tmp_path / "curves.png")
-    ).shape
+    height, width, _ = imread(save_figure(draw_curves(records(), ["loss"]), tmp_path / "curves.png")).shape
     assert height == pytest.approx(550, abs=5)
     assert width == pytest.approx(704, abs=5)
 

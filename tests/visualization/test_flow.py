@@ -48,9 +48,7 @@ def test_the_error_of_each_flow_is_shown_where_there_is_truth():
 
 
 def test_the_picture_is_written(tmp_path):
-    path = save_figure(
-        draw_flow(frames(), {"level0": flow(0)}, titles=["one", "two"]), tmp_path / "flow.png"
-    )
+    path = save_figure(draw_flow(frames(), {"level0": flow(0)}, titles=["one", "two"]), tmp_path / "flow.png")
     height, width, _ = imread(path).shape
     assert 200 < height < 1000
     assert 400 < width < 1500

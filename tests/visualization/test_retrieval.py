@@ -55,9 +55,7 @@ def test_a_level_with_fewer_clips_leaves_its_last_places_empty():
 
 
 def test_the_picture_is_written(tmp_path):
-    height, width, _ = imread(
-        save_figure(draw_retrieval(**arguments()), tmp_path / "retrieval.png")
-    ).shape
+    height, width, _ = imread(save_figure(draw_retrieval(**arguments()), tmp_path / "retrieval.png")).shape
     assert 200 < height < 800
     assert 600 < width < 1200
 

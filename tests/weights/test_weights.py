@@ -30,9 +30,7 @@ def random_variables(arch, classes=5):
     """Of the backbone and a classifier, without running it."""
     model = build_backbone(arch)
     clip = jax.ShapeDtypeStruct((1, 16, 112, 112, 3), jnp.float32)
-    (embedding, _), abstract = jax.eval_shape(
-        lambda x: model.init_with_output(jax.random.key(0), x, False), clip
-    )
+    (embedding, _), abstract = jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x, False), clip)
     rng = np.random.default_rng(0)
 
     def numbers(leaf):
@@ -59,9 +57,7 @@ def save(path, tensors):
     return path
 
 
-@pytest.mark.parametrize(
-    "arch", ["resnet_10", "r3d_18", "r2plus1d_18", "s3d", "i3d", "resnet3d_18_a"]
-)
+@pytest.mark.parametrize("arch", ["resnet_10", "r3d_18", "r2plus1d_18", "s3d", "i3d", "resnet3d_18_a"])
 def test_what_is_exported_is_imported_again(tmp_path, arch):
     variables = random_variables(arch)
     save_tensors(tmp_path / "file.safetensors", arch, variables)
@@ -154,9 +150,7 @@ def test_a_kernel_of_as_many_numbers_but_another_shape_is_refused(tensors):
         convert(turned, "resnet_10")
 
 
-def test_the_command_says_what_names_leave_open_and_takes_the_answer(
-    tmp_path, tensors, capsys, monkeypatch
-):
+def test_the_command_says_what_names_leave_open_and_takes_the_answer(tmp_path, tensors, capsys, monkeypatch):
     cautions = {name: layout.caution for name in PUBLISHED for layout in published_layouts(name)}
     assert {name for name in cautions if cautions[name]} == {
         "resnet3d_50",
@@ -185,10 +179,7 @@ def test_the_command_says_what_it_read_and_ends_in_one_line(tmp_path, tensors, c
     path = save(tmp_path / "a.safetensors", tensors)
     arguments = [str(path), "--arch", "resnet_10", "--out", str(tmp_path / "out")]
     main(arguments)
-    assert (
-        "resnet_10 from torchvision's names, 4,908,357 parameters, 5 classes"
-        in capsys.readouterr().out
-    )
+    assert "resnet_10 from torchvision's names, 4,908,357 parameters, 5 classes" in capsys.readouterr().out
     with pytest.raises(SystemExit, match=r"out is there already"):
         main(arguments)
     with pytest.raises(SystemExit, match=r"'resnet_11'.*Did you mean 'resnet_1"):
