@@ -6,6 +6,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+SMALLEST_AREA = 0.05
+
 
 @dataclasses.dataclass(frozen=True)
 class Reads:
@@ -14,7 +16,8 @@ class Reads:
     Attributes:
       clips: V, clips of each video. In training they are drawn independently; in evaluation they are spread evenly.
       area: (least, most) share of the frame that a training clip shows, at a random aspect ratio (random resized
-        crop); None: a square out of the frame, whose shorter side is resized first.
+        crop); from 0.05 up, for whole frames are enlarged. None: a square out of the frame, whose shorter side is
+        resized first.
       aspect: (least, most) width over height of that share.
       max_offset: most frames of the video between the starts of two clips of a training example; None: any.
       future: F, frames read beyond the end of each clip.
@@ -35,8 +38,13 @@ class Reads:
         area, aspect = self.area or (1.0, 1.0), self.aspect
         if self.clips < 1 or self.future < 0 or (self.max_offset or 0) < 0:
             raise ValueError(f"clips must be 1 or more, future and max_offset 0 or more: {self}")
-        if not (0 < area[0] <= area[1] <= 1 and 0 < aspect[0] <= aspect[1]):
-            raise ValueError(f"area and aspect must be (least, most), area at most 1: {self}")
+        if not (SMALLEST_AREA <= area[0] <= area[1] <= 1 and 0 < aspect[0] <= aspect[1]):
+            raise ValueError(f"area and aspect must be (least, most), area in {SMALLEST_AREA}..1: {self}")
+
+    @property
+    def random(self) -> bool:
+        """Whether training needs views that are drawn at random, which data without jitter does not give."""
+        return self.clips > 1 or self.area is not None or self.max_offset is not None
 
 
 ONE_CLIP = Reads()

@@ -94,7 +94,7 @@ def run(config: Mapping[str, Any], workdir: str, mode: str) -> None:
     preflight.check_data(data, typed.training, typed.evaluation)
     method = make_method(num_classes=len(data.classes))
     if mode == "train":
-        preflight.check_method(method, data, typed.training)
+        preflight.check_method(method, data, typed.training, typed.data.jitter)
     start = start_of(typed.init_from, method, data.clip_shape)
     if not folder.claimed:
         preflight.check_stages(method, data, typed.training)

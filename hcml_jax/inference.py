@@ -73,7 +73,9 @@ class Model:
         """
         flow = self._flow(self.variables, _checked(clips))
         if not flow:
-            raise ConfigError("this network has no flow head: load the run's workdir, not its export")
+            raise ConfigError(
+                "this network gives no flow: its method learns none, or it is an export, which leaves flow heads out"
+            )
         return flow
 
 

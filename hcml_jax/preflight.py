@@ -55,14 +55,19 @@ def check_data(data: Data, training: TrainingConfig, evaluation: EvaluationConfi
             raise ConfigError(f"config.{field}: no clip of split {split!r} that can be used has a label")
 
 
-def check_method(method: Method, data: Data, training: TrainingConfig) -> None:
-    """Raises ConfigError unless every stage works with these clips; warns of mirrored labels."""
+def check_method(method: Method, data: Data, training: TrainingConfig, jitter: bool) -> None:
+    """Raises ConfigError unless every stage can read what it wants of these clips; warns of mirrored labels."""
     stages = first_stages(method, training.first_stage)
     for stage in stages:
         check_micro_batches(stage, training.batch_size, make_mesh().size)
+        if stage.reads.random and not jitter:
+            raise ConfigError(f"config.data.jitter must be on: stage {stage.name!r} draws its views, {stage.reads}")
         for split in filter(None, ("train", training.validation_split)):
             if stage.reads.flow and not data.has_flow(split):
-                raise ConfigError(f"config.data: stage {stage.name!r} reads flow, and split {split!r} has none")
+                raise ConfigError(
+                    f"config.data: stage {stage.name!r} reads flow; split {split!r} needs a file of it for every clip, "
+                    "stride 1 and short_clips 'error'"
+                )
     sides = [name for name in data.classes if _SIDES.search(name)]
     if method.flips and sides:
         cluster.say(f"caution: config.method.flip mirrors clips, which may change labels such as {sides[0]!r}")

@@ -2,7 +2,6 @@
 
 from hcml_jax.contrastive.candidates import (
     gather_positions,
-    negative_counts,
     pair_predictions,
     sample_positions,
     without_breaks,
@@ -17,7 +16,6 @@ __all__ = [
     "gather_positions",
     "info_nce",
     "info_nce_and_hits",
-    "negative_counts",
     "pair_predictions",
     "sample_positions",
     "spread_report",

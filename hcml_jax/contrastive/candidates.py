@@ -124,22 +124,3 @@ def without_breaks(consecutive, steps: int, positions: int) -> tuple[jax.Array, 
         ways.append(reached)
     ways = jnp.concatenate(ways, axis=1)
     return tuple(jnp.repeat(of_frames.reshape(-1), positions) for of_frames in (ways, whole))
-
-
-def negative_counts(batch: int, positions: int, time: int) -> dict[str, int]:
-    """How many negatives of each type every prediction has (HCML, supplement B).
-
-    Args:
-      batch: B, videos, over all devices.
-      positions: N, sampled positions of each video.
-      time: T, frames of the targets.
-
-    Returns:
-      "spatial": same video, another position, any time; "temporal": same video and position,
-      another time; "easy": another video. With the positive they make B N T.
-    """
-    return {
-        "spatial": (positions - 1) * time,
-        "temporal": time - 1,
-        "easy": (batch - 1) * positions * time,
-    }

@@ -3,55 +3,54 @@
 import jax
 import jax.numpy as jnp
 
-from hcml_jax.contrastive.candidates import align_predictions, negative_counts
+from hcml_jax.contrastive.candidates import align_predictions
 from hcml_jax.ops.check import checked
 from hcml_jax.ops.normalise import unit_vectors
 
 
-def contrast_report(predictions, targets, hits) -> dict[str, jax.Array]:
-    """How well predictions find their targets, and how similar each type of negative is.
+def contrast_report(predictions, targets, hits, kept, candidates) -> dict[str, jax.Array]:
+    """How well predictions find their targets, and how similar each type of candidate is.
 
     Args:
       predictions: [K, B, T, N, C], floating, for the steps ahead 1..K (`pair_predictions`).
       targets: [B, T, N, C], floating.
       hits: bool [M], which predictions are most similar to their target (`info_nce_and_hits`).
+      kept: bool [M], which predictions count; their own targets are candidates (`without_breaks`).
+      candidates: bool [B*T*N], which targets they are compared with.
 
     Returns:
-      float32 scalars without gradient: "top1", the share of hits, and the mean cosines
-      "positive_cosine", "spatial_cosine", "temporal_cosine" and "easy_cosine" of the positive and
-      of the negatives by type; 0 for a type of which there are none.
+      float32 scalars without gradient: "top1", the share of hits, and the mean cosines "positive_cosine" with the
+      target, "spatial_cosine" with the same video's other positions, "temporal_cosine" with other times of the same
+      position, "easy_cosine" with other videos; 0 where there is nothing to compare with.
 
     Raises:
       ValueError: the shapes do not fit each other.
     """
     predictions = checked("predictions", predictions, "K B T N C")
     targets = checked("targets", targets, "B T N C")
-    units = (jax.lax.stop_gradient(unit_vectors(x)) for x in (predictions, targets))
-    return {"top1": jnp.mean(hits, dtype=jnp.float32)} | _mean_cosines(*units)
-
-
-def _mean_cosines(predictions, targets):
-    """Mean cosines by type.
-
-    The cosine is linear in the key: a sum of cosines is the cosine with the sum of the keys, and
-    each type is one such sum less another. No M x K matrix is needed.
-    """
-    batch, time, positions, _ = targets.shape
-    counts = negative_counts(batch, positions, time)
+    predictions, targets = (jax.lax.stop_gradient(unit_vectors(x)) for x in (predictions, targets))
+    candidates = candidates.reshape(*targets.shape[:3], 1).astype(jnp.float32)
     queries, own = align_predictions(predictions, targets)
-    own_place = jnp.sum(targets, axis=1, keepdims=True)
-    own_video = jnp.sum(own_place, axis=2, keepdims=True)
-    every = jnp.sum(own_video, axis=0, keepdims=True)
+    totals, counts = _sums_by_type(targets * candidates, own), _sums_by_type(candidates, jnp.ones(()))
+    kept = kept.reshape(*queries.shape[:3], 1)
 
-    def mean_cosine(total, count):
-        return jnp.mean(jnp.sum(queries * total, axis=-1)) / max(count, 1)
+    def mean_cosine(kind):
+        pairs = jnp.sum(jnp.broadcast_to(counts[kind], kept.shape), where=kept)
+        return jnp.sum(queries * totals[kind], where=kept) / jnp.maximum(pairs, 1.0)
 
-    return {
-        "positive_cosine": mean_cosine(own, 1),
-        "spatial_cosine": mean_cosine(own_video - own_place, counts["spatial"]),
-        "temporal_cosine": mean_cosine(own_place - own, counts["temporal"]),
-        "easy_cosine": mean_cosine(every - own_video, counts["easy"]),
-    }
+    top1 = jnp.sum(hits, where=kept.reshape(-1), dtype=jnp.float32) / jnp.maximum(jnp.sum(kept, dtype=jnp.float32), 1.0)
+    return {"top1": top1} | {f"{kind}_cosine": mean_cosine(kind) for kind in totals}
+
+
+def _sums_by_type(targets, own) -> dict[str, jax.Array]:
+    """Sums of targets [B, T, N, C] by what they are to each prediction, whose own ones are [B, S, N, C].
+
+    A sum of cosines is the cosine with the sum, and each type is one such sum less another: no M x K matrix is needed.
+    """
+    place = jnp.sum(targets, axis=1, keepdims=True)
+    video = jnp.sum(place, axis=2, keepdims=True)
+    every = jnp.sum(video, axis=0, keepdims=True)
+    return {"positive": own, "spatial": video - place, "temporal": place - own, "easy": every - video}
 
 
 def spread_report(features) -> dict[str, jax.Array]:

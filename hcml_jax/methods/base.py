@@ -185,7 +185,8 @@ class Method(Protocol):
       stages: the phases of training, in order.
       normalisation: mean and deviation of red, green and blue by which it normalises clips.
       architecture: the backbone's name, under which its weights are exported.
-      deployed: the top-level modules that an export keeps.
+      deployed: the top-level modules that an export keeps; those called "backbone" and "classifier" go by published
+        names in its file for PyTorch.
       flips: whether training mirrors clips, which changes labels such as "left".
     """
 
@@ -217,7 +218,8 @@ class Method(Protocol):
     ) -> tuple[jax.Array, Outputs]:
         """The stage's loss on a global batch: pure and jittable.
 
-        With `train`, clips are augmented, and statistics, moving averages and queues move; without, nothing does.
+        With `train`, clips are augmented, and statistics, moving averages and queues move; without, nothing does, and
+        the key, of which a loss may still draw what it compares, is always the same.
         """
 
     def encode(self, variables: Variables, clips: jax.Array) -> Encoded:

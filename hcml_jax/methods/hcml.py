@@ -190,7 +190,7 @@ class HCML(Recognition):
         return Stage(
             name=name,
             schedule=self.config.stages[name],
-            trainable=functools.partial(self._trains_any, levels=levels),
+            trainable=lambda path: any(self._trains(path, level) for level in levels),
             terms=dict(self._level_term(level) for level in levels),
             labelled_only=any(self.config.levels[level] == "action" for level in levels),
         )
@@ -254,7 +254,7 @@ class HCML(Recognition):
             "photometric": photometric,
             "smoothness": smoothness,
             "flow_magnitude": jnp.linalg.norm(flow, axis=-1).mean(),
-            VALID_SHARE: _share(valid, paired),
+            VALID_SHARE: _mean(valid.astype(jnp.float32), paired),
         }
         return photometric + config.smoothness_weight * smoothness, report
 
@@ -272,8 +272,7 @@ class HCML(Recognition):
         losses, hits = info_nce_and_hits(
             queries, keys, positives, temperature=self.config.temperature, form=form, owners=owners
         )
-        report = contrast_report(predictions, targets, hits & kept)
-        report["top1"] = _share(hits & kept, kept)
+        report = contrast_report(predictions, targets, hits, kept, candidates)
         return _mean(losses, kept), report | spread_report(recognised.features[level])
 
     def _consecutive(self, forward: Forward, level: str) -> jax.Array:
@@ -285,11 +284,8 @@ class HCML(Recognition):
         ways = [consecutive[:, a:b].all(1) for a, b in itertools.pairwise(frames)]
         return jnp.stack(ways, axis=1)
 
-    def _trains_any(self, path: tuple[str, ...], levels: tuple[int, ...]) -> bool:
-        """Whether a parameter trains in the stage of these levels: what lies above P^{l-1}, up to P^l (HCML 3.1)."""
-        return any(self._trains(path, level) for level in levels)
-
     def _trains(self, path: tuple[str, ...], level: int) -> bool:
+        """Whether a parameter trains with a level: what lies above P^{l-1}, up to P^l (HCML 3.1)."""
         # g^l (`expand`) follows P^l: it trains with the level above, and P^l stays as its own stage left it.
         if under(path, f"backbone/level{level}/expand"):
             return False
@@ -310,8 +306,3 @@ def _action(forward: Forward, *, level: str):
 def _mean(values: jax.Array, kept: jax.Array) -> jax.Array:
     """The mean of the values that are kept; 0 if there are none."""
     return jnp.sum(values, where=kept) / jnp.maximum(kept.sum(), 1).astype(jnp.float32)
-
-
-def _share(found: jax.Array, kept: jax.Array) -> jax.Array:
-    """The share of what is found among what is kept; 0 if there is nothing, which is no success."""
-    return _mean(found.astype(jnp.float32), kept)

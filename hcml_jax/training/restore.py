@@ -11,9 +11,9 @@ def positions(method: Method, workdir: pathlib.Path) -> dict[str, Position]:
     """Where a run can be read.
 
     Returns:
-      "last", its last checkpoint; "representation", what its stages without class labels' loss have come to: the end of
-      the last of them that has ended, or else what the run started from, or else its last checkpoint; "start", what it
-      started from, if those were given variables.
+      "last", its last checkpoint; "start", what it started from, if those were given variables; "representation", what
+      its stages without class labels' loss have come to: the end of the last of them that has ended, or else their last
+      checkpoint, or else "start" (if the method has such stages), or else "last".
 
     Raises:
       CheckpointError: if the run has no checkpoint yet.

@@ -68,7 +68,7 @@ def init_state(variables: Variables, stage: Stage, optimizer, layout: Layout) ->
 
 
 def abstract_state(variables: Variables, stage: Stage, optimizer, layout: Layout) -> TrainState:
-    """The same of what `init_state` makes of variables, which may be abstract."""
+    """Shapes, dtypes and shardings of what `init_state` makes of variables, which may be abstract."""
     start = functools.partial(init_state, stage=stage, optimizer=optimizer, layout=layout)
     return layout.abstract_state(jax.eval_shape(start, variables))
 
@@ -98,7 +98,7 @@ def make_train_step(method: Method, stage: Stage, optimizer, seed: int, layout: 
 
 
 def make_validation_step(method: Method, stage: Stage, seed: int, layout: Layout) -> Callable:
-    """A jitted function (variables, batch) -> metrics of the stage's loss, as evaluated: nothing is drawn nor moves."""
+    """A jitted function (variables, batch) -> metrics of the stage's loss without augmentation; always alike."""
 
     def validation_step(variables: Variables, batch: Batch):
         key = step_key(seed, f"{stage.name}/validation", 0)

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hcml_jax.contrastive import contrast_report, info_nce_and_hits, pair_predictions, spread_report
+from hcml_jax.contrastive import contrast_report, info_nce_and_hits, pair_predictions, spread_report, without_breaks
 
 K, B, T, N, C = 2, 3, 4, 5, 6
 
@@ -18,18 +18,21 @@ def predictions_and_targets(batch=B, positions=N, dtype=np.float32):
 
 
 @jax.jit
-def report(predictions, targets):
+def report(predictions, targets, consecutive=True):
     hits = info_nce_and_hits(*pair_predictions(predictions, targets), temperature=0.07).hits
-    return contrast_report(predictions, targets, hits)
+    consecutive = jnp.broadcast_to(consecutive, (len(targets), T - 1))
+    return contrast_report(predictions, targets, hits, *without_breaks(consecutive, K, targets.shape[2]))
 
 
-def report_by_loops(queries, keys, positives):
+def report_by_loops(queries, keys, positives, kept, candidates):
     queries, keys = np.asarray(queries, np.float64), np.asarray(keys, np.float64)
     found = {"top1": [], "positive": [], "spatial": [], "temporal": [], "easy": []}
-    for query, positive in zip(queries, np.asarray(positives), strict=True):
+    for query, positive in zip(queries[kept], np.asarray(positives)[kept], strict=True):
         cosines = keys @ query / np.linalg.norm(query) / np.linalg.norm(keys, axis=1)
         found["top1"].append(cosines.argmax() == positive)
         for j, cosine in enumerate(cosines):
+            if not candidates[j]:
+                continue
             (video, _, place), (other, _, elsewhere) = (np.unravel_index(i, (B, T, N)) for i in (positive, j))
             kind = "easy" if other != video else "spatial" if elsewhere != place else "temporal"
             found["positive" if j == positive else kind].append(cosine)
@@ -37,10 +40,15 @@ def report_by_loops(queries, keys, positives):
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_equals_the_loops(dtype):
+@pytest.mark.parametrize("breaks", [[], [(0, 1), (2, 0)]])
+def test_equals_the_loops(dtype, breaks):
     arrays = predictions_and_targets(dtype=dtype)
-    figures = report(*arrays)
-    expected = report_by_loops(*pair_predictions(*arrays))
+    consecutive = np.ones((B, T - 1), bool)
+    for place in breaks:
+        consecutive[place] = False
+    figures = report(*arrays, consecutive)
+    masks = map(np.asarray, without_breaks(consecutive, K, N))
+    expected = report_by_loops(*pair_predictions(*arrays), *masks)
     assert 0.1 < expected["top1"] < 0.9
     assert figures["top1"] == pytest.approx(expected.pop("top1"))
     for name, cosine in expected.items():
@@ -52,6 +60,11 @@ def test_a_type_without_negatives_reports_zero():
     assert figures["easy_cosine"] == 0
     assert figures["spatial_cosine"] == 0
     assert figures["temporal_cosine"] != 0
+
+
+def test_where_all_is_broken_nothing_is_reported():
+    figures = report(*predictions_and_targets(), False)
+    assert set(map(float, figures.values())) == {0.0}
 
 
 def test_perfect_predictions_have_top1_1_and_collapsed_ones_0():

@@ -46,6 +46,12 @@ def test_without_a_generator_several_clips_are_spread_over_the_room():
     assert {(view.size, view.corner) for view in views} == {((64, 128), (4, 36))}
 
 
+@pytest.mark.parametrize("fields", [{"area": (0.01, 1.0)}, {"area": (0.5, 1.1)}, {"clips": 0}, {"aspect": (2, 1)}])
+def test_views_out_of_range_are_refused(fields):
+    with pytest.raises(ValueError, match="must be"):
+        Reads(**fields)
+
+
 def test_random_views_fill_their_range():
     config = make_config(frames=3, stride=2)
     views = [draw(config, (10, 20), (100, 50), Reads(), i)[0] for i in range(600)]

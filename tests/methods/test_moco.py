@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import hcml_jax
+from hcml_jax.config import ConfigError
 from hcml_jax.contrastive import info_nce
 from hcml_jax.experiment import complete, run
 from hcml_jax.methods import build_method
@@ -113,11 +114,16 @@ def test_all_collections_are_split_over_devices(method):
     assert any("key_encoder/params" in name and tuple(s.spec) for name, s in split.items())
 
 
-def config(sprites, **fields):
+def config(sprites, *, jitter=True, **fields):
     whole = tiny_config.get_config().to_dict()
     whole["method"] = CONFIG
-    whole["data"]["root"] = str(sprites)
+    whole["data"] |= {"root": str(sprites), "jitter": jitter}
     return complete(whole | fields).to_dict()
+
+
+def test_views_that_are_not_drawn_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"config\.data\.jitter must be on: stage 'contrast' draws its views"):
+        run(config(tmp_path / "sprites", jitter=False), str(tmp_path / "run"), "train")
 
 
 def test_it_trains_evaluates_and_exports_on_sprites(tmp_path):

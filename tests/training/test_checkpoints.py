@@ -163,6 +163,12 @@ def test_a_fingerprint_sees_every_change_and_every_exchange(dtype):
     assert len(seen) == 26
 
 
+def test_a_fingerprint_sees_every_change_of_truths():
+    array = jnp.arange(24).reshape(2, 3, 4) % 3 == 0
+    changed = [array.at[np.unravel_index(i, array.shape)].set(~array.ravel()[i]) for i in range(24)]
+    assert len({fingerprints({"x": x})["x"] for x in (array, *changed)}) == 25
+
+
 def test_a_fingerprint_equals_numpy():
     array = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
     weights = 2 * np.arange(35, dtype=np.uint64) + 1
