@@ -18,15 +18,7 @@ from data_pipelines.loader import batches, import_tensorflow
 from data_pipelines.sampling import epoch_order, view_generator
 from data_pipelines.scan import scan_videos
 from data_pipelines.skipped import SkipLog
-from data_pipelines.table import (
-    Row,
-    class_families,
-    class_names,
-    hold_out,
-    labelled_rows,
-    list_faults,
-    read_table,
-)
+from data_pipelines.table import Row, class_families, class_names, hold_out, labelled_rows, list_faults, read_table
 from data_pipelines.video import VideoInfo
 from hcml_jax import cluster
 from hcml_jax.batch import ONE_CLIP, Batch, Reads
@@ -131,14 +123,7 @@ class Data:
     def census(self) -> dict[str, Any]:
         """What tells these clips from others: how many each split has, and a digest of their rows in order."""
         rows = [
-            (
-                row.index,
-                _inside(self.config.root, row.path),
-                row.label,
-                row.split,
-                row.start,
-                row.end,
-            )
+            (row.index, _inside(self.config.root, row.path), row.label, row.split, row.start, row.end)
             for split in self.splits
             for row in self.rows(split)
         ]

@@ -19,11 +19,7 @@ _IMPORTING = threading.Lock()
 
 
 def batches(
-    read: Callable[[int], Batch],
-    numbers: tuple[int, int],
-    batch_size: int,
-    like: Batch,
-    workers: int,
+    read: Callable[[int], Batch], numbers: tuple[int, int], batch_size: int, like: Batch, workers: int
 ) -> Iterator[Batch]:
     """Yields batches of the examples `read(number)` for each number in order.
 

@@ -39,10 +39,7 @@ def scan_videos(paths: Iterable[Path], workers: int, memory: Path | None = None)
 
 def _look(paths: list[Path], workers: int) -> dict[Path, VideoInfo | VideoError]:
     found = {}
-    with (
-        Progress("Looking at videos", len(paths), "files") as progress,
-        ThreadPoolExecutor(workers) as pool,
-    ):
+    with Progress("Looking at videos", len(paths), "files") as progress, ThreadPoolExecutor(workers) as pool:
         for path, result in zip(paths, pool.map(_probe, paths), strict=True):
             found[path] = result
             progress.add()

@@ -19,11 +19,7 @@ from data_pipelines.motions import MOTIONS, Path, draw_motion, frame_times
 
 _WAVES = 4
 _TINT = 0.15  # waves are mostly light and dark: video files keep colour at half resolution
-_LOBES = (
-    0.0,
-    4.0,
-    5.0,
-)  # disc, rounded square, star: outline = radius (1 + bulge cos(lobes angle))
+_LOBES = (0.0, 4.0, 5.0)  # disc, rounded square, star: outline = radius (1 + bulge cos(lobes angle))
 _BULGES = (0.0, 0.12, LARGEST_BULGE - 1.0)
 
 

@@ -71,10 +71,7 @@ def probe(path: str | Path) -> VideoInfo:
 
 
 def read_frames(
-    path: str | Path,
-    indices: Sequence[int],
-    info: VideoInfo | None = None,
-    size: Size | None = None,
+    path: str | Path, indices: Sequence[int], info: VideoInfo | None = None, size: Size | None = None
 ) -> np.ndarray:
     """Decodes the frames at `indices`, of `size` or as they are: one clip of `read_clips`."""
     info = info or probe(path)

@@ -107,10 +107,7 @@ def _write_all(config: SpritesConfig, folder: Path) -> None:
     clips = _plan(config)
     for split in {clip.split for clip in clips}:
         (folder / split).mkdir()
-    with (
-        Progress("Motion Sprites", len(clips), "clips") as progress,
-        ThreadPoolExecutor(os.cpu_count()) as pool,
-    ):
+    with Progress("Motion Sprites", len(clips), "clips") as progress, ThreadPoolExecutor(os.cpu_count()) as pool:
         pending = []
         for batch, frames, flows in _render_batches(config, clips):
             _finish(pending, progress)

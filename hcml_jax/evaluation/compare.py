@@ -34,15 +34,7 @@ def table(runs: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _headline(flat: Mapping[str, float]) -> dict[str, float]:
     """Without what only a closer look needs: `results.json` has it."""
-    details = (
-        "knn_uncentred",
-        "efficacy",
-        "readout",
-        "by_level",
-        ".knn.",
-        ".linear.",
-        "checkpoint",
-    )
+    details = ("knn_uncentred", "efficacy", "readout", "by_level", ".knn.", ".linear.", "checkpoint")
     shown = ("untrained.knn.", "untrained.linear.", "baseline.knn.", "baseline.linear.")
     return {
         name: value

@@ -47,12 +47,7 @@ class Evaluation:
 
 
 def evaluate(
-    method: Method,
-    data: Data,
-    config: EvaluationConfig,
-    batch_size: int,
-    workdir: Workdir,
-    seed: int,
+    method: Method, data: Data, config: EvaluationConfig, batch_size: int, workdir: Workdir, seed: int
 ) -> Evaluation:
     """Evaluates a run; `results.json` is written anew with each part, the cheap and important parts first.
 

@@ -28,12 +28,7 @@ def nearest(gallery: np.ndarray, queries: np.ndarray, count: int, *, centred: bo
 
 
 def knn_classify(
-    gallery: np.ndarray,
-    labels: np.ndarray,
-    queries: np.ndarray,
-    neighbours: int,
-    *,
-    centred: bool = True,
+    gallery: np.ndarray, labels: np.ndarray, queries: np.ndarray, neighbours: int, *, centred: bool = True
 ) -> np.ndarray:
     """The majority label of each query's nearest gallery rows; of equal counts, the label met first.
 

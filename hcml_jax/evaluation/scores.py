@@ -32,11 +32,7 @@ def confusion_matrix(predicted: np.ndarray, labels: np.ndarray, classes: int) ->
 
 
 def neighbour_scores(
-    train: Extracted,
-    test: Extracted,
-    classes: Sequence[str],
-    families: Mapping[str, str],
-    neighbours: int,
+    train: Extracted, test: Extracted, classes: Sequence[str], families: Mapping[str, str], neighbours: int
 ) -> dict[str, dict]:
     """Of every feature: "knn" (centred) and "knn_uncentred": name -> score; "families": family -> "knn" likewise."""
     found = {"knn": {}, "knn_uncentred": {}, "families": {}}
@@ -50,10 +46,7 @@ def neighbour_scores(
 
 
 def probe_scores(
-    train: Extracted,
-    test: Extracted,
-    classes: Sequence[str],
-    families: Mapping[str, str],
+    train: Extracted, test: Extracted, classes: Sequence[str], families: Mapping[str, str]
 ) -> dict[str, dict]:
     """Of every feature: "linear" and "efficacy": name -> score; "families": family -> "linear" likewise."""
     found = {"linear": {}, "efficacy": {}, "families": {}}

@@ -12,12 +12,7 @@ from hcml_jax.visualization.figure import check_count, new_figure, show_image
 
 
 def draw_flow(
-    frames,
-    flows: Mapping,
-    *,
-    truth=None,
-    titles: Sequence[str] | None = None,
-    time: int | None = None,
+    frames, flows: Mapping, *, truth=None, titles: Sequence[str] | None = None, time: int | None = None
 ) -> Figure:
     """Draws a row for each clip: two frames, the true flow, then each named flow.
 

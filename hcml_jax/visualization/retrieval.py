@@ -13,12 +13,7 @@ RIGHT, WRONG = "tab:green", "tab:red"
 
 
 def draw_retrieval(
-    queries,
-    retrieved: Mapping,
-    *,
-    query_labels,
-    retrieved_labels: Mapping,
-    classes: Sequence[str],
+    queries, retrieved: Mapping, *, query_labels, retrieved_labels: Mapping, classes: Sequence[str]
 ) -> Figure:
     """Draws, for each query and level, the query and the clips retrieved for it.
 
