@@ -73,7 +73,8 @@ def evaluate(
 def _write(evaluation: Evaluation, networks: Networks, unfinished: list[str]) -> None:
     steps = {name: position.step for name, position in networks.positions.items()}
     found = evaluation.results | {"checkpoint": steps}
-    found |= {"unfinished": unfinished} if unfinished else {}
+    if unfinished:
+        found["unfinished"] = unfinished
     if cluster.is_first():
         replace_text(networks.workdir.results, json.dumps(found, indent=1) + "\n")
 
