@@ -30,8 +30,8 @@ _ENDLESS = 2**62  # examples
 def open_data(config: DataConfig, workdir: str | Path | None = None, future: int = 0, process: int = 0) -> "Data":
     """Opens the clips that `config` names; renders Motion Sprites first if it says so.
 
-    Looks at every video once. With `workdir`, what was found is remembered in `videos.json` there,
-    and clips left out are listed in `skipped.jsonl`.
+    Looks at every video once. With `workdir`, what was found is remembered in `videos.json` there, and clips left out
+    are listed in `skipped.jsonl`.
 
     Args:
       config: which clips, and how to sample them.
@@ -50,21 +50,19 @@ def open_data(config: DataConfig, workdir: str | Path | None = None, future: int
     rows = read_table(config.root, config.table)
     if config.validation_share:
         rows = hold_out(rows, config.validation_share)
-    folder = Path(workdir) if workdir is not None else None
-    if folder is not None:
+    memory = skip_file = None
+    if workdir is not None:
+        folder = Path(workdir)
         folder.mkdir(parents=True, exist_ok=True)
-    memory = folder / "videos.json" if folder else None
+        memory = folder / "videos.json"
+        skip_file = folder / (f"skipped.{process}.jsonl" if process else "skipped.jsonl")
     infos = scan_videos([row.path for row in rows], _workers(config), memory)
-    skipped = SkipLog(folder / _skip_file(process) if folder else None)
+    skipped = SkipLog(skip_file)
     faults = {row.index: find_fault(row, infos[row.path], config, future) for row in rows}
     usable = _usable(config, rows, faults, skipped)
     if skipped.entries:
         cluster.say(f"{len(skipped.entries)} of {len(rows)} clips cannot be used and are left out")
     return Data(config, rows, usable, infos, skipped, future)
-
-
-def _skip_file(process: int) -> str:
-    return f"skipped.{process}.jsonl" if process else "skipped.jsonl"
 
 
 def _workers(config: DataConfig) -> int:

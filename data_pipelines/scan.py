@@ -79,4 +79,4 @@ def _recall(memory: Path | None) -> dict:
 def _remember(memory: Path, known: dict, stamps: dict, found: dict) -> None:
     good = {path: info for path, info in found.items() if isinstance(info, VideoInfo)}
     entries = {str(path.absolute()): {"stamp": stamps[path], "info": info} for path, info in good.items()}
-    replace_text(memory, json.dumps({"version": VERSION, "videos": {**known, **entries}}))
+    replace_text(memory, json.dumps({"version": VERSION, "videos": known | entries}))

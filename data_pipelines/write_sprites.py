@@ -1,8 +1,8 @@
 """Writes Motion Sprites: H.264 files, an annotation table and ground-truth flow in one folder.
 
-The folder then holds `train/NAME.mp4`, likewise `test` and `val`, beside each its flow `NAME.npz`,
-`table.csv` and, as the mark of a complete folder, `sprites.json` with the config. Frames are
-`yuv420p`, which every reader knows; the textures are made for it.
+The folder then holds `train/NAME.mp4`, likewise `test` and `val`, beside each its flow `NAME.npz`, `table.csv` and, as
+the mark of a complete folder, `sprites.json` with the config. Frames are `yuv420p`, which every reader knows; the
+textures are made for it.
 """
 
 import csv
@@ -68,8 +68,7 @@ def write_sprites(config: SpritesConfig, folder: str | Path) -> Path:
 
 def _description(config: SpritesConfig) -> dict:
     """What `sprites.json` holds, as it reads back from JSON."""
-    values = {"version": VERSION, **dataclasses.asdict(config)}
-    return json.loads(json.dumps(values))
+    return json.loads(json.dumps({"version": VERSION, **dataclasses.asdict(config)}))
 
 
 def _is_complete(folder: Path, config: SpritesConfig) -> bool:
