@@ -58,8 +58,8 @@ def open_data(config: DataConfig, workdir: str | Path | None = None, future: int
         skip_file = folder / (f"skipped.{process}.jsonl" if process else "skipped.jsonl")
     infos = scan_videos([row.path for row in rows], _workers(config), memory)
     skipped = SkipLog(skip_file)
-    faults = {row.index: find_fault(row, infos[row.path], config, future) for row in rows}
-    usable = _usable(config, rows, faults, skipped)
+    faults = {row: find_fault(row, infos[row.path], config, future) for row in rows}
+    usable = _usable(config, faults, skipped)
     if skipped.entries:
         cluster.say(f"{len(skipped.entries)} of {len(rows)} clips cannot be used and are left out")
     return Data(config, rows, usable, infos, skipped, future)
@@ -69,18 +69,17 @@ def _workers(config: DataConfig) -> int:
     return config.workers or os.cpu_count() or 1
 
 
-def _usable(config: DataConfig, rows: Sequence[Row], faults: Mapping[int, str | None], skipped: SkipLog) -> list[Row]:
+def _usable(config: DataConfig, faults: Mapping[Row, str | None], skipped: SkipLog) -> list[Row]:
     """The rows a clip can be taken of; raises DataError for the others, or records them."""
-    bad = [row for row in rows if faults[row.index]]
-    usable = [row for row in rows if not faults[row.index]]
+    bad = {row: fault for row, fault in faults.items() if fault}
+    usable = [row for row in faults if row not in bad]
     if bad and not (config.skip_bad and usable):
         raise DataError(
-            f"{len(bad)} of {len(rows)} clips cannot be used (skip_bad=True leaves them out, "
-            f"short_clips='loop' begins short ones again):"
-            f"{list_faults([faults[row.index] for row in bad])}"
+            f"{len(bad)} of {len(faults)} clips cannot be used (skip_bad=True leaves them out, "
+            f"short_clips='loop' begins short ones again):{list_faults([*bad.values()])}"
         )
-    for row in bad:
-        skipped.add(row, faults[row.index])
+    for row, fault in bad.items():
+        skipped.add(row, fault)
     return usable
 
 

@@ -128,14 +128,13 @@ def _flow(evaluation: Evaluation, reader: "_Reader") -> None:
 def _score(evaluation: Evaluation, name: str, kind: str, features: Callable, reader: "_Reader") -> None:
     """Neighbours or probes by all labels of the training split and, where training had fewer, by those alone."""
     data, (train, test) = reader.data, features(name)
-    results = evaluation.results
-    results = results.setdefault(name, {}) if name else results
-    labelled = {"": train, "few_labels": train.only(data.labelled)}
-    if len(labelled["few_labels"].labels) == len(train.labels):
-        del labelled["few_labels"]
+    results = evaluation.results.setdefault(name, {}) if name else evaluation.results
+    galleries, few_labels = {"": train}, train.only(data.labelled)
+    if len(few_labels.labels) < len(train.labels):
+        galleries["few_labels"] = few_labels
     neighbours = functools.partial(scores.neighbour_scores, neighbours=reader.config.neighbours)
     score = {"neighbours": neighbours, "probes": scores.probe_scores}[kind]
-    for few, gallery in labelled.items():
+    for few, gallery in galleries.items():
         found = score(gallery, test, data.classes, data.families)
         scores.merge(results, {few: found} if few else found)
         counts = evaluation.results.setdefault("labels", {})

@@ -73,16 +73,16 @@ class _Report:
         save_figure(figure, self.folder / "flow.png")
 
     def draw_retrieval(self) -> None:
-        train, test, count = self.evaluation.train, self.evaluation.test, self.config.figure_clips
-        queries = np.linspace(0, len(test.labels) - 1, count).astype(int)
+        train, test = self.evaluation.train, self.evaluation.test
+        queries = np.linspace(0, len(test.labels) - 1, self.config.figure_clips).astype(int)
         found = {
             name: nearest(gallery, test.features[name][queries], RETRIEVED) for name, gallery in train.features.items()
         }
         asked = self._batch(self.config.split, test.index[queries])
-        shown = {name: self._batch("train", train.index[rows.ravel()]).clip[:, 0] for name, rows in found.items()}
+        shown = {name: self._batch("train", train.index[rows.ravel()]).clip for name, rows in found.items()}
         figure = draw_retrieval(
             asked.clip[:, 0],
-            {name: shown[name].reshape(*rows.shape, *shown[name].shape[1:]) for name, rows in found.items()},
+            {name: clips.reshape(*found[name].shape, *clips.shape[2:]) for name, clips in shown.items()},
             query_labels=test.labels[queries],
             retrieved_labels={name: train.labels[rows] for name, rows in found.items()},
             classes=self.data.classes,
