@@ -49,12 +49,7 @@ def get_config() -> ConfigDict:
             "skip_bad": True,
             "validation_share": 0.01,
         },
-        "training": {
-            "batch_size": 512,
-            "log_every": 50,
-            "checkpoint_every": 1000,
-            "validation_split": "validation",
-        },
+        "training": {"batch_size": 512, "log_every": 50, "checkpoint_every": 1000, "validation_split": "validation"},
         "evaluation": {"split": "val"},
     }
     return complete(config)

@@ -12,13 +12,7 @@ from hcml_jax.experiment import complete
 
 def stage(steps: int, learning_rate: float) -> dict:
     """A stage of AdamW with a short warm-up."""
-    return {
-        "steps": steps,
-        "warmup": 50.0,
-        "optimizer": "adamw",
-        "learning_rate": learning_rate,
-        "per_clips": 0,
-    }
+    return {"steps": steps, "warmup": 50.0, "optimizer": "adamw", "learning_rate": learning_rate, "per_clips": 0}
 
 
 def get_config() -> ConfigDict:
@@ -31,12 +25,7 @@ def get_config() -> ConfigDict:
                 "name": "r2d_10",
                 "width": 16,
                 "stem_pool": False,
-                "motion": {
-                    "reduction": 2,
-                    "channel_divisor": 1,
-                    "max_displacement": 2,
-                    "stride": 1,
-                },
+                "motion": {"reduction": 2, "channel_divisor": 1, "max_displacement": 2, "stride": 1},
             },
             "levels": ("reconstruction", "contrastive", "contrastive"),
             "flow_channels": (16, 16, 8, 8, 8),
@@ -61,12 +50,7 @@ def get_config() -> ConfigDict:
             "crop": 48,
             "labels_per_class": 25,
         },
-        "training": {
-            "batch_size": 8,
-            "log_every": 100,
-            "checkpoint_every": 200,
-            "validation_split": "val",
-        },
+        "training": {"batch_size": 8, "log_every": 100, "checkpoint_every": 200, "validation_split": "val"},
         "evaluation": {"split": "test", "batch_size": 64},
     }
     return complete(config)

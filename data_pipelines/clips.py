@@ -36,7 +36,7 @@ def find_fault(row: Row, info: VideoInfo | VideoError, config: DataConfig, futur
     if info.fps == 0 and (row.start > 0 or row.end < math.inf):
         return f"{row.path}: start and end need a frame rate, and the file tells none"
     first, last = segment_frames(row, info)
-    frames = min(last, info.num_frames) - first
+    frames = last - first
     if frames <= 0:
         seconds = info.num_frames / info.fps
         return f"{row.path}: no frames from {row.start:g} s to {row.end:g} s of {seconds:.2f} s"
@@ -131,8 +131,7 @@ class ClipReader:
     def _flow(self, row: Row, info: VideoInfo, views: list[View]) -> np.ndarray:
         """Flow `[V, T - 1, H, W, 2]` between the frames of the clips, cropped and resized like them."""
         flow, last = _read_flow(row, info), self._config.frames - 1
-        shown = [flow[view.indices[:last]].astype(np.float32) for view in views]
-        return np.stack([self._fit_flow(*pair) for pair in zip(shown, views, strict=True)])
+        return np.stack([self._fit_flow(flow[view.indices[:last]].astype(np.float32), view) for view in views])
 
     def _fit_flow(self, flow: np.ndarray, view: View) -> np.ndarray:
         if view.size == flow.shape[1:3]:

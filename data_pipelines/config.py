@@ -125,8 +125,8 @@ class DataConfig:
 
     Attributes:
       root: folder of videos; with `sprites`, the folder they are written to if it does not exist.
-      table: annotation table (`data_pipelines.table`), relative to `root`; empty: `table.csv` there,
-        and without it every video in the folder is an unlabelled training clip.
+      table: annotation table (docs/data.md), relative to `root`; empty: `table.csv` there, and without it every video
+        in the folder is an unlabelled training clip.
       sprites: render Motion Sprites; None: `root` holds the user's videos.
       frames: frames of a clip.
       stride: from one frame of a clip to the next, in frames of the video.

@@ -18,15 +18,7 @@ from data_pipelines.loader import batches, import_tensorflow
 from data_pipelines.sampling import epoch_order, view_generator
 from data_pipelines.scan import scan_videos
 from data_pipelines.skipped import SkipLog
-from data_pipelines.table import (
-    Row,
-    class_families,
-    class_names,
-    hold_out,
-    labelled_rows,
-    list_faults,
-    read_table,
-)
+from data_pipelines.table import Row, class_families, class_names, hold_out, labelled_rows, list_faults, read_table
 from data_pipelines.video import VideoInfo
 from hcml_jax import cluster
 from hcml_jax.batch import ONE_CLIP, Batch, Reads
@@ -38,8 +30,8 @@ _ENDLESS = 2**62  # examples
 def open_data(config: DataConfig, workdir: str | Path | None = None, future: int = 0, process: int = 0) -> "Data":
     """Opens the clips that `config` names; renders Motion Sprites first if it says so.
 
-    Looks at every video once. With `workdir`, what was found is remembered in `videos.json` there,
-    and clips left out are listed in `skipped.jsonl`.
+    Looks at every video once. With `workdir`, what was found is remembered in `videos.json` there, and clips left out
+    are listed in `skipped.jsonl`.
 
     Args:
       config: which clips, and how to sample them.
@@ -58,39 +50,36 @@ def open_data(config: DataConfig, workdir: str | Path | None = None, future: int
     rows = read_table(config.root, config.table)
     if config.validation_share:
         rows = hold_out(rows, config.validation_share)
-    folder = Path(workdir) if workdir is not None else None
-    if folder is not None:
+    memory = skip_file = None
+    if workdir is not None:
+        folder = Path(workdir)
         folder.mkdir(parents=True, exist_ok=True)
-    memory = folder / "videos.json" if folder else None
+        memory = folder / "videos.json"
+        skip_file = folder / (f"skipped.{process}.jsonl" if process else "skipped.jsonl")
     infos = scan_videos([row.path for row in rows], _workers(config), memory)
-    skipped = SkipLog(folder / _skip_file(process) if folder else None)
-    faults = {row.index: find_fault(row, infos[row.path], config, future) for row in rows}
-    usable = _usable(config, rows, faults, skipped)
+    skipped = SkipLog(skip_file)
+    faults = {row: find_fault(row, infos[row.path], config, future) for row in rows}
+    usable = _usable(config, faults, skipped)
     if skipped.entries:
         cluster.say(f"{len(skipped.entries)} of {len(rows)} clips cannot be used and are left out")
     return Data(config, rows, usable, infos, skipped, future)
-
-
-def _skip_file(process: int) -> str:
-    return f"skipped.{process}.jsonl" if process else "skipped.jsonl"
 
 
 def _workers(config: DataConfig) -> int:
     return config.workers or os.cpu_count() or 1
 
 
-def _usable(config: DataConfig, rows: Sequence[Row], faults: Mapping[int, str | None], skipped: SkipLog) -> list[Row]:
+def _usable(config: DataConfig, faults: Mapping[Row, str | None], skipped: SkipLog) -> list[Row]:
     """The rows a clip can be taken of; raises DataError for the others, or records them."""
-    bad = [row for row in rows if faults[row.index]]
-    usable = [row for row in rows if not faults[row.index]]
+    bad = {row: fault for row, fault in faults.items() if fault}
+    usable = [row for row in faults if row not in bad]
     if bad and not (config.skip_bad and usable):
         raise DataError(
-            f"{len(bad)} of {len(rows)} clips cannot be used (skip_bad=True leaves them out, "
-            f"short_clips='loop' begins short ones again):"
-            f"{list_faults([faults[row.index] for row in bad])}"
+            f"{len(bad)} of {len(faults)} clips cannot be used (skip_bad=True leaves them out, "
+            f"short_clips='loop' begins short ones again):{list_faults([*bad.values()])}"
         )
-    for row in bad:
-        skipped.add(row, faults[row.index])
+    for row, fault in bad.items():
+        skipped.add(row, fault)
     return usable
 
 
@@ -131,14 +120,7 @@ class Data:
     def census(self) -> dict[str, Any]:
         """What tells these clips from others: how many each split has, and a digest of their rows in order."""
         rows = [
-            (
-                row.index,
-                _inside(self.config.root, row.path),
-                row.label,
-                row.split,
-                row.start,
-                row.end,
-            )
+            (row.index, _inside(self.config.root, row.path), row.label, row.split, row.start, row.end)
             for split in self.splits
             for row in self.rows(split)
         ]

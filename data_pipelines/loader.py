@@ -19,11 +19,7 @@ _IMPORTING = threading.Lock()
 
 
 def batches(
-    read: Callable[[int], Batch],
-    numbers: tuple[int, int],
-    batch_size: int,
-    like: Batch,
-    workers: int,
+    read: Callable[[int], Batch], numbers: tuple[int, int], batch_size: int, like: Batch, workers: int
 ) -> Iterator[Batch]:
     """Yields batches of the examples `read(number)` for each number in order.
 
@@ -47,26 +43,25 @@ def batches(
         pairs = zip(fields.items(), values, strict=True)
         return {name: tf.ensure_shape(value, array.shape) for (name, array), value in pairs}
 
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = workers
+    options.threading.max_intra_op_parallelism = 1
+    options.autotune.enabled = False
     data = tf.data.Dataset.range(*numbers)
     data = data.map(example, num_parallel_calls=workers, deterministic=True)
-    data = data.batch(batch_size, drop_remainder=True).prefetch(2).with_options(_options(tf, workers))
-    iterator = data.as_numpy_iterator()
-    while True:
-        try:
-            batch = next(iterator, None)
-        except tf.errors.OpError:
-            raise read.failure or RuntimeError("tf.data stopped") from None
-        if batch is None:
-            return
-        yield Batch(**batch)
+    data = data.batch(batch_size, drop_remainder=True).prefetch(2).with_options(options)
+    try:
+        for batch in data.as_numpy_iterator():
+            yield Batch(**batch)
+    except tf.errors.OpError:
+        raise read.failure or RuntimeError("tf.data stopped") from None
 
 
 class _Reader:
     """Lists the arrays that `read` gives, keeps the first exception, and lets calls run out before Python ends.
 
-    tensorflow waits for its threads, and those that call Python while it shuts down never come
-    back. So at exit calls return at once, with an old example that nobody will see, until
-    tensorflow's buffers are full.
+    tensorflow waits for its threads, and those that call Python while it shuts down never come back. So at exit calls
+    return at once, with an old example that nobody will see, until tensorflow's buffers are full.
     """
 
     ending = False
@@ -127,11 +122,3 @@ def _import_tensorflow():
     except RuntimeError:  # somebody else has used tensorflow already
         pass
     return tf
-
-
-def _options(tf, workers: int):
-    options = tf.data.Options()
-    options.threading.private_threadpool_size = workers
-    options.threading.max_intra_op_parallelism = 1
-    options.autotune.enabled = False
-    return options

@@ -1,21 +1,18 @@
 """How the sprites of each Motion Sprites class move: a path of centres, angles and sizes.
 
-Every motion is a function `(draw, time) -> Path`. All motions share one `Draw`, so nothing but the
-shape of the path depends on the class. Three constructions keep single frames silent about it:
+All motions share one `Draw`, so nothing but the shape of the path depends on the class. Three constructions keep
+single frames silent about it:
 
-* **Place.** A sprite that is alone lives on a torus (what leaves on one side comes back on the
-  other) and starts anywhere: at every frame its centre is uniform, whatever the motion. So is its
-  angle.
-* **Size.** A zoom takes T sizes, evenly spaced on a log scale, one after the other, upwards or
-  downwards. All other motions keep one of these T sizes, drawn at random.
-* **Distance.** Likewise two sprites have T evenly spaced distances. `approach` takes them
-  downwards, `separate` upwards, `collide_and_bounce` every second one downwards and the others
-  upwards; `follow` keeps one of them. Only `follow` moves the middle of the pair; the others keep
-  one of the T places of that movement.
+* **Place.** A sprite that is alone lives on a torus (what leaves on one side comes back on the other) and starts
+  anywhere: at every frame its centre is uniform, whatever the motion. So is its angle.
+* **Size.** A zoom takes T sizes, evenly spaced on a log scale, one after the other, upwards or downwards. All other
+  motions keep one of these T sizes, drawn at random.
+* **Distance.** Likewise two sprites have T evenly spaced distances. `approach` takes them downwards, `separate`
+  upwards, `collide_and_bounce` every second one downwards and the others upwards; `follow` keeps one of them. Only
+  `follow` moves the middle of the pair; the others keep one of the T places of that movement.
 
-Place and angle therefore have the same law for all classes of a family at every frame; size and
-distance have it for a frame at a random time (at a known time they cannot: what grows is small at
-first).
+Place and angle therefore have the same law for all classes of a family at every frame; size and distance have it for a
+frame at a random time (at a known time they cannot: what grows is small at first).
 """
 
 from collections.abc import Callable
@@ -148,12 +145,8 @@ def _pair(draw: Draw, time: jax.Array, distance, place=None) -> Path:
     return Path(centre, angle, jnp.ones_like(angle))
 
 
-def _approach(draw: Draw, time: jax.Array) -> Path:
-    return _pair(draw, time, len(time) / 2 - time)
-
-
-def _separate(draw: Draw, time: jax.Array) -> Path:
-    return _pair(draw, time, len(time) / 2 + time)
+def _change_distance(sign: float, draw: Draw, time: jax.Array) -> Path:
+    return _pair(draw, time, len(time) / 2 + sign * time)
 
 
 def _follow(draw: Draw, time: jax.Array) -> Path:
@@ -178,8 +171,8 @@ MOTIONS: dict[str, Motion] = {
     "left_then_right": partial(_there_and_back, -1.0),
     "speed_up": partial(_change_speed, 1.0),
     "slow_down": partial(_change_speed, -1.0),
-    "approach": _approach,
-    "separate": _separate,
+    "approach": partial(_change_distance, -1.0),
+    "separate": partial(_change_distance, 1.0),
     "follow": _follow,
     "collide_and_bounce": _collide_and_bounce,
 }

@@ -39,10 +39,7 @@ def scan_videos(paths: Iterable[Path], workers: int, memory: Path | None = None)
 
 def _look(paths: list[Path], workers: int) -> dict[Path, VideoInfo | VideoError]:
     found = {}
-    with (
-        Progress("Looking at videos", len(paths), "files") as progress,
-        ThreadPoolExecutor(workers) as pool,
-    ):
+    with Progress("Looking at videos", len(paths), "files") as progress, ThreadPoolExecutor(workers) as pool:
         for path, result in zip(paths, pool.map(_probe, paths), strict=True):
             found[path] = result
             progress.add()
@@ -82,4 +79,4 @@ def _recall(memory: Path | None) -> dict:
 def _remember(memory: Path, known: dict, stamps: dict, found: dict) -> None:
     good = {path: info for path, info in found.items() if isinstance(info, VideoInfo)}
     entries = {str(path.absolute()): {"stamp": stamps[path], "info": info} for path, info in good.items()}
-    replace_text(memory, json.dumps({"version": VERSION, "videos": {**known, **entries}}))
+    replace_text(memory, json.dumps({"version": VERSION, "videos": known | entries}))

@@ -1,12 +1,11 @@
 """Motion Sprites: textured shapes over a textured, slowly moving background, rendered in JAX.
 
-A class is a motion (`data_pipelines.motions`), nothing else: textures, colours, outlines, sizes and
-the background with its velocity are drawn from keys of their own, in the same way for every class.
-The families "elementary" and "composed" show one sprite, "relational" shows two, so one frame may
-tell the family; within its family it does not tell the label, if shown without its time.
+A class is a motion (`data_pipelines.motions`), nothing else: textures, colours, outlines, sizes and the background with
+its velocity are drawn from keys of their own, in the same way for every class. The families "elementary" and
+"composed" show one sprite, "relational" shows two, so one frame may tell the family.
 
-Textures are sums of plane waves evaluated at the exact place of every pixel: they move by
-fractions of a pixel without interpolation, and the flow is known in closed form.
+Textures are sums of plane waves evaluated at the exact place of every pixel: they move by fractions of a pixel without
+interpolation, and the flow is known in closed form.
 """
 
 from typing import NamedTuple
@@ -19,11 +18,7 @@ from data_pipelines.motions import MOTIONS, Path, draw_motion, frame_times
 
 _WAVES = 4
 _TINT = 0.15  # waves are mostly light and dark: video files keep colour at half resolution
-_LOBES = (
-    0.0,
-    4.0,
-    5.0,
-)  # disc, rounded square, star: outline = radius (1 + bulge cos(lobes angle))
+_LOBES = (0.0, 4.0, 5.0)  # disc, rounded square, star: outline = radius (1 + bulge cos(lobes angle))
 _BULGES = (0.0, 0.12, LARGEST_BULGE - 1.0)
 
 
@@ -48,9 +43,8 @@ class Look(NamedTuple):
 def render(key: jax.Array, class_index: jax.Array, config: SpritesConfig) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Renders one clip; usable under `jit` (`config` static) and `vmap` (over keys and classes).
 
-    Within a family, what one frame shows is independent of the class for a frame at a random time;
-    among classes that change neither size nor distance (translations, rotations, all of
-    "composed") at every given time too.
+    Within a family, what one frame shows is independent of the class for a frame at a random time; among classes that
+    change neither size nor distance (translations, rotations, all of "composed") at every given time too.
 
     Args:
       key: a random key; with the class and `config` it fixes the clip.
@@ -59,8 +53,8 @@ def render(key: jax.Array, class_index: jax.Array, config: SpritesConfig) -> tup
 
     Returns:
       clip: uint8 `[T, H, W, 3]`, RGB.
-      flow: float32 `[T-1, H, W, 2]`, (u right, v down) in pixels: how far what is seen at a
-        pixel of frame t has moved in frame t+1, be it out of the frame or behind another sprite.
+      flow: float32 `[T-1, H, W, 2]`, (u right, v down) in pixels: how far what is seen at a pixel of frame t has
+        moved in frame t+1, be it out of the frame or behind another sprite.
       mask: uint8 `[T, H, W]`, 0 background, 1 and 2 the sprites (2 in front of 1).
     """
     motion_key, look_key, radius_key, velocity_key = jax.random.split(key, 4)
@@ -79,9 +73,8 @@ def render(key: jax.Array, class_index: jax.Array, config: SpritesConfig) -> tup
     coverage = jnp.where(jnp.stack([jnp.array(True), two])[:, None, None], coverage, 0.0)
     places = jnp.concatenate([_background_places(velocity, config)[:, None], local], axis=1)
     colours = jax.vmap(_texture, in_axes=(1, 0), out_axes=1)(places, look)
-    clip = _over(colours, coverage)
     mask = _front(coverage)
-    return jnp.round(255 * clip).astype(jnp.uint8), _flow(offset, path, velocity, mask), mask
+    return jnp.round(255 * _over(colours, coverage)).astype(jnp.uint8), _flow(offset, path, velocity, mask), mask
 
 
 def _draw_radii(key: jax.Array, config: SpritesConfig) -> tuple[jax.Array, jax.Array]:
@@ -91,8 +84,7 @@ def _draw_radii(key: jax.Array, config: SpritesConfig) -> tuple[jax.Array, jax.A
 
 
 def _draw_look(key: jax.Array, config: SpritesConfig) -> Look:
-    keys = jax.random.split(key, 7)
-    length_key, angle_key, phase_key, light_key, tint_key, hue_key, shape_key = keys
+    length_key, angle_key, phase_key, light_key, tint_key, hue_key, shape_key = jax.random.split(key, 7)
     short, long = config.wavelength
     length = jax.random.uniform(length_key, (3, _WAVES), minval=short, maxval=long)
     # Waves point all round, so that motion shows in every direction (no aperture problem).

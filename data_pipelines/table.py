@@ -1,15 +1,6 @@
-"""The annotation table: which clips there are, their labels and splits.
+"""The annotation table (docs/data.md): which clips there are, their labels and splits.
 
-A CSV file with a header line and the columns
-
-* `path`: video file, relative to the root folder, or absolute;
-* `label`: class name; empty: unlabelled;
-* `split`: "train", "test", ...;
-* `start`, `end` (optional): part of the video, in seconds; empty: all of it;
-* `family` (optional): family of the label;
-* `flow` (optional): .npz file with an array `flow`, `[T-1, H, W, 2]`, of the whole video.
-
-Rows are counted from 1, without the header.
+Paths in it may be absolute. Messages count rows from 1, without the header.
 """
 
 import csv
@@ -42,9 +33,9 @@ class Row(NamedTuple):
       path: video file.
       label: class name; empty where unlabelled.
       split: name of its split.
-      start, end: part of the video, in seconds; infinite `end`: to the end of the video.
+      start, end: part of the video, in seconds; where the table tells none, 0 and infinity: all of it.
       family: family of the class; may be empty.
-      flow: file of ground-truth flow, or None.
+      flow: .npz file with an array `flow`, `[T - 1, H, W, 2]`, of the whole video; or None.
     """
 
     index: int
@@ -114,7 +105,7 @@ def class_families(rows: Sequence[Row]) -> dict[str, str]:
     for row in rows:
         if row.label and row.family and families.setdefault(row.label, row.family) != row.family:
             pair = f"{families[row.label]!r} and {row.family!r}"
-            raise TableError(f"row {_line(row)}: label {row.label!r} has two families, {pair}")
+            raise TableError(f"row {row.index + 1}: label {row.label!r} has two families, {pair}")
     return families
 
 
@@ -165,15 +156,10 @@ def _columns() -> str:
     return f"columns {', '.join(REQUIRED)} and perhaps {', '.join(OPTIONAL)}"
 
 
-def _line(row: Row) -> int:
-    return row.index + 1
-
-
 def _rows_of_folder(root: Path) -> list[Row]:
     files = sorted(p for p in root.rglob("[!.]*") if p.suffix.lower() in VIDEO_ENDINGS and p.is_file())
     if not files:
-        endings = ", ".join(sorted(VIDEO_ENDINGS))
-        raise TableError(f"{root}: has no video files (they end in {endings})")
+        raise TableError(f"{root}: has no video files (they end in {', '.join(VIDEO_ENDINGS)})")
     return [Row(i, path, "", "train") for i, path in enumerate(files)]
 
 
@@ -221,7 +207,7 @@ def _seconds(where: str, name: str, text: str | None, default: float) -> float:
 
 def _check_files(path: Path, rows: Sequence[Row]) -> None:
     files = ((row, file) for row in rows for file in (row.path, row.flow) if file is not None)
-    gone = [f"row {_line(row)}: {file}" for row, file in files if not file.is_file()]
+    gone = [f"row {row.index + 1}: {file}" for row, file in files if not file.is_file()]
     if gone:
         raise TableError(f"{path}: {len(gone)} files are gone:{list_faults(gone)}")
 
@@ -231,6 +217,6 @@ def _check_labels(path: Path, rows: Sequence[Row]) -> None:
     for row in rows:
         if row.label and row.label not in known and row.split != "train":
             raise TableError(
-                f"{path}, row {_line(row)}: label {row.label!r} of split {row.split!r} never "
+                f"{path}, row {row.index + 1}: label {row.label!r} of split {row.split!r} never "
                 f"occurs in split 'train'. {nearest(row.label, known)}"
             )

@@ -1,10 +1,9 @@
 """Reading frames of video files with PyAV: any container and codec it knows, as upright RGB.
 
-Frames are numbered in display order. MP4 and Matroska store a presentation time with every packet,
-so there packets are counted, and reading starts at the keyframe before the first wanted frame.
-Elsewhere packets and frames need not match (AVI packs two frames into one packet, VP8 has frames
-that are never shown): those files are decoded from their start, once to count the frames and again
-at every reading. Pixels are taken as square.
+Frames are numbered in display order. MP4 and Matroska store a presentation time with every packet, so there packets are
+counted, and reading starts at the keyframe before the first wanted frame. Elsewhere packets and frames need not match
+(AVI packs two frames into one packet, VP8 has frames that are never shown): those files are decoded from their start,
+once to count the frames and again at every reading. Pixels are taken as square.
 """
 
 from collections import defaultdict
@@ -22,7 +21,6 @@ _TIMED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
 # Titles that are not UTF-8 do no harm; from version 19 on PyAV knows that by itself.
 _TOLERANT = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 _UNTIMED_CODECS = {"vp8", "libvpx"}  # hides frames in packets of their own
-
 
 Size = tuple[int, int]  # (height, width)
 
@@ -48,8 +46,8 @@ def probe(path: str | Path) -> VideoInfo:
     """Counts the frames of a video (headers often err) and decodes at least the first.
 
     Raises:
-      VideoError: the file is missing, empty, no video, or its first frame (where packets do not
-        tell the number of frames: any frame) cannot be decoded. Names file and reason.
+      VideoError: the file is missing, empty, no video, or its first frame (where packets do not tell the number of
+        frames: any frame) cannot be decoded. Names file and reason.
     """
     with _opened(path) as (container, stream):
         times = _packet_times(container, stream)
@@ -71,10 +69,7 @@ def probe(path: str | Path) -> VideoInfo:
 
 
 def read_frames(
-    path: str | Path,
-    indices: Sequence[int],
-    info: VideoInfo | None = None,
-    size: Size | None = None,
+    path: str | Path, indices: Sequence[int], info: VideoInfo | None = None, size: Size | None = None
 ) -> np.ndarray:
     """Decodes the frames at `indices`, of `size` or as they are: one clip of `read_clips`."""
     info = info or probe(path)

@@ -1,8 +1,8 @@
 """Writes Motion Sprites: H.264 files, an annotation table and ground-truth flow in one folder.
 
-The folder then holds `train/NAME.mp4`, likewise `test` and `val`, beside each its flow `NAME.npz`,
-`table.csv` and, as the mark of a complete folder, `sprites.json` with the config. Frames are
-`yuv420p`, which every reader knows; the textures are made for it.
+The folder then holds `train/NAME.mp4`, likewise `test` and `val`, beside each its flow `NAME.npz`, `table.csv` and, as
+the mark of a complete folder, `sprites.json` with the config. Frames are `yuv420p`, which every reader knows; the
+textures are made for it.
 """
 
 import csv
@@ -30,7 +30,7 @@ from hcml_jax.progress import Progress
 VERSION = 2  # of the renderer: raise it when the same config gives other clips
 _MARK = "sprites.json"
 _BATCH = 64
-_FRAME_RATE = 8
+_FRAME_RATE = 8  # a second
 
 
 class _Clip(NamedTuple):
@@ -68,8 +68,7 @@ def write_sprites(config: SpritesConfig, folder: str | Path) -> Path:
 
 def _description(config: SpritesConfig) -> dict:
     """What `sprites.json` holds, as it reads back from JSON."""
-    values = {"version": VERSION, **dataclasses.asdict(config)}
-    return json.loads(json.dumps(values))
+    return json.loads(json.dumps({"version": VERSION, **dataclasses.asdict(config)}))
 
 
 def _is_complete(folder: Path, config: SpritesConfig) -> bool:
@@ -107,10 +106,7 @@ def _write_all(config: SpritesConfig, folder: Path) -> None:
     clips = _plan(config)
     for split in {clip.split for clip in clips}:
         (folder / split).mkdir()
-    with (
-        Progress("Motion Sprites", len(clips), "clips") as progress,
-        ThreadPoolExecutor(os.cpu_count()) as pool,
-    ):
+    with Progress("Motion Sprites", len(clips), "clips") as progress, ThreadPoolExecutor(os.cpu_count()) as pool:
         pending = []
         for batch, frames, flows in _render_batches(config, clips):
             _finish(pending, progress)
@@ -153,19 +149,18 @@ def _write_clip(folder: Path, config: SpritesConfig, clip: _Clip, frames: np.nda
     np.savez_compressed(path.with_suffix(".npz"), flow=flow.astype(np.float16))
 
 
-def encode(frames: np.ndarray, path: str | Path, *, crf: int, rate: int = _FRAME_RATE) -> None:
+def encode(frames: np.ndarray, path: str | Path, *, crf: int) -> None:
     """Writes `frames`, uint8 `[T, H, W, 3]` of even height and width, as an H.264 file.
 
     Args:
       frames: RGB.
       path: file to write; its ending names the container.
       crf: constant rate factor, 0 (lossless) to 51.
-      rate: frames per second.
     """
     with av.open(str(path), "w") as container:
         # With macroblock trees x264's choices for frames as small as these differ from run to run.
         options = {"crf": str(crf), "preset": "veryfast", "x264-params": "mbtree=0"}
-        stream = container.add_stream("libx264", rate=rate, options=options)
+        stream = container.add_stream("libx264", rate=_FRAME_RATE, options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.thread_count = 1  # one file a thread
@@ -180,5 +175,4 @@ def _write_table(config: SpritesConfig, path: Path, clips: list[_Clip]) -> None:
         writer.writerow(["path", "label", "split", "family", "flow"])
         for clip in clips:
             label = config.classes[clip.label]
-            files = f"{clip.name}.mp4", f"{clip.name}.npz"
-            writer.writerow([files[0], label, clip.split, FAMILIES[label], files[1]])
+            writer.writerow([f"{clip.name}.mp4", label, clip.split, FAMILIES[label], f"{clip.name}.npz"])

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from flax.traverse_util import flatten_dict
+
 
 def read_results(workdir: str | pathlib.Path) -> dict[str, Any]:
     """The `results.json` of a run.
@@ -21,28 +23,21 @@ def read_results(workdir: str | pathlib.Path) -> dict[str, Any]:
 
 def table(runs: Mapping[str, Mapping[str, Any]]) -> str:
     """A text table: one row a headline figure (a dotted name in `results.json`), one column a run."""
-    flat = {name: _headline(_flatten(results)) for name, results in runs.items()}
+    flat = {name: _headline(flatten_dict(results, sep=".")) for name, results in runs.items()}
     figures = list(dict.fromkeys(f for run in flat.values() for f in run))
     width = max(map(len, figures), default=0)
     columns = [max(len(name), 8) for name in runs]
     lines = [_row("", runs, width, columns)]
     for figure in figures:
-        cells = [_cell(run.get(figure)) for run in flat.values()]
+        values = (run.get(figure) for run in flat.values())
+        cells = ["-" if value is None else f"{value:.3f}" for value in values]
         lines.append(_row(figure, cells, width, columns))
     return "\n".join(lines)
 
 
 def _headline(flat: Mapping[str, float]) -> dict[str, float]:
     """Without what only a closer look needs: `results.json` has it."""
-    details = (
-        "knn_uncentred",
-        "efficacy",
-        "readout",
-        "by_level",
-        ".knn.",
-        ".linear.",
-        "checkpoint",
-    )
+    details = ("knn_uncentred", "efficacy", "readout", "by_level", ".knn.", ".linear.", "checkpoint")
     shown = ("untrained.knn.", "untrained.linear.", "baseline.knn.", "baseline.linear.")
     return {
         name: value
@@ -54,18 +49,6 @@ def _headline(flat: Mapping[str, float]) -> dict[str, float]:
 def _row(head: str, cells, width: int, columns: Sequence[int]) -> str:
     padded = (f"{cell:>{size}}" for cell, size in zip(cells, columns, strict=True))
     return f"{head:<{width}}  " + "  ".join(padded)
-
-
-def _cell(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for name, value in tree.items():
-        path = f"{prefix}{name}"
-        flat |= _flatten(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
-    return flat
 
 
 def main(folders: Sequence[str]) -> None:

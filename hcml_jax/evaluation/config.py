@@ -22,9 +22,7 @@ class EvaluationConfig:
     figure_clips: int = 4
 
     def __post_init__(self):
-        if self.neighbours < 1:
-            raise ConfigError(f"neighbours must be 1 or more, not {self.neighbours}")
-        if self.figure_clips < 1:
-            raise ConfigError(f"figure_clips must be 1 or more, not {self.figure_clips}")
-        if self.batch_size < 0:
-            raise ConfigError(f"batch_size must be 0 or more, not {self.batch_size}")
+        for field, least in (("neighbours", 1), ("figure_clips", 1), ("batch_size", 0)):
+            value = getattr(self, field)
+            if value < least:
+                raise ConfigError(f"{field} must be {least} or more, not {value}")

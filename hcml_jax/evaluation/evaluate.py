@@ -47,12 +47,7 @@ class Evaluation:
 
 
 def evaluate(
-    method: Method,
-    data: Data,
-    config: EvaluationConfig,
-    batch_size: int,
-    workdir: Workdir,
-    seed: int,
+    method: Method, data: Data, config: EvaluationConfig, batch_size: int, workdir: Workdir, seed: int
 ) -> Evaluation:
     """Evaluates a run; `results.json` is written anew with each part, the cheap and important parts first.
 
@@ -78,7 +73,8 @@ def evaluate(
 def _write(evaluation: Evaluation, networks: Networks, unfinished: list[str]) -> None:
     steps = {name: position.step for name, position in networks.positions.items()}
     found = evaluation.results | {"checkpoint": steps}
-    found |= {"unfinished": unfinished} if unfinished else {}
+    if unfinished:
+        found["unfinished"] = unfinished
     if cluster.is_first():
         replace_text(networks.workdir.results, json.dumps(found, indent=1) + "\n")
 
@@ -132,14 +128,13 @@ def _flow(evaluation: Evaluation, reader: "_Reader") -> None:
 def _score(evaluation: Evaluation, name: str, kind: str, features: Callable, reader: "_Reader") -> None:
     """Neighbours or probes by all labels of the training split and, where training had fewer, by those alone."""
     data, (train, test) = reader.data, features(name)
-    results = evaluation.results
-    results = results.setdefault(name, {}) if name else results
-    labelled = {"": train, "few_labels": train.only(data.labelled)}
-    if len(labelled["few_labels"].labels) == len(train.labels):
-        del labelled["few_labels"]
+    results = evaluation.results.setdefault(name, {}) if name else evaluation.results
+    galleries, few_labels = {"": train}, train.only(data.labelled)
+    if len(few_labels.labels) < len(train.labels):
+        galleries["few_labels"] = few_labels
     neighbours = functools.partial(scores.neighbour_scores, neighbours=reader.config.neighbours)
     score = {"neighbours": neighbours, "probes": scores.probe_scores}[kind]
-    for few, gallery in labelled.items():
+    for few, gallery in galleries.items():
         found = score(gallery, test, data.classes, data.families)
         scores.merge(results, {few: found} if few else found)
         counts = evaluation.results.setdefault("labels", {})

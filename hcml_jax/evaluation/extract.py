@@ -1,9 +1,8 @@
 """Features, predictions and baselines of all clips of a split."""
 
-import dataclasses
 import operator
 from collections.abc import Callable, Collection, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -13,11 +12,8 @@ from hcml_jax.batch import Batch
 from hcml_jax.methods.base import Method, Variables
 from hcml_jax.ops import resize_area
 
-FRAME_DIFFERENCE = "frame_difference"
 
-
-@dataclasses.dataclass(frozen=True)
-class Extracted:
+class Extracted(NamedTuple):
     """Arrays over the labelled clips of a split, in the table's order.
 
     Attributes:
@@ -35,9 +31,7 @@ class Extracted:
     def only(self, index: Collection[int]) -> "Extracted":
         """The same of some rows of the table alone."""
         kept = np.isin(self.index, list(index))
-        features = {name: array[kept] for name, array in self.features.items()}
-        logits = None if self.logits is None else self.logits[kept]
-        return Extracted(features, self.labels[kept], self.index[kept], logits)
+        return jax.tree.map(lambda array: array[kept], self)
 
 
 def make_extractor(method: Method) -> Callable:
@@ -55,14 +49,13 @@ def extract(extractor: Callable, variables: Variables, batches: Iterable[Batch])
     """Runs `extractor` over each process's batches of a split; unlabelled clips and padding are left out."""
     parts = []
     for batch in batches:
-        keep = operator.itemgetter(batch.valid & (batch.label >= 0))
-        found = jax.device_get(extractor(variables, batch.clip[:, 0]))
-        parts.append(jax.tree.map(keep, (*found, batch.label, batch.index)))
+        features, logits = jax.device_get(extractor(variables, batch.clip[:, 0]))
+        found = Extracted(features, batch.label, batch.index, logits)
+        parts.append(jax.tree.map(operator.itemgetter(batch.valid & (batch.label >= 0)), found))
     own = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
-    features, logits, labels, index = cluster.gather(own)
-    order = np.argsort(index)
-    features, logits = jax.tree.map(lambda array: array[order], (features, logits))
-    return Extracted(features, labels[order], index[order], logits)
+    whole = cluster.gather(own)
+    order = np.argsort(whole.index)
+    return jax.tree.map(lambda array: array[order], whole)
 
 
 @jax.jit
@@ -72,4 +65,4 @@ def frame_difference(variables: Any, clips: jax.Array):
     clips = augment.to_float(clips)
     difference = abs(clips[:, 1:] - clips[:, :-1]).mean((1, 4))
     coarse = resize_area(difference[..., None], 8, 8).reshape(len(clips), 64)
-    return {FRAME_DIFFERENCE: coarse}, None
+    return {"frame_difference": coarse}, None

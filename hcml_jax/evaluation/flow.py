@@ -111,10 +111,7 @@ def make_flow_reader(method: Method) -> Callable:
 
 
 def flow_results(
-    method: Method,
-    variables: Variables,
-    readouts: Mapping[str, Any],
-    batches: Iterable[Batch],
+    method: Method, variables: Variables, readouts: Mapping[str, Any], batches: Iterable[Batch]
 ) -> dict[str, Any]:
     """End-point errors in pixels, means over clips with `flow`.
 

@@ -28,12 +28,7 @@ def nearest(gallery: np.ndarray, queries: np.ndarray, count: int, *, centred: bo
 
 
 def knn_classify(
-    gallery: np.ndarray,
-    labels: np.ndarray,
-    queries: np.ndarray,
-    neighbours: int,
-    *,
-    centred: bool = True,
+    gallery: np.ndarray, labels: np.ndarray, queries: np.ndarray, neighbours: int, *, centred: bool = True
 ) -> np.ndarray:
     """The majority label of each query's nearest gallery rows; of equal counts, the label met first.
 
@@ -48,10 +43,9 @@ def knn_classify(
       int `[Q]`.
     """
     votes = labels[nearest(gallery, queries, neighbours, centred=centred)]
-    ranks = np.arange(votes.shape[1])
     counts = np.zeros((len(queries), labels.max() + 1))
     # An earlier neighbour weighs more by too little to overturn a majority.
-    weights = 1.0 + 1e-3 * (0.5 ** (1 + ranks))
+    weights = 1.0 + 1e-3 * 0.5 ** np.arange(1, votes.shape[1] + 1)
     np.add.at(counts, (np.arange(len(queries))[:, None], votes), weights)
     return counts.argmax(1)
 

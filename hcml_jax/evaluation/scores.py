@@ -1,4 +1,4 @@
-"""Scores of extracted features: overall and by class family."""
+"""Scores of extracted features by neighbours and by linear probes: overall and by class family."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from hcml_jax.evaluation.extract import Extracted
-from hcml_jax.evaluation.linear import efficacy, linear_probe
 from hcml_jax.evaluation.neighbours import knn_classify
 
 
@@ -24,19 +23,34 @@ def family_accuracies(
     return {name: accuracy(predicted[family == name], labels[family == name]) for name in names}
 
 
-def confusion_matrix(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
-    """Counts `[classes, classes]`; rows are true, columns predicted."""
-    matrix = np.zeros((classes, classes), int)
-    np.add.at(matrix, (labels, predicted), 1)
-    return matrix
+def linear_probe(features: np.ndarray, labels: np.ndarray, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Fits multinomial logistic regression on standardised features.
+
+    Args:
+      features: `[N, C]`, to learn from.
+      labels: int `[N]`.
+      queries: `[Q, C]`.
+
+    Returns:
+      Predicted labels of `features` `[N]` and of `queries` `[Q]`.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, tol=1e-3))
+    probe.fit(features, labels)
+    return probe.predict(features), probe.predict(queries)
+
+
+def efficacy(train_accuracy: float, test_accuracy: float) -> float | None:
+    """Acc_train / (Acc_train - Acc_test): discriminative and general at once (HCML 4.1); None without a gap."""
+    gap = train_accuracy - test_accuracy
+    return train_accuracy / gap if gap > 0 else None
 
 
 def neighbour_scores(
-    train: Extracted,
-    test: Extracted,
-    classes: Sequence[str],
-    families: Mapping[str, str],
-    neighbours: int,
+    train: Extracted, test: Extracted, classes: Sequence[str], families: Mapping[str, str], neighbours: int
 ) -> dict[str, dict]:
     """Of every feature: "knn" (centred) and "knn_uncentred": name -> score; "families": family -> "knn" likewise."""
     found = {"knn": {}, "knn_uncentred": {}, "families": {}}
@@ -50,10 +64,7 @@ def neighbour_scores(
 
 
 def probe_scores(
-    train: Extracted,
-    test: Extracted,
-    classes: Sequence[str],
-    families: Mapping[str, str],
+    train: Extracted, test: Extracted, classes: Sequence[str], families: Mapping[str, str]
 ) -> dict[str, dict]:
     """Of every feature: "linear" and "efficacy": name -> score; "families": family -> "linear" likewise."""
     found = {"linear": {}, "efficacy": {}, "families": {}}

@@ -1,7 +1,6 @@
 """Confusion matrices."""
 
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -30,7 +29,7 @@ def draw_confusion(matrix, classes: Sequence[str], families: Mapping | None = No
     if (matrix < 0).any():
         raise ValueError(f"matrix: expected counts, found {matrix.min()}")
     groups = _groups(classes, families)
-    order = [i for _, members in groups for i in members]
+    order = [i for members in groups.values() for i in members]
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1e-12)
     shares = shares[np.ix_(order, order)]
 
@@ -55,15 +54,16 @@ def _recall(shares):
 
 
 def _groups(classes, families):
-    """[(family, [class indices])], families in the order in which they first appear."""
+    """Family -> class indices, families in the order in which they first appear; None: all are of one."""
     if families is None:
-        return [("", list(range(len(classes))))]
+        return {"": range(len(classes))}
     unknown = [name for name in classes if name not in families]
     if unknown:
         raise ValueError(f"families: expected one for each class, found none for {unknown}")
-    first = list(dict.fromkeys(families[name] for name in classes))
-    order = sorted(range(len(classes)), key=lambda i: first.index(families[classes[i]]))
-    return [(f, list(g)) for f, g in groupby(order, key=lambda i: families[classes[i]])]
+    groups = {}
+    for i, name in enumerate(classes):
+        groups.setdefault(families[name], []).append(i)
+    return groups
 
 
 def _name_cells(axes, names):
@@ -82,11 +82,11 @@ def _number_cells(axes, shares):
 
 def _part_families(axes, groups):
     end = -0.5
-    for family, members in groups:
+    for family, members in groups.items():
         start, end = end, end + len(members)
         middle = (start + end) / 2
         side = axes.get_yaxis_transform()
         axes.text(1.02, middle, family, transform=side, rotation=270, ha="left", va="center")
-        if family != groups[-1][0]:
+        if family != list(groups)[-1]:
             axes.axhline(end, color="black", linewidth=1)
             axes.axvline(end, color="black", linewidth=1)

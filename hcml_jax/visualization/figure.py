@@ -1,6 +1,5 @@
 """What all pictures share: how a figure is made and how it is saved."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -43,9 +42,3 @@ def show_image(axes: Axes, image, *, title="", label="", note=""):
     axes.set_title(title, fontsize=10)
     axes.set_ylabel(label, fontsize=10)
     axes.set_xlabel(note, fontsize=9)
-
-
-def check_count(name: str, found: Sequence, count: int, what: str):
-    """Raises ValueError unless there is one of `found` for each of `count` things."""
-    if len(found) != count:
-        raise ValueError(f"{name}: expected one for each of {count} {what}, found {len(found)}")

@@ -8,16 +8,11 @@ from matplotlib.figure import Figure
 
 from hcml_jax.ops import end_point_error, flow_to_color
 from hcml_jax.ops.check import check_equal, checked
-from hcml_jax.visualization.figure import check_count, new_figure, show_image
+from hcml_jax.visualization.figure import new_figure, show_image
 
 
 def draw_flow(
-    frames,
-    flows: Mapping,
-    *,
-    truth=None,
-    titles: Sequence[str] | None = None,
-    time: int | None = None,
+    frames, flows: Mapping, *, truth=None, titles: Sequence[str] | None = None, time: int | None = None
 ) -> Figure:
     """Draws a row for each clip: two frames, the true flow, then each named flow.
 
@@ -41,7 +36,8 @@ def draw_flow(
     for name, flow in columns.items():
         check_equal(f"{name}: shape", flow.shape, (clips, length - 1, height, width, 2))
     titles = [""] * clips if titles is None else titles
-    check_count("titles", titles, clips, "clips")
+    if len(titles) != clips:
+        raise ValueError(f"titles: expected one for each of {clips} clips, found {len(titles)}")
     time = (length - 1) // 2 if time is None else time
     if not 0 <= time < length - 1:
         raise ValueError(f"time: expected 0 to {length - 2} for {length} frames, found {time}")

@@ -5,13 +5,13 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+from sklearn.metrics import confusion_matrix
 
 from hcml_jax.batch import Batch, Data, Reads
 from hcml_jax.evaluation.config import EvaluationConfig
 from hcml_jax.evaluation.evaluate import Evaluation
 from hcml_jax.evaluation.flow import make_flow_reader
 from hcml_jax.evaluation.neighbours import nearest
-from hcml_jax.evaluation.scores import confusion_matrix
 from hcml_jax.methods.base import Method
 from hcml_jax.visualization.confusion import draw_confusion
 from hcml_jax.visualization.curves import draw_curves
@@ -57,10 +57,9 @@ class _Report:
         """
         split = self.config.split if self.config.split in self.data.splits else "train"
         batch = self._batch(split, self.data.spread(split, self.config.figure_clips))
-        clips, truth = batch.clip[:, 0], batch.flow
+        clips = batch.clip[:, 0]
         read_flow = make_flow_reader(self.method)
-        variables, readouts = self.evaluation.representation, self.evaluation.readouts
-        heads, read = read_flow(variables, readouts, clips)
+        heads, read = read_flow(self.evaluation.representation, self.evaluation.readouts, clips)
         frames = self.method.frames_of(clips.shape[1])
         first = {
             f"{level}, {kind}": np.asarray(flow)[:, :1] / np.diff(frames[level])[0]
@@ -69,21 +68,21 @@ class _Report:
         }
         if not first:
             return
-        truth = None if truth is None else truth[:, 0, :1]
+        truth = None if batch.flow is None else batch.flow[:, 0, :1]
         figure = draw_flow(clips[:, :2], first, truth=truth, time=0)
         save_figure(figure, self.folder / "flow.png")
 
     def draw_retrieval(self) -> None:
-        train, test, count = self.evaluation.train, self.evaluation.test, self.config.figure_clips
-        queries = np.linspace(0, len(test.labels) - 1, count).astype(int)
+        train, test = self.evaluation.train, self.evaluation.test
+        queries = np.linspace(0, len(test.labels) - 1, self.config.figure_clips).astype(int)
         found = {
             name: nearest(gallery, test.features[name][queries], RETRIEVED) for name, gallery in train.features.items()
         }
         asked = self._batch(self.config.split, test.index[queries])
-        shown = {name: self._batch("train", train.index[rows.ravel()]).clip[:, 0] for name, rows in found.items()}
+        shown = {name: self._batch("train", train.index[rows.ravel()]).clip for name, rows in found.items()}
         figure = draw_retrieval(
             asked.clip[:, 0],
-            {name: shown[name].reshape(*rows.shape, *shown[name].shape[1:]) for name, rows in found.items()},
+            {name: clips.reshape(*found[name].shape, *clips.shape[2:]) for name, clips in shown.items()},
             query_labels=test.labels[queries],
             retrieved_labels={name: train.labels[rows] for name, rows in found.items()},
             classes=self.data.classes,
@@ -92,8 +91,7 @@ class _Report:
 
     def draw_confusion(self) -> None:
         recognised, classes = self.evaluation.recognised, self.data.classes
-        predicted = recognised.logits.argmax(1)
-        matrix = confusion_matrix(predicted, recognised.labels, len(classes))
+        matrix = confusion_matrix(recognised.labels, recognised.logits.argmax(1), labels=range(len(classes)))
         figure = draw_confusion(matrix, classes, self.data.families or None)
         save_figure(figure, self.folder / "confusion.png")
 

@@ -13,12 +13,7 @@ RIGHT, WRONG = "tab:green", "tab:red"
 
 
 def draw_retrieval(
-    queries,
-    retrieved: Mapping,
-    *,
-    query_labels,
-    retrieved_labels: Mapping,
-    classes: Sequence[str],
+    queries, retrieved: Mapping, *, query_labels, retrieved_labels: Mapping, classes: Sequence[str]
 ) -> Figure:
     """Draws, for each query and level, the query and the clips retrieved for it.
 
@@ -42,7 +37,7 @@ def draw_retrieval(
     for level, found in retrieved.items():
         clips[level] = np.asarray(checked(level, found, "Q K T H W 3", jnp.uint8))
         count = clips[level].shape[1]
-        check_equal(f"{level}: shape", clips[level].shape, _inserted(queries.shape, count))
+        check_equal(f"{level}: shape", clips[level].shape, (len(queries), count, *queries.shape[1:]))
         labels[level] = _labels(level, retrieved_labels[level], (len(queries), count), classes)
 
     most = max(found.shape[1] for found in clips.values())
@@ -60,11 +55,6 @@ def draw_retrieval(
                 _draw_clip(axes, clip, classes[label], color)
             row[0].set_ylabel(level, fontsize=10)
     return figure
-
-
-def _inserted(shape, count):
-    """The shape [Q, ...] with a second axis of this size."""
-    return (shape[0], count, *shape[1:])
 
 
 def _labels(name, labels, shape, classes):

@@ -1,14 +1,12 @@
-"""Probes, efficacy, families, confusion, the table of runs."""
+"""Probes, efficacy, families, the table of runs."""
 
 import json
 
 import numpy as np
 import pytest
-from sklearn.metrics import confusion_matrix as reference_confusion
 
 from hcml_jax.evaluation.compare import main, read_results, table
-from hcml_jax.evaluation.linear import efficacy, linear_probe
-from hcml_jax.evaluation.scores import accuracy, confusion_matrix, family_accuracies
+from hcml_jax.evaluation.scores import accuracy, efficacy, family_accuracies, linear_probe
 
 
 def test_the_probe_separates_what_is_linearly_separable():
@@ -30,13 +28,6 @@ def test_families_are_scored_apart():
     labels, predicted = np.array([0, 1, 2, 2]), np.array([0, 0, 2, 2])
     found = family_accuracies(predicted, labels, classes, families)
     assert found == {"one": 0.5, "two": 1.0}
-
-
-def test_confusion_counts_true_rows_and_predicted_columns():
-    rng = np.random.default_rng(0)
-    labels, predicted = rng.integers(0, 4, 50), rng.integers(0, 4, 50)
-    expected = reference_confusion(labels, predicted, labels=range(4))
-    np.testing.assert_array_equal(confusion_matrix(predicted, labels, 4), expected)
 
 
 def test_runs_stand_side_by_side(tmp_path, capsys):

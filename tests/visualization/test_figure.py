@@ -1,7 +1,7 @@
 import pytest
 from matplotlib.image import imread
 
-from hcml_jax.visualization.figure import check_count, new_figure, save_figure
+from hcml_jax.visualization.figure import new_figure, save_figure
 
 
 def test_a_figure_is_saved_as_png_of_its_size(tmp_path):
@@ -29,9 +29,3 @@ def test_a_save_that_cannot_be_finished_leaves_nothing_behind(tmp_path):
     with pytest.raises(OSError, match="picture"):
         save_figure(new_figure(2, 3), tmp_path / "picture.png")
     assert [f.name for f in tmp_path.iterdir()] == ["picture.png"]
-
-
-def test_a_wrong_count_is_named():
-    check_count("titles", "ab", 2, "clips")
-    with pytest.raises(ValueError, match="titles: expected one for each of 3 clips, found 2"):
-        check_count("titles", "ab", 3, "clips")
