@@ -2,6 +2,7 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,9 +26,7 @@ def max_pool(
             if window[n] > 1 or strides[n] > 1:
                 x = _max_along(x, axis, window[n], strides[n], pads[n])
         return x
-    # A Python number: XLA knows the pool as a maximum, which has a gradient, only by a literal -inf.
-    sizes, steps = (1, *window, 1), (1, *strides, 1)
-    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, sizes, steps, ((0, 0), *pads, (0, 0)))
+    return nn.max_pool(x, window, strides, pads)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
