@@ -1,5 +1,6 @@
 """InfoNCE, its candidates, and what to report of them."""
 
+# ruff: noqa: F401 - what the room offers
 from hcml_jax.contrastive.candidates import (
     gather_positions,
     negative_counts,
@@ -9,17 +10,3 @@ from hcml_jax.contrastive.candidates import (
 )
 from hcml_jax.contrastive.info_nce import InfoNCE, choose_form, info_nce, info_nce_and_hits
 from hcml_jax.contrastive.report import contrast_report, spread_report
-
-__all__ = [
-    "InfoNCE",
-    "choose_form",
-    "contrast_report",
-    "gather_positions",
-    "info_nce",
-    "info_nce_and_hits",
-    "negative_counts",
-    "pair_predictions",
-    "sample_positions",
-    "spread_report",
-    "without_breaks",
-]

@@ -1,34 +1,9 @@
 """Flax Linen modules: backbones, the prime motion block, and the heads that teach it."""
 
+# ruff: noqa: F401 - what the room offers
 from hcml_jax.models.backbone import Backbone, FeatureSpec
 from hcml_jax.models.build import BACKBONES, BackboneConfig, Normalisation, build_backbone
 from hcml_jax.models.heads import Classifier, FlowHead, Predictors
 from hcml_jax.models.layers import TrainMode
 from hcml_jax.models.motion_block import MotionBlock, MotionBlockConfig
-from hcml_jax.models.recogniser import (
-    MotionHierarchy,
-    Recognised,
-    Recogniser,
-    SideBranch,
-    SideOutputs,
-)
-
-__all__ = [
-    "BACKBONES",
-    "Backbone",
-    "BackboneConfig",
-    "Classifier",
-    "FeatureSpec",
-    "FlowHead",
-    "MotionBlock",
-    "MotionBlockConfig",
-    "MotionHierarchy",
-    "Normalisation",
-    "Predictors",
-    "Recognised",
-    "Recogniser",
-    "SideBranch",
-    "SideOutputs",
-    "TrainMode",
-    "build_backbone",
-]
+from hcml_jax.models.recogniser import MotionHierarchy, Recognised, Recogniser, SideBranch, SideOutputs

@@ -68,11 +68,7 @@ class Conv(nn.Module):
 
 
 def convolve(
-    x: jax.Array,
-    kernel: jax.Array,
-    strides: Sequence[int],
-    padding: Padding = "half",
-    groups: int = 1,
+    x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Padding = "half", groups: int = 1
 ) -> jax.Array:
     """Convolves `[B, T, H, W, C]` with `[kt, kh, kw, C / groups, D]`.
 

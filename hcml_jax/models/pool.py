@@ -12,10 +12,7 @@ from hcml_jax.models.layers import at_least_float32
 
 
 def max_pool(
-    x: jax.Array,
-    window: tuple[int, int, int],
-    strides: tuple[int, int, int],
-    padding: Padding = "half",
+    x: jax.Array, window: tuple[int, int, int], strides: tuple[int, int, int], padding: Padding = "half"
 ) -> jax.Array:
     """Max-pool of `[B, T, H, W, C]`; what lies outside never wins, and of equals the first gets the gradient."""
     pads = paddings(x.shape[1:4], window, strides, padding)

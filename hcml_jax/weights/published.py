@@ -209,7 +209,8 @@ _DEEPMIND = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}  # [-1, 1]
 _RAW = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}  # [0, 255]
 # Beginnings of backbones' names -> their layouts, the one for export first.
 _FAMILIES = {
-    ("resnet_", "r2d_"): (PublishedLayout("torchvision", _RESNET, **_IMAGENET, two_d=True),),
+    "resnet_": (PublishedLayout("torchvision", _RESNET, **_IMAGENET, two_d=True),),
+    "r2d_": (PublishedLayout("torchvision", _RESNET, **_IMAGENET, two_d=True),),
     ("resnet3d_18_a", "resnet3d_34_a", "resnext3d_"): (PublishedLayout("3D-ResNets-PyTorch", _RESNET, **_HARA_2018),),
     ("resnet3d_50", "resnet3d_101", "resnet3d_152"): (
         PublishedLayout("3D-ResNets-PyTorch", _RESNET, **_HARA, caution=_YEAR_UNKNOWN),
