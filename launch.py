@@ -18,9 +18,7 @@ _MODE = flags.DEFINE_enum(
     "is; export: the recogniser without its side branch.",
 )
 _COORDINATOR = flags.DEFINE_string(
-    "coordinator",
-    "",
-    "host:port of the first of several processes; Slurm, Open MPI and TPU pods tell it themselves.",
+    "coordinator", "", "host:port of the first of several processes; Slurm, Open MPI and TPU pods tell it themselves."
 )
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "How many processes, with --coordinator.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Which of them this is, from 0.")

@@ -85,12 +85,7 @@ def tables(results: Mapping[str, list[Mapping[str, Any]]]) -> str:
     lines = ["| Table 2 | top-1 |", "|---|---|"]
     lines += [row("R2D", "bare", "top1"), row("+ motion blocks", "blocks", "top1")]
     lines += [row("+ self-supervision", "hcml", "top1"), "", "| Figure 3 | top-1 |", "|---|---|"]
-    for head, name in (
-        ("no level", "bare"),
-        ("1", "one_level"),
-        ("2", "two_levels"),
-        ("3", "hcml"),
-    ):
+    for head, name in (("no level", "bare"), ("1", "one_level"), ("2", "two_levels"), ("3", "hcml")):
         lines.append(row(head, name, "top1"))
     lines += ["", "| training of the levels | top-1 |", "|---|---|"]
     lines += [row("one at a time", "hcml", "top1"), row("all at once", "all_at_once", "top1")]

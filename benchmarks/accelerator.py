@@ -94,11 +94,7 @@ def rate_part(small: bool) -> Part:
     side, size = (64, 2**16) if small else (8192, 2**32)
     kinds = [("bfloat16", "default"), ("float32", "default"), ("float32", "highest")]
     cases = [
-        Case(
-            (f"product, {dtype}, {precision}", by([side] * 3)),
-            "jax",
-            partial(product, side, dtype, precision),
-        )
+        Case((f"product, {dtype}, {precision}", by([side] * 3)), "jax", partial(product, side, dtype, precision))
         for dtype, precision in kinds
     ]
     cases.append(Case(("copy, read and written", f"{size:,} bytes"), "jax", partial(copied, size)))
@@ -232,10 +228,7 @@ def candidates(count: int, rounds: int | None) -> Row:
 
 
 def _contrast(form: str, mesh, arrays):
-    count, limit = (
-        len(arrays[0]),
-        (jax.devices()[0].memory_stats() or {}).get("bytes_limit", math.inf),
-    )
+    count, limit = (len(arrays[0]), (jax.devices()[0].memory_stats() or {}).get("bytes_limit", math.inf))
     similarities = 2 * 4 * count**2 / mesh.size  # and their gradient
     if form == "dense" and similarities > limit:
         raise MemoryError(f"{similarities / 2**30:,.0f} GiB")

@@ -56,15 +56,7 @@ def row(name: str) -> list[str]:
     last = " x ".join(map(str, features[model.stages[-1]].shape[1:]))
     sources = ", ".join(layout.source for layout in published_layouts(name)) or "none published"
     billions = f"{sum(counts.values()) / 1e9:.1f}"
-    return [
-        name,
-        f"{count:,}",
-        f"{frames} x {side} x {side}",
-        billions,
-        last,
-        str(embedding.shape[-1]),
-        sources,
-    ]
+    return [name, f"{count:,}", f"{frames} x {side} x {side}", billions, last, str(embedding.shape[-1]), sources]
 
 
 def main() -> None:
@@ -72,15 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parity", action="store_true", help="measure the distance to PyTorch's")
     parity = parser.parse_args().parity
-    head = [
-        "backbone",
-        "parameters",
-        "clip",
-        "GFLOPs (multiply-adds)",
-        "last stage",
-        "embedding",
-        "weights",
-    ]
+    head = ["backbone", "parameters", "clip", "GFLOPs (multiply-adds)", "last stage", "embedding", "weights"]
     head += [f"{what}, {dtype}" for what, dtype in PARITY] if parity else []
     print("| " + " | ".join(head) + " |")
     print("|" + "---|" * len(head))
@@ -106,11 +90,7 @@ def distances(name: str) -> list[str]:
     ]
     pair = Pair(name, bias=0)
     ours64, theirs64 = pair.ours(jnp.float64, True), pair.theirs(torch.float64, True)
-    found = [
-        *scores,
-        distance(ours64.scores, theirs64.scores),
-        distance(ours64.gradients, theirs64.gradients),
-    ]
+    found = [*scores, distance(ours64.scores, theirs64.scores), distance(ours64.gradients, theirs64.gradients)]
     return [f"{value:.0e}" for value in found]
 
 

@@ -9,8 +9,6 @@ from pathlib import Path
 from data_pipelines.config import DataConfig, SpritesConfig
 from data_pipelines.errors import DataError
 
-__all__ = ["DataConfig", "DataError", "SpritesConfig", "open_data"]
-
 
 def open_data(config: DataConfig, workdir: str | Path | None = None, **options):
     """Opens the clips that `config` names; see `data_pipelines.data.open_data`."""

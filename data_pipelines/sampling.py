@@ -93,10 +93,7 @@ def _starts(reads: Reads, room: int, generator: np.random.Generator | None) -> l
 
 
 def _place(
-    config: DataConfig,
-    reads: Reads,
-    frame_size: tuple[int, int],
-    generator: np.random.Generator | None,
+    config: DataConfig, reads: Reads, frame_size: tuple[int, int], generator: np.random.Generator | None
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     """Size of the resized frame, and corner of the crop in it."""
     shares = 0.5, 0.5

@@ -49,21 +49,13 @@ def join(coordinator: str = "", num_processes: int = 0, process_id: int = -1) ->
       ConfigError: some of the three are given, not all.
       UserError: the processes do not come together.
     """
-    given = {
-        "coordinator": coordinator,
-        "num_processes": num_processes > 0,
-        "process_id": process_id >= 0,
-    }
+    given = {"coordinator": coordinator, "num_processes": num_processes > 0, "process_id": process_id >= 0}
     missing = [f"--{name}" for name, value in given.items() if not value]
     if 0 < len(missing) < len(given):
         raise ConfigError(
             f"--coordinator, --num_processes and --process_id go together; {' and '.join(missing)} missing"
         )
-    explicit = {
-        "coordinator_address": coordinator,
-        "num_processes": num_processes,
-        "process_id": process_id,
-    }
+    explicit = {"coordinator_address": coordinator, "num_processes": num_processes, "process_id": process_id}
     if not missing:
         _start(coordinator, **explicit, cluster_detection_method="deactivate")
     elif launcher := started_by():
@@ -155,6 +147,11 @@ def noticing_lost_partners():
 def is_first() -> bool:
     """Whether this process writes what a run writes once."""
     return jax.process_index() == 0
+
+
+def shard() -> dict[str, int]:
+    """Which part of each batch this process reads, as `Data` takes it."""
+    return {"shard_index": jax.process_index(), "num_shards": jax.process_count()}
 
 
 def say(line: str) -> None:

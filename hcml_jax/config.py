@@ -64,8 +64,7 @@ def fill(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
         elif not _is_required(field):
             default = field.default
             filled[field.name] = _fill_value(
-                hints[field.name],
-                field.default_factory() if default is dataclasses.MISSING else default,
+                hints[field.name], field.default_factory() if default is dataclasses.MISSING else default
             )
     return filled
 

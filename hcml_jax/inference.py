@@ -40,10 +40,9 @@ class Model:
         self.method, self.variables = method, variables
         self.classes, self.clip_shape = tuple(classes), clip_shape
         self.recognises = recognises
-        self._features = jax.jit(lambda *given: method.encode(*given).features)
-        self._flow = jax.jit(lambda *given: method.encode(*given).flow)
-        self._probabilities = jax.jit(lambda *given: jax.nn.softmax(method.encode(*given).logits))
         self._encode = jax.jit(method.encode)
+        # What is not asked for is not computed.
+        self._part = jax.jit(lambda name, *given: getattr(method.encode(*given), name), static_argnums=0)
 
     def encode(self, clips: jax.Array) -> Encoded:
         """Features, maps, flow and class scores of one forward pass."""
@@ -51,7 +50,7 @@ class Model:
 
     def features(self, clips: jax.Array) -> dict[str, jax.Array]:
         """Pooled features: "level0", ..., "backbone" -> `[B, C]`."""
-        return self._features(self.variables, _checked(clips))
+        return self._part("features", self.variables, _checked(clips))
 
     def predict(self, clips: jax.Array) -> jax.Array:
         """Class probabilities `[B, classes]`.
@@ -63,7 +62,7 @@ class Model:
             raise ConfigError(
                 "this network has not learnt to classify: its run had no labels, or has not come to that stage"
             )
-        return self._probabilities(self.variables, _checked(clips))
+        return jax.nn.softmax(self._part("logits", self.variables, _checked(clips)))
 
     def flow(self, clips: jax.Array) -> dict[str, jax.Array]:
         """Optical flow of the levels learnt by reconstruction: name -> `[B, T' - 1, H, W, 2]`, pixels.
@@ -71,7 +70,7 @@ class Model:
         Raises:
           ConfigError: if the network was exported, or learnt no flow.
         """
-        flow = self._flow(self.variables, _checked(clips))
+        flow = self._part("flow", self.variables, _checked(clips))
         if not flow:
             raise ConfigError(
                 "this network gives no flow: its method learns none, or it is an export, which leaves flow heads out"

@@ -11,7 +11,7 @@ import numpy as np
 
 from hcml_jax.config import ConfigError, UserError, nearest
 from hcml_jax.inference import load
-from hcml_jax.methods.base import Method, Variables
+from hcml_jax.methods.base import Method, Variables, under
 from hcml_jax.models import Normalisation
 from hcml_jax.training.mesh import Layout, make_mesh
 from hcml_jax.training.restore import learnt
@@ -154,18 +154,13 @@ def _read(config: InitFrom) -> tuple[dict[Path, np.ndarray], Normalisation]:
 
 
 def _under(found: Mapping[Path, np.ndarray], prefixes: tuple[str, ...], folder: str) -> dict[Path, np.ndarray]:
-    names = {path: "/".join(path[1:]) for path in found}
     for prefix in prefixes:
-        if not any(f"{name}/".startswith(f"{prefix}/") for name in names.values()):
+        if not any(under(path[1:], prefix) for path in found):
             parts = sorted({_part(path) for path in found} | {path[1] for path in found})
             raise ConfigError(
                 f"config.init_from.prefixes: {folder} holds nothing under {prefix!r}. {nearest(prefix, parts)}"
             )
-    return {
-        path: array
-        for path, array in found.items()
-        if not prefixes or any(f"{names[path]}/".startswith(f"{p}/") for p in prefixes)
-    }
+    return {path: array for path, array in found.items() if not prefixes or under(path[1:], *prefixes)}
 
 
 def _part(path: Path) -> str:

@@ -55,10 +55,7 @@ class Progress:
         self.close()
 
     def _line(self) -> str:
-        line, done = (
-            f"{self._name}: {self._done}/{self._total} {self._unit}",
-            self._done - self._first,
-        )
+        line, done = (f"{self._name}: {self._done}/{self._total} {self._unit}", self._done - self._first)
         if done:
             rate = done / max(time.monotonic() - self._start, 1e-9)
             left = tqdm.format_interval(max(self._total - self._done, 0) / rate)

@@ -61,10 +61,7 @@ def test_prefixes_choose(weights):
     begin, fresh = start(weights, "backbone/stem", "backbone/res2"), tiny.init(method())
     before, after = flat(fresh), flat(begin(fresh))
     changed = {n for n in after if not np.array_equal(before[n], after[n])}
-    assert {"/".join(name.split("/")[1:3]) for name in changed} == {
-        "backbone/stem",
-        "backbone/res2",
-    }
+    assert {"/".join(name.split("/")[1:3]) for name in changed} == {"backbone/stem", "backbone/res2"}
     assert "params/backbone/res2/block0/conv1/conv/kernel" in changed
     assert "batch_stats/backbone/res2/block0/conv1/norm/mean" in changed
 
@@ -72,11 +69,7 @@ def test_prefixes_choose(weights):
 @pytest.mark.parametrize(
     ("prefixes", "options", "message"),
     [
-        (
-            (),
-            {"num_classes": 3},
-            r"a classifier of other classes.*bias is \[5\] there, \[3\] here.*prefixes",
-        ),
+        ((), {"num_classes": 3}, r"a classifier of other classes.*bias is \[5\] there, \[3\] here.*prefixes"),
         ((), {"num_classes": 0}, r"holds classifier/logits.*no place.*prefixes"),
         (("backbone",), {"name": "r2d_18"}, r"lacks backbone/res2/block1.*another backbone's"),
         (("backbone",), {"width": 8}, r"other shapes: backbone/.* there, .* here"),

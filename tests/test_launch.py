@@ -128,11 +128,7 @@ def test_a_run_starts_from_part_of_another(finished, sprites, tmp_path, capsys):
 
 def test_levels_learnt_once_serve_a_joint_run(finished, sprites, tmp_path, capsys):
     """A run that begins at its joint stage is the one that came to it, on the same levels."""
-    fields = {
-        "init_from__path": str(finished),
-        "init_from__stage": "level2",
-        "training__first_stage": "joint",
-    }
+    fields = {"init_from__path": str(finished), "init_from__stage": "level2", "training__first_stage": "joint"}
     wrong(tmp_path, sprites, **fields)
     records = [read_records(folder) for folder in (finished, tmp_path / "run")]
     joint = [[(r["stage_step"], r["split"], r["loss"]) for r in found if r["stage"] == "joint"] for found in records]
@@ -193,18 +189,12 @@ def wrong(tmp_path, sprites, *, workdir=None, mode="train", **fields):
         ({"seed": "0"}, "config.seed must be int, not str '0'"),
         ({"data__crop": 40}, "crop: found 40, must not exceed the least short_side, 32"),
         ({"data__frames": 9}, "span 9', must span at most sprites.frames, 8"),
-        (
-            {"method__joint_batch_norm_group": 3},
-            "config.method does not fit.*not divide into batch-norm groups of 3",
-        ),
+        ({"method__joint_batch_norm_group": 3}, "config.method does not fit.*not divide into batch-norm groups of 3"),
         ({"method__dtype": "floot32"}, "dtype must be 'float32' or 'bfloat16', not 'floot32'"),
         ({"method__temperature": 0.0}, "temperature must be above 0"),
         ({"method__positions": 0}, "positions must be 1 or more"),
         ({"method__backbone__motion__reduction": 0}, "reduction.* must be 1 or more"),
-        (
-            {"method__backbone__motion__reduction": 3},
-            "config.method does not fit.* do not divide by 3",
-        ),
+        ({"method__backbone__motion__reduction": 3}, "config.method does not fit.* do not divide by 3"),
         ({"method__stages": 5}, "config.method.stages must hold named fields, not 5"),
         ({"data__frames": 4}, "config.method does not fit.*level 2 has 1 frame"),
         ({"evaluation__split": "tset"}, "no split 'tset'. Did you mean 'test'"),
@@ -238,18 +228,10 @@ def test_a_batch_that_does_not_divide_over_the_devices_is_refused(sprites, tmp_p
 
 def test_any_field_can_be_set_on_the_command_line(tmp_path):
     """Also those that no config file spells out."""
-    flags = [
-        "--config.data.root=/nowhere",
-        "--config.data.cache_mb=0",
-        "--config.method.progressive=False",
-    ]
+    flags = ["--config.data.root=/nowhere", "--config.data.cache_mb=0", "--config.method.progressive=False"]
     config = ["--config=configs/hcml_folder.py", f"--workdir={tmp_path / 'run'}"]
     result = subprocess.run(
-        [sys.executable, "launch.py", *config, *flags],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "launch.py", *config, *flags], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert result.returncode != 0
     assert "stages must be ('levels',)" in result.stderr  # what follows from the last flag

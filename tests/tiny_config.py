@@ -29,11 +29,6 @@ def get_config() -> ConfigDict:
         "crop": 32,
         "labels_per_class": 2,
     }
-    config["training"] = {
-        "batch_size": 4,
-        "log_every": 1,
-        "checkpoint_every": 1,
-        "validation_split": "val",
-    }
+    config["training"] = {"batch_size": 4, "log_every": 1, "checkpoint_every": 1, "validation_split": "val"}
     config["evaluation"] = {"neighbours": 3, "figure_clips": 2}
     return complete(config)

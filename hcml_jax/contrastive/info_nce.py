@@ -80,7 +80,10 @@ def info_nce_and_hits(queries, keys, positives, *, temperature, form: str = "den
         raise ValueError(f"form: expected one of {', '.join(FORMS)}, found {form!r}")
     if not isinstance(temperature, jax.Array) and temperature <= 0:
         raise ValueError(f"temperature: expected a number above 0, found {temperature}")
-    queries, keys, positives = check_candidates(queries, keys, positives)
+    queries, keys = checked("queries", queries, "M C"), checked("keys", keys, "K C")
+    positives = checked("positives", positives, "M", jnp.integer)
+    check_equal("keys: channels of queries", keys.shape[1], queries.shape[1])
+    check_equal("positives: number of queries", positives.shape, queries.shape[:1])
     query_owners, key_owners = _check_owners(owners, len(queries), len(keys))
     queries = Queries(unit_vectors(queries) / temperature, positives, query_owners)
     keys = Keys(unit_vectors(keys), key_owners)
@@ -131,23 +134,10 @@ def _given_or_set(mesh):
     return mesh.update(axis_types=auto)
 
 
-def check_candidates(queries, keys, positives):
-    """Queries, keys and positives as arrays, or a ValueError that says what does not fit."""
-    queries, keys = checked("queries", queries, "M C"), checked("keys", keys, "K C")
-    positives = checked("positives", positives, "M", jnp.integer)
-    check_equal("keys: channels of queries", keys.shape[1], queries.shape[1])
-    check_equal("positives: number of queries", positives.shape, queries.shape[:1])
-    return queries, keys, positives
-
-
 def _check_owners(owners, num_queries: int, num_keys: int) -> tuple[jax.Array, jax.Array]:
     """Owners as arrays; where none are given, such that no pair is left out."""
     if owners is None:
         return jnp.zeros(num_queries, jnp.int32), jnp.ones(num_keys, jnp.int32)
     of_queries, of_keys = (checked("owners", x, "N", jnp.integer) for x in owners)
-    check_equal(
-        "owners: numbers of queries and keys",
-        (len(of_queries), len(of_keys)),
-        (num_queries, num_keys),
-    )
+    check_equal("owners: numbers of queries and keys", (len(of_queries), len(of_keys)), (num_queries, num_keys))
     return of_queries, of_keys

@@ -174,8 +174,7 @@ class _Reader:
 
     def batches(self, split: str, reads: Reads = ONE_CLIP, only=None) -> Iterator[Batch]:
         """This process's part of every batch of a split, its pixels on this process's devices."""
-        shard = {"shard_index": jax.process_index(), "num_shards": jax.process_count()}
-        given = self.data.eval_batches(split, self.batch_size, reads=reads, only=only, **shard)
+        given = self.data.eval_batches(split, self.batch_size, reads=reads, only=only, **cluster.shard())
         clips = self.data.num_clips(split) if only is None else len(only)
         with Progress(f"[evaluate] {split}", -(-clips // self.batch_size), "batches") as progress:
             for batch in given:

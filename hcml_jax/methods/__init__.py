@@ -12,19 +12,6 @@ from hcml_jax.methods.supervised import Supervised
 
 METHODS: dict[str, type[Method]] = {"hcml": HCML, "supervised": Supervised}
 
-__all__ = [
-    "METHODS",
-    "Encoded",
-    "Method",
-    "Outputs",
-    "Schedule",
-    "Stage",
-    "Term",
-    "build_method",
-    "config_class",
-    "method_class",
-]
-
 
 def method_class(name: str) -> type[Method]:
     """The class of a method: one of `METHODS`, or "package.module:Class" of anybody's.

@@ -21,25 +21,10 @@ from hcml_jax.contrastive import (
     spread_report,
     without_breaks,
 )
-from hcml_jax.methods.base import (
-    Encoded,
-    Schedule,
-    Stage,
-    Term,
-    Variables,
-    check_dtype,
-    everything,
-    under,
-)
+from hcml_jax.methods.base import Encoded, Schedule, Stage, Term, Variables, check_dtype, everything, under
 from hcml_jax.methods.recognition import Forward, Recognition, classification_loss
 from hcml_jax.models import BackboneConfig, MotionHierarchy, SideBranch
-from hcml_jax.ops import (
-    backward_warp,
-    photometric_loss,
-    resize_area,
-    resize_flow,
-    smoothness_loss,
-)
+from hcml_jax.ops import backward_warp, photometric_loss, resize_area, resize_flow, smoothness_loss
 
 SUPERVISIONS = ("reconstruction", "contrastive", "action")
 VALID_SHARE = "valid_share"  # of the pixels, where flow leads into the frame
@@ -154,12 +139,7 @@ class HCML(Recognition):
         """The Linen module whose variables this method works on."""
         config, dtype = self.config, jnp.dtype(self.config.dtype)
         heads = SideBranch(
-            self.num_classes,
-            config.levels,
-            config.flow_channels,
-            config.prediction_steps,
-            config.positions,
-            dtype,
+            self.num_classes, config.levels, config.flow_channels, config.prediction_steps, config.positions, dtype
         )
         backbone = config.backbone.build(motion_blocks=config.motion_blocks, dtype=dtype)
         return MotionHierarchy(backbone, self.num_classes, heads)

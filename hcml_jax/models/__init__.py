@@ -5,30 +5,4 @@ from hcml_jax.models.build import BACKBONES, BackboneConfig, Normalisation, buil
 from hcml_jax.models.heads import Classifier, FlowHead, Predictors
 from hcml_jax.models.layers import TrainMode
 from hcml_jax.models.motion_block import MotionBlock, MotionBlockConfig
-from hcml_jax.models.recogniser import (
-    MotionHierarchy,
-    Recognised,
-    Recogniser,
-    SideBranch,
-    SideOutputs,
-)
-
-__all__ = [
-    "BACKBONES",
-    "Backbone",
-    "BackboneConfig",
-    "Classifier",
-    "FeatureSpec",
-    "FlowHead",
-    "MotionBlock",
-    "MotionBlockConfig",
-    "MotionHierarchy",
-    "Normalisation",
-    "Predictors",
-    "Recognised",
-    "Recogniser",
-    "SideBranch",
-    "SideOutputs",
-    "TrainMode",
-    "build_backbone",
-]
+from hcml_jax.models.recogniser import MotionHierarchy, Recognised, Recogniser, SideBranch, SideOutputs

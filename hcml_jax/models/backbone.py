@@ -1,13 +1,13 @@
 """What every backbone is: stages in order, motion blocks after any of them, an embedding; described by data."""
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from hcml_jax.models.layers import Train, at_least_float32
 from hcml_jax.models.motion_block import MotionBlock, MotionBlockConfig
@@ -128,4 +128,4 @@ class Backbone(nn.Module):
 
 def stacked_strides(strides: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
     """The strides, counted in the clip, behind each of these strides in a row."""
-    return [tuple(math.prod(axis) for axis in zip(*strides[: end + 1], strict=True)) for end in range(len(strides))]
+    return [tuple(products) for products in np.cumprod(strides, axis=0).tolist()]

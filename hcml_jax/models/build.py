@@ -17,21 +17,13 @@ Normalisation = tuple[Color, Color]  # mean and standard deviation in [0, 1]
 
 HCML_STRIDES = {"temporal_strides": (1, 2, 2, 1)}  # in time, of res2 ... res5
 TRAN = {"stem_kernel": (3, 7, 7), "stem_pool": False, "temporal_strides": (1, 2, 2, 2)}
-HARA = {
-    "conv": "3d",
-    "stem_kernel": (7, 7, 7),
-    "pool_window": (3, 3, 3),
-    "temporal_strides": (1, 2, 2, 2),
-}
+HARA = {"conv": "3d", "stem_kernel": (7, 7, 7), "pool_window": (3, 3, 3), "temporal_strides": (1, 2, 2, 2)}
 # name -> its class, and what distinguishes it
 BACKBONES: dict[str, tuple[type[Backbone], dict[str, Any]]] = {
     # 2-D networks on each frame; with temporal strides, as HCML has them
     **{f"resnet_{depth}": (ResNet, {"depth": depth}) for depth in DEPTHS},
     **{f"r2d_{depth}": (ResNet, {"depth": depth, **HCML_STRIDES}) for depth in DEPTHS},
-    "r2plus1d_101": (
-        ResNet,
-        {"depth": 101, "temporal_stages": ("res4", "res5"), **HCML_STRIDES},
-    ),
+    "r2plus1d_101": (ResNet, {"depth": 101, "temporal_stages": ("res4", "res5"), **HCML_STRIDES}),
     # Tran et al. (2018), as torchvision has them
     "r3d_18": (ResNet, {"depth": 18, "conv": "3d", **TRAN}),
     "r2plus1d_18": (ResNet, {"depth": 18, "conv": "2plus1d", **TRAN}),

@@ -68,11 +68,7 @@ class Conv(nn.Module):
 
 
 def convolve(
-    x: jax.Array,
-    kernel: jax.Array,
-    strides: Sequence[int],
-    padding: Padding = "half",
-    groups: int = 1,
+    x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Padding = "half", groups: int = 1
 ) -> jax.Array:
     """Convolves `[B, T, H, W, C]` with `[kt, kh, kw, C / groups, D]`.
 
@@ -109,13 +105,6 @@ def paddings(
     sizes: Sequence[int], window: Sequence[int], strides: Sequence[int], padding: Padding
 ) -> list[tuple[int, int]]:
     """What is padded before and behind each axis of these sizes."""
-    return [_padding(size, k, stride, padding) for size, k, stride in zip(sizes, window, strides, strict=True)]
-
-
-def _padding(size: int, k: int, stride: int, padding: Padding) -> tuple[int, int]:
     if padding == "half":
-        return k // 2, k // 2
-    if padding == "valid":
-        return 0, 0
-    total = max((-(-size // stride) - 1) * stride + k - size, 0)
-    return total // 2, total - total // 2
+        return [(k // 2, k // 2) for k in window]
+    return jax.lax.padtype_to_pads(sizes, window, strides, padding)

@@ -5,7 +5,6 @@ at a time so that the patches stay in cache. docs/performance.md has the measure
 Gradients are taken in reverse mode alone.
 """
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -80,9 +79,8 @@ def convolve_over_time(x: jax.Array, kernel: jax.Array, strides: tuple[int, int,
 
 def _move(x: jax.Array, offset: int, length: int) -> jax.Array:
     """The frames of `[B, T, ...]` later by `offset`, with zeros or less at both ends, `length` in all."""
-    ends = (offset, length - x.shape[1] - offset, 0)
     around = [(0, 0, 0)] * x.ndim
-    around[1] = ends
+    around[1] = (offset, length - x.shape[1] - offset, 0)
     return jax.lax.pad(x, jnp.zeros((), x.dtype), around)
 
 
@@ -96,15 +94,13 @@ def convolve_frames(
     return y.reshape(*x.shape[:2], *y.shape[1:])
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _convolve(x, kernel, strides, pads):
-    """Convolves `[N, H, W, C]` with `[kh, kw, C, D]`."""
-    return _xla(x, kernel, strides, pads)
-
-
 def _xla(x, kernel, strides, pads):
+    """Convolves `[N, H, W, C]` with `[kh, kw, C, D]`."""
     layout = ("NHWC", "HWIO", "NHWC")
     return jax.lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=layout)
+
+
+_convolve = jax.custom_vjp(_xla, nondiff_argnums=(2, 3))
 
 
 def _forward(x, kernel, strides, pads):
@@ -144,14 +140,12 @@ def _correlate_patches(x, y, window, strides, pads):
     width = math.prod(window) * channels
     sums = _sums(x)
 
-    def products(x, y):
-        patches = _patches(x, window, strides, pads, y.shape[1:3]).reshape(-1, width)
-        y = y.reshape(-1, features)
-        contract = (((0,), (0,)), ((), ()))
-        return jax.lax.dot_general(patches, y, contract, preferred_element_type=sums)
-
     def add(total, frames):
-        return total + products(*frames), None
+        x, y = frames
+        patches = _patches(x, window, strides, pads, y.shape[1:3]).reshape(-1, width)
+        contract = (((0,), (0,)), ((), ()))
+        products = jax.lax.dot_general(patches, y.reshape(-1, features), contract, preferred_element_type=sums)
+        return total + products, None
 
     parts = _parts((x, y), width)
     total, _ = jax.lax.scan(add, jnp.zeros((width, features), sums), parts)
@@ -189,10 +183,8 @@ def _patches(x, window, strides, pads, grid):
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     (kh, kw), (sh, sw) = window, strides
     bottom, right = ((n - 1) * s + 1 for n, s in zip(grid, strides, strict=True))
-    return jnp.concatenate(
-        [x[:, i : i + bottom : sh, j : j + right : sw] for i in range(kh) for j in range(kw)],
-        axis=-1,
-    )
+    cells = [x[:, i : i + bottom : sh, j : j + right : sw] for i in range(kh) for j in range(kw)]
+    return jnp.concatenate(cells, axis=-1)
 
 
 def _place(x, start, strides, size):

@@ -24,18 +24,8 @@ BLOCKS = {
     },
     "mixed5": {"b": (256, 160, 320, 32, 128, 128), "c": (384, 192, 384, 48, 128, 128)},
 }
-STRIDES = {
-    "conv1": (2, 2, 2),
-    "conv2": (1, 2, 2),
-    "mixed3": (1, 2, 2),
-    "mixed4": (2, 2, 2),
-    "mixed5": (2, 2, 2),
-}
-IN_TIME = (
-    7,
-    3,
-    2,
-)  # windows that stride in time: conv1's, and those of the pools before mixed4 and mixed5
+STRIDES = {"conv1": (2, 2, 2), "conv2": (1, 2, 2), "mixed3": (1, 2, 2), "mixed4": (2, 2, 2), "mixed5": (2, 2, 2)}
+IN_TIME = (7, 3, 2)  # windows that stride in time: conv1's, and those of the pools before mixed4 and mixed5
 
 
 class Inception(Backbone):

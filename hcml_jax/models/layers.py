@@ -64,11 +64,13 @@ class BatchNorm(nn.Module):
             return (at_least_float32(x) * gain + shift).astype(x.dtype)
 
         clips = at_least_float32(x).reshape(x.shape[0], -1, channels)
-        groups = _num_groups(x.shape[0], mode.batch_norm_group)
+        group = mode.batch_norm_group or len(x)
+        if len(x) % group:
+            raise ValueError(f"a batch of {len(x)} clips does not divide into batch-norm groups of {group} clips")
 
         def mean_of_groups(y):
             # Of each clip first: devices whose clips share a group exchange [B, C] numbers, and no pixels.
-            return y.mean(1).reshape(groups, -1, channels).mean(1)
+            return y.mean(1).reshape(-1, group, channels).mean(1)
 
         mean = mean_of_groups(clips)
         # E[x^2] - E[x]^2: on CPU its gradient runs 16 times faster than that of E[(x - E[x])^2].
@@ -79,21 +81,13 @@ class BatchNorm(nn.Module):
             running_var.value = keep * running_var.value + (1 - keep) * var.mean(0)
         gain = scale * jax.lax.rsqrt(var + self.epsilon)
         shift = bias - mean * gain
-        gain, shift = (jnp.repeat(v, len(clips) // groups, axis=0)[:, None] for v in (gain, shift))
+        gain, shift = (jnp.repeat(v, group, axis=0)[:, None] for v in (gain, shift))
         return (clips * gain + shift).reshape(x.shape).astype(x.dtype)
 
 
 def at_least_float32(x: jax.Array) -> jax.Array:
     """What sums are taken in: float32 for bfloat16; float64 stays."""
     return x if x.dtype == jnp.float64 else x.astype(jnp.float32)
-
-
-def _num_groups(batch: int, group: int) -> int:
-    if group == 0:
-        return 1
-    if batch % group:
-        raise ValueError(f"a batch of {batch} clips does not divide into batch-norm groups of {group} clips")
-    return batch // group
 
 
 class ConvNorm(nn.Module):
@@ -113,15 +107,8 @@ class ConvNorm(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: Train) -> jax.Array:
         """Maps `[B, T, H, W, C]` to `[B, T', H', W', features]`."""
-        x = Conv(
-            self.features,
-            self.kernel,
-            self.strides,
-            self.padding,
-            self.groups,
-            dtype=self.dtype,
-            name="conv",
-        )(x)
+        conv = Conv(self.features, self.kernel, self.strides, self.padding, self.groups, dtype=self.dtype, name="conv")
+        x = conv(x)
         x = BatchNorm(self.momentum, self.epsilon, self.scale_init, name="norm")(x, train)
         return nn.relu(x) if self.relu else x
 

@@ -2,6 +2,7 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,10 +12,7 @@ from hcml_jax.models.layers import at_least_float32
 
 
 def max_pool(
-    x: jax.Array,
-    window: tuple[int, int, int],
-    strides: tuple[int, int, int],
-    padding: Padding = "half",
+    x: jax.Array, window: tuple[int, int, int], strides: tuple[int, int, int], padding: Padding = "half"
 ) -> jax.Array:
     """Max-pool of `[B, T, H, W, C]`; what lies outside never wins, and of equals the first gets the gradient."""
     pads = paddings(x.shape[1:4], window, strides, padding)
@@ -25,9 +23,7 @@ def max_pool(
             if window[n] > 1 or strides[n] > 1:
                 x = _max_along(x, axis, window[n], strides[n], pads[n])
         return x
-    # A Python number: XLA knows the pool as a maximum, which has a gradient, only by a literal -inf.
-    sizes, steps = (1, *window, 1), (1, *strides, 1)
-    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, sizes, steps, ((0, 0), *pads, (0, 0)))
+    return nn.max_pool(x, window, strides, pads)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))

@@ -75,12 +75,7 @@ class BasicBlock(nn.Module):
         """Maps `[B, T, H, W, C]` to `[B, T', H', W', features]`."""
         # Both convolutions of a block have the first one's channels between, as published weights do.
         middle = _middle(x.shape[-1], self.features)
-        shared = {
-            "kind": self.conv,
-            "features": self.features,
-            "middle": middle,
-            "dtype": self.dtype,
-        }
+        shared = {"kind": self.conv, "features": self.features, "middle": middle, "dtype": self.dtype}
         y = _convolution(strides=self.strides, name="conv1", **shared)(x, train)
         y = _convolution(strides=(1, 1, 1), relu=False, name="conv2", **shared)(y, train)
         return nn.relu(y + _shortcut(x, y, self.strides, self.padded_shortcut, train, self.dtype))

@@ -6,18 +6,3 @@ from hcml_jax.ops.losses import charbonnier, photometric_loss, smoothness_loss
 from hcml_jax.ops.normalise import unit_vectors
 from hcml_jax.ops.resize import avg_pool_to, resize_area, resize_flow
 from hcml_jax.ops.warp import backward_warp
-
-__all__ = [
-    "avg_pool_to",
-    "backward_warp",
-    "charbonnier",
-    "cost_volume",
-    "cost_volume_reference",
-    "end_point_error",
-    "flow_to_color",
-    "photometric_loss",
-    "resize_area",
-    "resize_flow",
-    "smoothness_loss",
-    "unit_vectors",
-]

@@ -59,10 +59,7 @@ def _checked(features, max_displacement, stride):
     """Checked features, and the radius r of the displacements -r..r in units of the stride."""
     features = checked("features", features, "B T H W C")
     if max_displacement < 0 or stride < 1:
-        raise ValueError(
-            "expected max_displacement >= 0 and stride >= 1, "
-            f"found max_displacement={max_displacement}, stride={stride}"
-        )
+        raise ValueError(f"expected max_displacement >= 0 and stride >= 1, found {max_displacement=}, {stride=}")
     return features, max_displacement // stride
 
 
@@ -99,13 +96,12 @@ def _correlate(first, second, radius):
     """Inner products of [N, h, w, C] and its shifts by -r..r in y and x: [N, h, w, (2r+1)^2]."""
     height = first.shape[1]
     second = _pad(second, radius)
-    rows = [_diagonals(_row_products(first, second[:, y : y + height])) for y in range(2 * radius + 1)]
+    rows = []
+    for y in range(2 * radius + 1):
+        moved = second[:, y : y + height]
+        products = jnp.einsum("nhxc,nhvc->nhxv", first, moved, precision=jax.lax.Precision.HIGHEST)
+        rows.append(_diagonals(products))
     return jnp.concatenate(rows, axis=-1)
-
-
-def _row_products(first, second):
-    """[N, h, w, C] and [N, h, v, C] -> [N, h, w, v], in float32 on every device."""
-    return jnp.einsum("nhxc,nhvc->nhxv", first, second, precision=jax.lax.Precision.HIGHEST)
 
 
 def _diagonals(products):

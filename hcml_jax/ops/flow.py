@@ -77,12 +77,10 @@ def _color_wheel() -> np.ndarray:
     The lengths of the ramps make perceived hues about equally spaced (Baker et al.). They are in
     steps of 1/255 as in the published wheel.
     """
-    corners = [(1, 0, 0), (1, 1, 0), (0, 1, 0), (0, 1, 1), (0, 0, 1), (1, 0, 1), (1, 0, 0)]
+    corners = np.array([(1, 0, 0), (1, 1, 0), (0, 1, 0), (0, 1, 1), (0, 0, 1), (1, 0, 1), (1, 0, 0)])
     lengths = [15, 6, 4, 11, 13, 6]
     ramps = []
-    for i in range(len(lengths)):
-        start, end = np.array(corners[i]), np.array(corners[i + 1])
-        ramp = np.floor(255 * np.arange(lengths[i]) / lengths[i]) / 255
-        rising, falling = np.maximum(end - start, 0), np.maximum(start - end, 0)
-        ramps.append(start + ramp[:, None] * rising - ramp[:, None] * falling)
+    for start, end, length in zip(corners[:-1], corners[1:], lengths, strict=True):
+        ramp = np.floor(255 * np.arange(length) / length) / 255
+        ramps.append(start + ramp[:, None] * (end - start))
     return np.concatenate(ramps).astype(np.float32)

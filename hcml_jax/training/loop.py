@@ -154,7 +154,7 @@ class _Run:
         validation_step = make_validation_step(self.method, stage, self.seed, self.layout)
         first = int(state.step)
         speed = _Speed(config.batch_size, first)
-        batches = self._device_batches(stage, first, total - first)
+        batches = self._batches(stage, first, total - first)
         with Progress(f"[{stage.name}]", total, "steps", first) as progress:
             for done, batch in enumerate(batches, first + 1):
                 state, metrics = train_step(state, batch)
@@ -187,6 +187,7 @@ class _Run:
         return state
 
     def _batches(self, stage: Stage, first: int, count: int):
+        """Batches from step `first` on, on the device, one ahead of the step."""
         batches = self.data.train_batches(
             self.config.batch_size,
             seed=self.seed,
@@ -194,15 +195,10 @@ class _Run:
             reads=stage.reads,
             first_step=first,
             labelled_only=stage.labelled_only,
-            shard_index=jax.process_index(),
-            num_shards=jax.process_count(),
+            **cluster.shard(),
         )
-        return itertools.islice(batches, count)
-
-    def _device_batches(self, stage: Stage, first: int, count: int):
-        """The same on the device, one batch ahead of the step."""
         ahead = None
-        for batch in self._batches(stage, first, count):
+        for batch in itertools.islice(batches, count):
             if ahead is not None:
                 yield ahead
             ahead = self.layout.shard_batch(batch)
@@ -249,8 +245,7 @@ class _Run:
         clips = self.data.num_clips(split)
         count = min(self.config.validation_batches, max(1, clips // size)) * size
         only = self.data.spread(split, count)
-        shard = {"shard_index": jax.process_index(), "num_shards": jax.process_count()}
-        batches = self.data.eval_batches(split, size, reads=stage.reads, only=only, **shard)
+        batches = self.data.eval_batches(split, size, reads=stage.reads, only=only, **cluster.shard())
         return map(self.layout.shard_batch, batches)
 
     def _converged(self, stage: Stage) -> bool:

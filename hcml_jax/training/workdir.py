@@ -7,6 +7,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from flax.traverse_util import flatten_dict
+
 from hcml_jax.config import ConfigError
 from hcml_jax.files import replace_text
 
@@ -92,7 +94,7 @@ class Workdir:
             raise ConfigError(f"{path} is damaged ({error}): name another folder") from error
 
     def _check_same(self, found: Mapping, wanted: Mapping) -> None:
-        found, wanted = _flatten(found), _flatten(wanted)
+        found, wanted = flatten_dict(found, sep="."), flatten_dict(wanted, sep=".")
         differences = [
             f"{name}: {found.get(name)!r} there, {wanted.get(name)!r} now"
             for name in sorted(found.keys() | wanted.keys())
@@ -108,12 +110,3 @@ class Workdir:
 
 def _is_free(name: str) -> bool:
     return any(name == free or name.startswith(f"{free}.") for free in FREE)
-
-
-def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(tree, Mapping):
-        return {prefix: tree}
-    flat = {}
-    for name, value in tree.items():
-        flat |= _flatten(value, f"{prefix}.{name}" if prefix else name)
-    return flat

@@ -5,5 +5,3 @@ from hcml_jax.visualization.curves import draw_curves
 from hcml_jax.visualization.figure import save_figure
 from hcml_jax.visualization.flow import draw_flow
 from hcml_jax.visualization.retrieval import draw_retrieval
-
-__all__ = ["draw_confusion", "draw_curves", "draw_flow", "draw_retrieval", "save_figure"]

@@ -10,7 +10,7 @@ import hashlib
 import json
 import pathlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import flax.traverse_util
@@ -89,16 +89,12 @@ def convert(
         for path, name in names.items()
         if name in tensors
     }
-    missing = [path for path in names if path not in arrays]
-    rest = [name for name in tensors if name not in set(names.values())]
+    missing = {path: name for path, name in names.items() if path not in arrays}
+    wanted = set(names.values())
+    rest = [name for name in tensors if name not in wanted]
     ignored = [name for name in rest if name.endswith("num_batches_tracked")]
-    unused = [name for name in rest if name not in ignored]
-    _check_accounted(
-        arch,
-        [] if allow_unused else unused,
-        [] if allow_missing else [names[path] for path in missing],
-        len(names),
-    )
+    unused = [name for name in rest if not name.endswith("num_batches_tracked")]
+    _check_accounted(arch, [] if allow_unused else unused, [] if allow_missing else list(missing.values()), len(names))
     return Imported(
         variables=_nested(arrays | _initial(run, missing, shapes)),
         source=layout.source,
@@ -108,7 +104,7 @@ def convert(
         classes=next((shape[-1] for shape in classifier.values()), 0),
         ignored=tuple(ignored),
         unused=tuple(unused),
-        missing=tuple(names[path] for path in missing),
+        missing=tuple(missing.values()),
     )
 
 
@@ -201,7 +197,7 @@ def _converted(tensor, name: str, path: Path, shape: tuple[int, ...], arch: str)
     return array
 
 
-def _initial(run: Callable, paths: Sequence[Path], shapes: Mapping[Path, tuple[int, ...]]) -> dict[Path, np.ndarray]:
+def _initial(run: Callable, paths: Collection[Path], shapes: Mapping[Path, tuple[int, ...]]) -> dict[Path, np.ndarray]:
     """What a fresh network has at these paths; zeros in the classifier."""
     if not paths:
         return {}
@@ -234,7 +230,7 @@ def _check_accounted(arch: str, unused: list[str], missing: list[str], wanted: i
         raise WeightsError("; ".join(problems))
 
 
-def _some(names: Sequence[str] | Mapping[str, Any], shown: int = 8) -> str:
+def _some(names: Collection[str], shown: int = 8) -> str:
     names = list(names)
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(names[:shown]) + more
@@ -264,12 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.arch not in BACKBONES:
             raise WeightsError(f"no backbone is called {options.arch!r}. {nearest(options.arch, BACKBONES)}")
         imported = import_weights(
-            options.source,
-            options.arch,
-            options.out,
-            options.allow_unused,
-            options.allow_missing,
-            normalisation,
+            options.source, options.arch, options.out, options.allow_unused, options.allow_missing, normalisation
         )
     except (UserError, OSError) as error:
         sys.exit(f"{type(error).__name__}: {options.source}: {error}")

@@ -115,11 +115,7 @@ _PYTORCHVIDEO = (
     (r"/shortcut/(conv|norm)", r".branch1_\1"),
     (r"^classifier/logits", "blocks.6.proj"),
 )
-_C3D = (
-    (r"^conv([12])/a", r"conv\1"),
-    (r"^conv([345])/", r"conv\1"),
-    (r"^classifier/logits", "fc8"),
-)
+_C3D = ((r"^conv([12])/a", r"conv\1"), (r"^conv([345])/", r"conv\1"), (r"^classifier/logits", "fc8"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,7 +185,7 @@ def from_torch(tensor: np.ndarray, path: Path, shape: tuple[int, ...]) -> np.nda
     if math.prod(window) == 1 or path[0] == "fc6":
         accepted.append((features, channels * math.prod(window)))
     if not window:
-        accepted += [(*full, 1, 1, 1)]
+        accepted.append((*full, 1, 1, 1))
     elif window[0] == 1:
         accepted.append((features, channels, *window[1:]))
     if tensor.shape not in accepted:
@@ -198,13 +194,7 @@ def from_torch(tensor: np.ndarray, path: Path, shape: tuple[int, ...]) -> np.nda
     return np.ascontiguousarray(array)  # safetensors would save a view in its base's order
 
 
-_LEAVES = {
-    "kernel": "weight",
-    "scale": "weight",
-    "bias": "bias",
-    "mean": "running_mean",
-    "var": "running_var",
-}
+_LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 _TORCHVISION = {"mean": (0.43216, 0.394666, 0.37645), "std": (0.22803, 0.22145, 0.216989)}
 _HARA = {"mean": (0.4345, 0.4051, 0.3775), "std": (0.2768, 0.2713, 0.2737)}
@@ -217,18 +207,15 @@ _YEAR_UNKNOWN = (
 _FACEBOOK = {"mean": (0.45, 0.45, 0.45), "std": (0.225, 0.225, 0.225)}
 _DEEPMIND = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}  # [-1, 1]
 _RAW = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}  # [0, 255]
-# Beginning of a backbone's name -> its layouts, the one for export first.
+# Beginnings of backbones' names -> their layouts, the one for export first.
 _FAMILIES = {
     "resnet_": (PublishedLayout("torchvision", _RESNET, **_IMAGENET, two_d=True),),
     "r2d_": (PublishedLayout("torchvision", _RESNET, **_IMAGENET, two_d=True),),
-    "resnet3d_18_a": (PublishedLayout("3D-ResNets-PyTorch", _RESNET, **_HARA_2018),),
-    "resnet3d_34_a": (PublishedLayout("3D-ResNets-PyTorch", _RESNET, **_HARA_2018),),
-    **{
-        f"resnet3d_{depth}": (PublishedLayout("3D-ResNets-PyTorch", _RESNET, **_HARA, caution=_YEAR_UNKNOWN),)
-        for depth in (50, 101, 152)
-    },
+    ("resnet3d_18_a", "resnet3d_34_a", "resnext3d_"): (PublishedLayout("3D-ResNets-PyTorch", _RESNET, **_HARA_2018),),
+    ("resnet3d_50", "resnet3d_101", "resnet3d_152"): (
+        PublishedLayout("3D-ResNets-PyTorch", _RESNET, **_HARA, caution=_YEAR_UNKNOWN),
+    ),
     "resnet3d_": (PublishedLayout("3D-ResNets-PyTorch", _RESNET, **_HARA),),
-    "resnext3d_": (PublishedLayout("3D-ResNets-PyTorch", _RESNET, **_HARA_2018),),
     "r3d_": (PublishedLayout("torchvision", _VIDEO_RESNET, **_TORCHVISION),),
     "r2plus1d_18": (PublishedLayout("torchvision", _VIDEO_RESNET, **_TORCHVISION),),
     "s3d": (PublishedLayout("torchvision", _S3D, **_TORCHVISION, convolved=True),),
@@ -246,5 +233,5 @@ _FAMILIES = {
 
 def published_layouts(arch: str) -> tuple[PublishedLayout, ...]:
     """The layouts in which a backbone is published, export's first; none for HCML's own R(2+1)D."""
-    found = (family for start, family in _FAMILIES.items() if arch.startswith(start))
+    found = (family for starts, family in _FAMILIES.items() if arch.startswith(starts))
     return next(found, ())

@@ -78,13 +78,7 @@ def test_what_fails_is_recorded_and_ends_nothing(measured):
 
 def test_a_row_that_fails_costs_itself_alone(tmp_path):
     (tmp_path / "broken.py").write_text(BROKEN)
-    command = [
-        sys.executable,
-        tmp_path / "broken.py",
-        f"--out={tmp_path}",
-        "--small",
-        "--budget=40",
-    ]
+    command = [sys.executable, tmp_path / "broken.py", f"--out={tmp_path}", "--small", "--budget=40"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     rows = {row["name"].removesuffix(", jax"): row for row in read_rows(tmp_path, "broken")}

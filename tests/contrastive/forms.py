@@ -12,13 +12,7 @@ def outcome(form, queries, keys, positives, temperature, owners, mesh):
 
     def total(queries, keys, temperature):
         losses, hits = info_nce_and_hits(
-            queries,
-            keys,
-            positives,
-            temperature=temperature,
-            form=form,
-            mesh=mesh,
-            owners=owners,
+            queries, keys, positives, temperature=temperature, form=form, mesh=mesh, owners=owners
         )
         return jnp.vdot(weights, losses), (losses, hits)
 

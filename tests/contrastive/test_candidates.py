@@ -5,12 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hcml_jax.contrastive import (
-    gather_positions,
-    pair_predictions,
-    sample_positions,
-    without_breaks,
-)
+from hcml_jax.contrastive import gather_positions, pair_predictions, sample_positions, without_breaks
 
 K, B, T, N, C = 2, 3, 4, 5, 4
 

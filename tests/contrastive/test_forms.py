@@ -95,11 +95,7 @@ def test_streaming_takes_far_less_memory_than_the_similarities():
 
 @pytest.mark.parametrize(
     ("queries", "keys", "devices", "form"),
-    [
-        (8192, 8192, 1, "dense"),
-        (8192, 8193, 1, "chunked"),
-        (2**20, 2**20, 1, "chunked"),
-    ],
+    [(8192, 8192, 1, "dense"), (8192, 8193, 1, "chunked"), (2**20, 2**20, 1, "chunked")],
 )
 def test_the_form_is_dense_while_the_similarities_fit(queries, keys, devices, form):
     assert choose_form(queries, keys) == form

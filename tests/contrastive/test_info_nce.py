@@ -93,10 +93,7 @@ def test_a_positive_that_is_not_a_key_gives_nan():
     [
         ({"form": "rings"}, "form: expected one of dense, chunked, ring, found 'rings'"),
         ({"temperature": 0.0}, "temperature: expected a number above 0, found 0.0"),
-        (
-            {"keys": jnp.zeros((K, C + 1))},
-            f"keys: channels of queries: expected {C}, found {C + 1}",
-        ),
+        ({"keys": jnp.zeros((K, C + 1))}, f"keys: channels of queries: expected {C}, found {C + 1}"),
         ({"positives": jnp.zeros(M)}, "positives: expected integer numbers"),
         ({"positives": jnp.zeros(M - 1, jnp.int32)}, "positives: number of queries"),
         ({"queries": jnp.zeros((M, 2, C))}, r"queries: expected shape \[M, C\]"),

@@ -63,13 +63,7 @@ def test_wrong_data_configs_are_refused(values, message):
 
 def test_configs_are_built_from_plain_values():
     config = build(
-        DataConfig,
-        {
-            "root": "a",
-            "frames": 4,
-            "stride": 1,
-            "sprites": {"size": 32, "frames": 4, "radius": (4, 6)},
-        },
+        DataConfig, {"root": "a", "frames": 4, "stride": 1, "sprites": {"size": 32, "frames": 4, "radius": (4, 6)}}
     )
     assert config.sprites == SpritesConfig(size=32, frames=4, radius=(4.0, 6.0)) and config.span() == 4
 

@@ -29,12 +29,7 @@ def test_every_class_has_a_motion():
 
 @pytest.mark.parametrize(
     ("name", "direction"),
-    [
-        ("translate_left", (-1, 0)),
-        ("translate_right", (1, 0)),
-        ("translate_up", (0, -1)),
-        ("translate_down", (0, 1)),
-    ],
+    [("translate_left", (-1, 0)), ("translate_right", (1, 0)), ("translate_up", (0, -1)), ("translate_down", (0, 1))],
 )
 def test_translations_move_by_the_speed_each_frame(name, direction):
     draw, path = make_path(name)

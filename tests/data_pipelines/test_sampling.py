@@ -101,11 +101,7 @@ def test_a_random_share_is_uniform_in_area_and_in_the_logarithm_of_its_aspect():
 
 @pytest.mark.parametrize(
     ("frame_size", "box"),
-    [
-        ((100, 400), (0, 100, 100, 200)),
-        ((400, 100), (100, 0, 200, 100)),
-        ((90, 100), (0, 0, 90, 100)),
-    ],
+    [((100, 400), (0, 100, 100, 200)), ((400, 100), (100, 0, 200, 100)), ((90, 100), (0, 0, 90, 100))],
 )
 def test_where_no_share_fits_the_largest_in_the_middle_is_shown(frame_size, box):
     reads = Reads(clips=20, area=(1.0, 1.0), aspect=(0.5, 2.0))

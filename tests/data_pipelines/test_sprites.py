@@ -94,12 +94,7 @@ def _warp(image, next_mask, mask, flow):
 
 @pytest.mark.parametrize(
     ("name", "axis", "sign"),
-    [
-        ("translate_left", 0, -1),
-        ("translate_right", 0, 1),
-        ("translate_up", 1, -1),
-        ("translate_down", 1, 1),
-    ],
+    [("translate_left", 0, -1), ("translate_right", 0, 1), ("translate_up", 1, -1), ("translate_down", 1, 1)],
 )
 def test_flow_of_a_translation_is_its_speed(rendered, name, axis, sign):
     _, flows, masks, _ = of_classes(rendered, [name])

@@ -18,12 +18,7 @@ CODECS = {
     "ten_bit.mp4": {"codec": "libx264", "pix_fmt": "yuv420p10le"},
     "full_range.mp4": {"codec": "libx264", "pix_fmt": "yuvj420p"},
     "mpeg4.avi": {"codec": "mpeg4", "bf": "2", "g": "12", "b": "2M"},
-    "hidden_frames.webm": {
-        "codec": "libvpx",
-        "auto-alt-ref": "1",
-        "lag-in-frames": "16",
-        "b": "1M",
-    },
+    "hidden_frames.webm": {"codec": "libvpx", "auto-alt-ref": "1", "lag-in-frames": "16", "b": "1M"},
     "vp9_alpha.webm": {"codec": "libvpx-vp9", "pix_fmt": "yuva420p", "b": "1M"},
     "animation.gif": {"codec": "gif", "pix_fmt": "rgb8"},
     "stream.ts": {"codec": "mpeg2video", "bf": "2", "b": "1M"},
@@ -194,8 +189,7 @@ def test_indices_must_be_frames(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("firsts", "passes"),
-    [([12, 17], 1), ([17, 12], 1), ([4, 11], 1), ([5, 30], 2), ([30, 2, 5], 2), ([2, 15, 30], 3)],
+    ("firsts", "passes"), [([12, 17], 1), ([17, 12], 1), ([4, 11], 1), ([5, 30], 2), ([30, 2, 5], 2), ([2, 15, 30], 3)]
 )
 def test_clips_side_by_side_are_decoded_in_one_pass(tmp_path, monkeypatch, firsts, passes):
     path = write_video(tmp_path / "a.mp4", numbered_frames(40), g="10", sc_threshold="0")

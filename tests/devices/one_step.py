@@ -69,11 +69,7 @@ def main():
     parser.add_argument("--stages", nargs="*")
     parser.add_argument("--shard_state", action="store_true")
     parser.add_argument("--form", default="dense")
-    for name, kind, default in (
-        ("coordinator", str, ""),
-        ("num_processes", int, 0),
-        ("process_id", int, -1),
-    ):
+    for name, kind, default in (("coordinator", str, ""), ("num_processes", int, 0), ("process_id", int, -1)):
         parser.add_argument(f"--{name}", type=kind, default=default)
     flags = parser.parse_args()
     cluster.join(flags.coordinator, flags.num_processes, flags.process_id)

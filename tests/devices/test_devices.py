@@ -61,11 +61,7 @@ def assert_same(found, expected):
 
 @pytest.mark.parametrize(
     ("flags", "stages"),
-    [
-        ([], STAGES),
-        (["--shard_state"], ["joint", "contrast"]),
-        (["--form=ring"], ["level1"]),
-    ],
+    [([], STAGES), (["--shard_state"], ["joint", "contrast"]), (["--form=ring"], ["level1"])],
     ids=["data", "state", "ring"],
 )
 def test_eight_devices_equal_one(one_device, tmp_path, flags, stages):

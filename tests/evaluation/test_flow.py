@@ -106,8 +106,7 @@ def test_flow_is_read_in_pixels_of_the_clips():
 
 
 @pytest.mark.parametrize(
-    ("length", "frames"),
-    [(8, range(8)), (8, range(0, 8, 2)), (10, range(0, 10, 4)), (10, (0, 2, 3, 7)), (3, (0,))],
+    ("length", "frames"), [(8, range(8)), (8, range(0, 8, 2)), (10, range(0, 10, 4)), (10, (0, 2, 3, 7)), (3, (0,))]
 )
 def test_flow_over_several_frames_is_chained(length, frames):
     """A zoom about the centre: over s frames, its factor to the power of s."""

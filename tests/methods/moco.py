@@ -12,17 +12,7 @@ from hcml_jax import augment
 from hcml_jax.batch import Batch, Reads
 from hcml_jax.config import ConfigError
 from hcml_jax.contrastive import info_nce_and_hits
-from hcml_jax.methods.base import (
-    Encoded,
-    Method,
-    Outputs,
-    Schedule,
-    Stage,
-    Term,
-    Variables,
-    everything,
-    weigh,
-)
+from hcml_jax.methods.base import Encoded, Method, Outputs, Schedule, Stage, Term, Variables, everything, weigh
 from hcml_jax.models import Backbone, BackboneConfig, TrainMode
 from hcml_jax.rng import stream
 

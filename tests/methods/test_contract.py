@@ -60,12 +60,7 @@ def test_statistics_stay_in_validation_and_move_in_training():
 def test_streams_are_apart():
     key = jax.random.key(0)
     found = [rng.stream(key, name) for name in ("flip", "dropout", "positions")]
-    found += [
-        key,
-        rng.step_key(0, "flip", 0),
-        rng.step_key(0, "flip", 1),
-        rng.step_key(1, "flip", 0),
-    ]
+    found += [key, rng.step_key(0, "flip", 0), rng.step_key(0, "flip", 1), rng.step_key(1, "flip", 0)]
     data = {tuple(np.asarray(jax.random.key_data(k)).tolist()) for k in found}
     assert len(data) == len(found)
 
@@ -130,10 +125,7 @@ def test_predictions_across_a_break_leave_the_contrast():
 
 
 def test_terms_are_weighed_and_reported_by_name():
-    terms = {
-        "a": Term(lambda x: (x, {"twice": 2 * x}), weight=3.0),
-        "b/c": Term(lambda x: (x + 1, {})),
-    }
+    terms = {"a": Term(lambda x: (x, {"twice": 2 * x}), weight=3.0), "b/c": Term(lambda x: (x + 1, {}))}
     total, metrics = weigh(terms, jnp.float32(2.0))
     assert total == 9 and metrics == {"loss": 9, "a": 2, "a/twice": 4, "b/c": 3}
 

@@ -253,19 +253,12 @@ def test_loss_is_the_same_for_uint8_and_float_clips(method, variables):
 def test_simultaneous_training_is_one_stage_of_all_levels():
     method = tiny.hcml(progressive=False)
     assert [stage.name for stage in method.stages] == ["levels", "joint"]
-    assert set(method.stages[0].terms) == {
-        "reconstruction/level0",
-        "contrastive/level1",
-        "contrastive/level2",
-    }
+    assert set(method.stages[0].terms) == {"reconstruction/level0", "contrastive/level1", "contrastive/level2"}
     variables = tiny.init(method)
     state, _ = run_stage(method, method.stages[0], variables)
     changed = moved(variables["params"], state.variables["params"])
     modules = {"/".join(name.split("/")[:2]) for name in changed}
-    assert modules == set.union(*LEVEL_MODULES) - {
-        "backbone/level0/expand",
-        "backbone/level1/expand",
-    }
+    assert modules == set.union(*LEVEL_MODULES) - {"backbone/level0/expand", "backbone/level1/expand"}
     assert not any(name.startswith("backbone/level2/expand") for name in changed)
 
 
@@ -306,21 +299,14 @@ def test_frames_of_levels_are_those_that_the_backbone_names():
     for level in ("level0", "level1", "level2"):
         assert slowfast[level].tolist() == [0, 4, 8, 13, 17, 22, 26, 31]
     found = tiny.hcml().frames_of(7)
-    assert [frames.tolist() for frames in found.values()] == [
-        [*range(7)],
-        [0, 2, 4, 6],
-        [0, 4],
-    ]
+    assert [frames.tolist() for frames in found.values()] == [[*range(7)], [0, 2, 4, 6], [0, 4]]
 
 
 def test_flow_is_in_pixels_of_the_clip(method, variables):
     """A head whose last layer is a bias of (1, 2) cells gives flow of (2, 4) pixels at twice the size."""
     params = jax.tree.map(jnp.copy, variables["params"])
     last = params["heads"]["level0"]["flow"]
-    params["heads"]["level0"]["flow"] = {
-        "kernel": jnp.zeros_like(last["kernel"]),
-        "bias": jnp.array([1.0, 2.0]),
-    }
+    params["heads"]["level0"]["flow"] = {"kernel": jnp.zeros_like(last["kernel"]), "bias": jnp.array([1.0, 2.0])}
     flow = method.encode({**variables, "params": params}, tiny.batch().clip[:, 0]).flow["level0"]
     assert flow.shape == (4, 7, 16, 16, 2)
     np.testing.assert_allclose(flow, np.broadcast_to([2.0, 4.0], flow.shape), rtol=1e-6)

@@ -95,12 +95,7 @@ def test_average_and_queue_are_resumed_to_the_bit(method, uninterrupted, tmp_pat
         memory.run(tmp_path / "run", method, memory.Memory(stop_after=batches))
     memory.run(tmp_path / "run", method)
     found, expected = (final_variables(w, method) for w in (tmp_path / "run", uninterrupted))
-    assert found["queue"]["next"] == 0 and set(found) == {
-        "params",
-        "batch_stats",
-        "key_encoder",
-        "queue",
-    }
+    assert found["queue"]["next"] == 0 and set(found) == {"params", "batch_stats", "key_encoder", "queue"}
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 

@@ -18,11 +18,7 @@ from tests.methods.stages import leaves, moved, run_stage
 
 
 def supervised(**fields):
-    config = {
-        "name": "supervised",
-        "backbone": tiny.BACKBONE,
-        "stages": {"supervised": tiny.schedule()},
-    }
+    config = {"name": "supervised", "backbone": tiny.BACKBONE, "stages": {"supervised": tiny.schedule()}}
     return build_method(config | fields, 3)
 
 

@@ -12,14 +12,7 @@ from jax.interpreters import partial_eval
 
 from hcml_jax.batch import blank_batch
 from hcml_jax.methods import build_method
-from hcml_jax.models import (
-    BACKBONES,
-    MotionBlock,
-    MotionBlockConfig,
-    build_backbone,
-    convolution,
-    resnet,
-)
+from hcml_jax.models import BACKBONES, MotionBlock, MotionBlockConfig, build_backbone, convolution, resnet
 from hcml_jax.models.cost import multiply_adds
 from hcml_jax.training.freezing import path_names
 from tests.models.test_convolution import plain
@@ -68,8 +61,7 @@ def test_features_stand_at_frames_of_the_clip():
 
 
 @pytest.mark.parametrize(
-    ("length", "conv1", "mixed4"),
-    [(16, 1, [3, 7, 11, 15]), (17, 0, [0, 4, 8, 12, 16]), (18, 1, [1, 5, 9, 13, 17])],
+    ("length", "conv1", "mixed4"), [(16, 1, [3, 7, 11, 15]), (17, 0, [0, 4, 8, 12, 16]), (18, 1, [1, 5, 9, 13, 17])]
 )
 def test_i3ds_features_stand_at_the_middle_of_what_they_see(length, conv1, mixed4):
     """TensorFlow pads even lengths by 2 and 3 for conv1: its first cell sees frames -2 to 4, whose middle is 1."""
@@ -211,8 +203,7 @@ def test_r2d_50_counts_parameters_like_resnet_50():
 
 
 @pytest.mark.parametrize(
-    ("name", "published"),
-    [("r3d_18", 33_371_472), ("r2plus1d_18", 31_505_325), ("s3d", 8_320_048)],
+    ("name", "published"), [("r3d_18", 33_371_472), ("r2plus1d_18", 31_505_325), ("s3d", 8_320_048)]
 )
 def test_parameters_are_torchvisions_to_the_unit(name, published):
     _, variables, _, (embedding, _) = shapes_of(name, (1, 16, 64, 64, 3))

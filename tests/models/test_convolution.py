@@ -72,8 +72,7 @@ def compare(case, padding, dtype, tolerance, groups=1):
     kernel = rng.normal(size=(*window, shape[-1] // groups, features)) / np.prod(window) ** 0.5
     kernel = jnp.asarray(kernel, dtype)
     expected, expected_backward = jax.vjp(
-        lambda x, k: plain(x, k, strides, padding, groups),
-        *(a.astype(jnp.float32) for a in (x, kernel)),
+        lambda x, k: plain(x, k, strides, padding, groups), *(a.astype(jnp.float32) for a in (x, kernel))
     )
     found, backward = jax.vjp(lambda x, k: convolve(x, k, strides, padding, groups), x, kernel)
     assert found.dtype == dtype

@@ -98,12 +98,7 @@ def slowfast(checkout: pathlib.Path) -> Iterator[tuple[str, float]]:
         yield f"PySlowFast {name}", off
 
 
-CHECKS = {
-    "pytorch-i3d": pytorch_i3d,
-    "kinetics-i3d": kinetics_i3d,
-    "resnets": resnets,
-    "slowfast": slowfast,
-}
+CHECKS = {"pytorch-i3d": pytorch_i3d, "kinetics-i3d": kinetics_i3d, "resnets": resnets, "slowfast": slowfast}
 
 
 def _import(name: str, folder: pathlib.Path):

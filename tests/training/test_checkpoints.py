@@ -146,10 +146,7 @@ def test_a_save_without_room_is_not_begun(tmp_path, monkeypatch, capsys):
 
 def test_a_checkpoint_of_an_older_layout_is_refused_by_name(folder, monkeypatch):
     monkeypatch.setattr("hcml_jax.training.checkpoints.LAYOUT", 2)
-    with pytest.raises(
-        CheckpointError,
-        match=rf"{folder}/2 cannot be read: .*layout 1; this version reads layout 2",
-    ):
+    with pytest.raises(CheckpointError, match=rf"{folder}/2 cannot be read: .*layout 1; this version reads layout 2"):
         restore(folder)
 
 

@@ -83,10 +83,7 @@ def test_a_run_starts_from_what_it_is_given_and_resumes_without_it(method, tmp_p
     def zeros(variables):
         backbone = jax.tree.map(jnp.zeros_like, variables["params"]["backbone"]["res5"])
         params = variables["params"]
-        return {
-            **variables,
-            "params": {**params, "backbone": {**params["backbone"], "res5": backbone}},
-        }
+        return {**variables, "params": {**params, "backbone": {**params["backbone"], "res5": backbone}}}
 
     def refuse():
         raise AssertionError
@@ -131,9 +128,7 @@ class PoisonedStep(Memory):
             yield batch._replace(label=batch.label * 0 + 2) if number == 8 else batch
 
 
-def test_a_loss_that_is_not_finite_is_told_with_its_step_its_term_and_the_last_good_checkpoint(
-    tmp_path,
-):
+def test_a_loss_that_is_not_finite_is_told_with_its_step_its_term_and_the_last_good_checkpoint(tmp_path):
     healthy = tiny.hcml(levels=("reconstruction",), stages={"level0": tiny.schedule(steps=9)})
     method = Poisoned(healthy.config, num_classes=0)
     config = dataclasses.replace(CONFIG, log_every=3, checkpoint_every=3)
@@ -184,12 +179,7 @@ def test_a_checkpoint_that_cannot_be_read_is_refused_by_name(method, uninterrupt
 
 def test_a_checkpoint_of_another_method_is_refused(uninterrupted):
     other = build_method(
-        {
-            "name": "supervised",
-            "backbone": tiny.BACKBONE,
-            "stages": {"supervised": tiny.schedule()},
-        },
-        3,
+        {"name": "supervised", "backbone": tiny.BACKBONE, "stages": {"supervised": tiny.schedule()}}, 3
     )
     with pytest.raises(CheckpointError, match="stage 'joint', which this run has not"):
         run(uninterrupted, other)

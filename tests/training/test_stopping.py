@@ -47,8 +47,7 @@ def uninterrupted(method, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("at", "number", "steps"),
-    [(2, signal.SIGTERM, 2), (4, signal.SIGINT, 4), (6, signal.SIGTERM, 6)],
+    ("at", "number", "steps"), [(2, signal.SIGTERM, 2), (4, signal.SIGINT, 4), (6, signal.SIGTERM, 6)]
 )
 def test_a_run_asked_to_stop_saves_and_goes_on_to_the_same_bits(method, uninterrupted, tmp_path, at, number, steps):
     workdir = tmp_path / "run"

@@ -39,10 +39,7 @@ def test_rows_hold_frames_truth_and_flows_in_common_colours():
 def test_the_error_of_each_flow_is_shown_where_there_is_truth():
     truth = np.zeros((N, T - 1, H, W, 2), np.float32)
     figure = draw_flow(frames(), {"level0": truth + np.float32([3, 4])}, truth=truth)
-    assert [axes.get_xlabel() for axes in panels(figure)[0]][2:] == [
-        "longest 0.0 px",
-        "error 5.00 px",
-    ]
+    assert [axes.get_xlabel() for axes in panels(figure)[0]][2:] == ["longest 0.0 px", "error 5.00 px"]
     without = draw_flow(frames(), {"level0": truth + np.float32([3, 4])})
     assert panels(without)[0, 2].get_xlabel() == "longest 5.0 px"
 

@@ -157,8 +157,7 @@ def changing(target, state):
 
 
 @pytest.mark.parametrize(
-    "target",
-    ["torch._utils\n_rebuild_tensor_v2", "torch\nBFloat16Storage", "numpy\ndtype", "torch\nSize"],
+    "target", ["torch._utils\n_rebuild_tensor_v2", "torch\nBFloat16Storage", "numpy\ndtype", "torch\nSize"]
 )
 @pytest.mark.parametrize("state", [{"itemsize": 1000}, (None, {"_function": 1, "itemsize": 9})])
 def test_what_a_pickle_is_handed_cannot_be_written_to(tmp_path, target, state):

@@ -14,12 +14,7 @@ import safetensors.numpy
 from hcml_jax.models import BACKBONES, build_backbone
 from hcml_jax.weights import published
 from hcml_jax.weights.export_weights import save_tensors
-from hcml_jax.weights.import_weights import (
-    convert,
-    import_weights,
-    main,
-    read_imported,
-)
+from hcml_jax.weights.import_weights import convert, import_weights, main, read_imported
 from hcml_jax.weights.published import published_layouts
 from hcml_jax.weights.torch_files import WeightsError
 
@@ -152,11 +147,7 @@ def test_a_kernel_of_as_many_numbers_but_another_shape_is_refused(tensors):
 
 def test_the_command_says_what_names_leave_open_and_takes_the_answer(tmp_path, tensors, capsys, monkeypatch):
     cautions = {name: layout.caution for name in PUBLISHED for layout in published_layouts(name)}
-    assert {name for name in cautions if cautions[name]} == {
-        "resnet3d_50",
-        "resnet3d_101",
-        "resnet3d_152",
-    }
+    assert {name for name in cautions if cautions[name]} == {"resnet3d_50", "resnet3d_101", "resnet3d_152"}
     (layout,) = published_layouts("resnet_10")
     told = dataclasses.replace(layout, caution=cautions["resnet3d_50"])
     monkeypatch.setitem(published._FAMILIES, "resnet_", (told,))
