@@ -191,17 +191,11 @@ class Method(Protocol):
     """
 
     num_classes: int
-
-    @property
-    def stages(self) -> tuple[Stage, ...]: ...
-    @property
-    def normalisation(self) -> Normalisation: ...
-    @property
-    def architecture(self) -> str: ...
-    @property
-    def deployed(self) -> tuple[str, ...]: ...
-    @property
-    def flips(self) -> bool: ...
+    stages: tuple[Stage, ...]
+    normalisation: Normalisation
+    architecture: str
+    deployed: tuple[str, ...]
+    flips: bool
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
         """Fresh variables; only the shapes of the batch matter."""

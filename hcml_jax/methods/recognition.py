@@ -33,6 +33,7 @@ class Forward(NamedTuple):
 class Recognition(Method):
     """A method on the first clip of each video; its `config` has the fields `backbone`, `motion_blocks` and `flip`."""
 
+    deployed = ("backbone", "classifier")
     forward: ClassVar[str] = "__call__"  # of the network, in a loss
 
     @functools.cached_property
@@ -54,11 +55,6 @@ class Recognition(Method):
     def architecture(self) -> str:
         """See `Method`."""
         return self.config.backbone.name
-
-    @property
-    def deployed(self) -> tuple[str, ...]:
-        """See `Method`."""
-        return ("backbone", "classifier")
 
     @property
     def flips(self) -> bool:
