@@ -26,7 +26,7 @@ def start_module(name, devices, *flags):
 
 def finish(*processes):
     for process in processes:
-        _, errors = process.communicate(timeout=300)
+        _, errors = process.communicate(timeout=600)
         assert process.returncode == 0, errors
 
 
