@@ -1,10 +1,12 @@
 """From a row of the table to an example: which frames, decoded, resized, cropped, with label and flow."""
 
+import io
 import math
 import threading
+import zlib
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from PIL import Image
@@ -15,6 +17,10 @@ from data_pipelines.sampling import View, draw_views
 from data_pipelines.table import Row
 from data_pipelines.video import VideoInfo, read_clips
 from hcml_jax.batch import Batch, Reads, blank_batch
+
+# Python 3.11 before 3.11.8 cannot parse literals, such as numpy's headers, in two threads at once
+# (https://github.com/python/cpython/issues/106905).
+_PARSING = threading.Lock()
 
 
 def segment_frames(row: Row, info: VideoInfo) -> tuple[int, int]:
@@ -153,9 +159,11 @@ def _read_flow(row: Row, info: VideoInfo) -> np.ndarray:
     """Flow `[T' - 1, H', W', 2]` of a whole video of T' frames, in its pixels."""
     wanted = (info.num_frames - 1, info.height, info.width, 2)
     try:
-        with row.flow.open("rb") as opened, np.load(opened) as file:
-            flow = file["flow"]
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        with ZipFile(row.flow) as file:
+            content = file.read("flow.npy")
+        with _PARSING:
+            flow = np.load(io.BytesIO(content))
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
         raise DataError(f"{row.flow}: no array 'flow' can be read ({error})") from error
     if flow.shape != wanted:
         raise DataError(f"{row.flow}: flow has shape {flow.shape}, its video needs {wanted}")

@@ -4,6 +4,7 @@ import itertools
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -451,6 +452,23 @@ def test_flow_in_training_is_that_in_evaluation_of_the_same_view(moving, side):
         with np.load(moving / "a.npz") as file:
             whole = file["flow"].astype(np.float32)
         np.testing.assert_array_equal(trained.flow[0, 0], whole[2:4, 16:48, 32:64])
+
+
+def test_headers_of_flow_are_parsed_by_one_thread_at_a_time(moving, monkeypatch):
+    load, inside, most = np.load, [], []
+
+    def slow_load(file):
+        inside.append(file)
+        time.sleep(0.01)
+        most.append(len(inside))
+        inside.pop()
+        return load(file)
+
+    monkeypatch.setattr(np, "load", slow_load)
+    data = open_videos(moving, frames=3, stride=1, workers=4, cache_mb=0)
+    for _ in range(2):
+        next(data.train_batches(8, **KEY, reads=FLOW))
+    assert len(most) > 8 and max(most) == 1
 
 
 def test_flow_needs_files_consecutive_frames_and_the_right_shape(folder, moving):
