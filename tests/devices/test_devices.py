@@ -25,9 +25,14 @@ def start_module(name, devices, *flags):
 
 
 def finish(*processes):
-    for process in processes:
-        _, errors = process.communicate(timeout=600)
-        assert process.returncode == 0, errors
+    try:
+        for process in processes:
+            _, errors = process.communicate(timeout=600)
+            assert process.returncode == 0, errors
+    finally:  # one that hangs should not outlive its test
+        for process in processes:
+            process.kill()
+            process.communicate()
 
 
 def free_port():
