@@ -1,11 +1,12 @@
 """Runs that are killed and resumed, against one that is not: `python benchmarks/kill_resume.py --kills 50`.
 
-Every run is the whole of `launch.py` on the tests' tiny config. It is killed with SIGKILL several times, now after a
-random time, now while a checkpoint is being written, and started again until it is done. Then its last checkpoint and
-its metrics must equal, bit for bit, those of the run that nobody killed. Exit code 0 if all do.
+Every run is the whole of `launch.py` on the tests' tiny config. It is killed with SIGKILL five times, at random moments
+all along its way, every second time while a checkpoint is being written, and started again until it is done. Then its
+last checkpoint and its metrics must equal, bit for bit, those of the run that nobody killed. Exit code 0 if all do.
 """
 
 import argparse
+import contextlib
 import os
 import pathlib
 import random
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -24,6 +25,7 @@ from hcml_jax.training.metrics import read_records
 ROOT = pathlib.Path(__file__).parent.parent
 KILLS_A_RUN = 5
 STEPS = 6  # of each stage
+POLL = 0.02  # seconds
 # Sparse enough that kills fall between records, and between checkpoints.
 FIELDS = [
     *(f"--config.method.stages.{stage}.steps={STEPS}" for stage in ("level0", "level1", "level2", "joint")),
@@ -40,38 +42,70 @@ def start(workdir: pathlib.Path, data: pathlib.Path) -> subprocess.Popen:
         "JAX_COMPILATION_CACHE_DIR": str(data.parent / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=ROOT, env=os.environ | cache, **quiet)
+    with errors_of(workdir).open("w") as errors:
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": errors}
+        return subprocess.Popen(command, cwd=ROOT, env=os.environ | cache, **quiet)
 
 
-def finish(workdir: pathlib.Path, data: pathlib.Path) -> float:
-    """Seconds until a run is done."""
-    began = time.monotonic()
+def errors_of(workdir: pathlib.Path) -> pathlib.Path:
+    """The file of what a run's last process said."""
+    return workdir.with_suffix(".log")
+
+
+class Pace(NamedTuple):
+    """When a run wrote each of its records, and when it was done, in seconds from its start."""
+
+    moments: tuple[float, ...]
+    end: float
+
+    def gap(self, records: int) -> float:
+        """Seconds from the moment when so many records were there to the next record, or to the end."""
+        times = (0.0, *self.moments, self.end)
+        return times[records + 1] - times[records]
+
+
+def finish(workdir: pathlib.Path, data: pathlib.Path) -> Pace:
+    """Waits until a run is done, and tells at which pace it went."""
+    began, moments = time.monotonic(), []
     process = start(workdir, data)
-    _, errors = process.communicate()
+    while process.poll() is None:
+        moments += [time.monotonic() - began] * (len(read_records(workdir)) - len(moments))
+        time.sleep(POLL)
     if process.returncode:
-        sys.exit(f"{workdir}: the run ended with {process.returncode}:\n{errors}")
-    return time.monotonic() - began
+        sys.exit(f"{workdir}: the run ended with {process.returncode}:\n{errors_of(workdir).read_text()}")
+    return Pace(tuple(moments), time.monotonic() - began)
 
 
-def kill(workdir: pathlib.Path, data: pathlib.Path, seconds: float, saving: bool) -> str | None:
-    """Starts a run and kills it after so many seconds, or from then on at the first sight of an unfinished checkpoint.
+def kill(workdir: pathlib.Path, data: pathlib.Path, pace: Pace, moment: float, saving: bool) -> str | None:
+    """Starts a run and kills it at a moment, or from then on at the first sight of an unfinished checkpoint.
+
+    Args:
+      moment: in records, for example 2.25: a quarter of the way from the second to the third.
 
     Returns:
       Where it was hit, for example "level1, while saving"; None if it was done before.
     """
     before, left = read_records(workdir), unfinished(workdir)
     process = start(workdir, data)
-    time.sleep(seconds)
+    count = int(moment)
+    while process.poll() is None and len(read_records(workdir)) < count:
+        time.sleep(POLL)
+    wait(process, (moment - count) * pace.gap(count))
     while saving and process.poll() is None and not unfinished(workdir) - left:
         time.sleep(0.001)
     done = process.poll() is not None
     process.kill()
-    process.communicate()
+    process.wait()
     if done:
         return None
     where = place(before, read_records(workdir))
     return f"{where}, while saving" if unfinished(workdir) - left else where
+
+
+def wait(process: subprocess.Popen, seconds: float) -> None:
+    """Waits so long, or until the process ends."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
 
 
 def place(before: list, records: list) -> str:
@@ -118,13 +152,15 @@ def main() -> None:
         folder = pathlib.Path(name)
         data = folder / "data"
         finish(folder / "first", data)  # renders the clips and compiles
-        seconds = finish(folder / "whole", data)
+        pace = finish(folder / "whole", data)
         expected = outcome(folder / "whole")
         while sum(hits.values()) < arguments.kills:
             workdir = folder / f"run{runs}"
             runs += 1
-            for number in range(min(KILLS_A_RUN, arguments.kills - sum(hits.values()))):
-                hit = kill(workdir, data, draw.uniform(0, seconds), saving=number % 2 == 1)
+            wanted = min(KILLS_A_RUN, arguments.kills - sum(hits.values()))
+            moments = sorted(draw.uniform(0, len(pace.moments) + 1) for _ in range(wanted))
+            for number, moment in enumerate(moments):
+                hit = kill(workdir, data, pace, moment, saving=number % 2 == 1)
                 if hit is None:
                     break
                 hits[hit] = hits.get(hit, 0) + 1
