@@ -117,8 +117,8 @@ class ClipReader:
 
     def blank(self, reads: Reads, label: int = -1, index: int = 0) -> Batch:
         """A black example that stands for one that cannot be read; it is not valid."""
-        side = self._config.crop
-        batch = blank_batch(1, (self._config.frames, side, side, 3), reads)
+        shape = self._config.frames, self._config.crop, self._config.crop, 3
+        batch = blank_batch(1, shape, reads)
         example = Batch(*(None if array is None else array[0] for array in batch))
         return example._replace(label=np.int32(label), index=np.int32(index))
 
@@ -128,31 +128,33 @@ class ClipReader:
         def read() -> np.ndarray:
             wanted = [(view.indices, view.size) for view in views]
             clips = read_clips(row.path, wanted, self._infos[row.path])
-            return np.stack([self._crop(*pair) for pair in zip(clips, views, strict=True)])
+            return np.stack([_crop(*pair) for pair in zip(clips, views, strict=True)])
 
         # Random views hardly ever come again; the others are the same for the same row and numbers.
-        key = row.index, reads.clips, reads.future
+        key = row.index, reads.clips, reads.future, reads.crops, reads.crop, reads.short_side
         return self._cache.get(key, read) if keep else read()
 
     def _flow(self, row: Row, info: VideoInfo, views: list[View]) -> np.ndarray:
         """Flow `[V, T - 1, H, W, 2]` between the frames of the clips, cropped and resized like them."""
         flow, last = _read_flow(row, info), self._config.frames - 1
-        return np.stack([self._fit_flow(flow[view.indices[:last]].astype(np.float32), view) for view in views])
+        return np.stack([_fit_flow(flow[view.indices[:last]].astype(np.float32), view) for view in views])
 
-    def _fit_flow(self, flow: np.ndarray, view: View) -> np.ndarray:
-        if view.size == flow.shape[1:3]:
-            return self._crop(flow, view)
-        crop, (top, left, height, width) = self._config.crop, view.box
-        box = left, top, left + width, top + height
-        planes = np.moveaxis(flow, -1, 1).reshape(-1, *flow.shape[1:3])
-        bilinear = Image.Resampling.BILINEAR  # antialiased where it shrinks
-        planes = [Image.fromarray(plane).resize((crop, crop), bilinear, box) for plane in planes]
-        flow = np.moveaxis(np.stack(planes).reshape(-1, 2, crop, crop), 1, -1)
-        return flow * np.float32([crop / width, crop / height])
 
-    def _crop(self, images: np.ndarray, view: View) -> np.ndarray:
-        (top, left), side = view.corner, self._config.crop
-        return images[:, top : top + side, left : left + side]
+def _fit_flow(flow: np.ndarray, view: View) -> np.ndarray:
+    if view.size == flow.shape[1:3]:
+        return _crop(flow, view)
+    side, (top, left, height, width) = view.side, view.box
+    box = left, top, left + width, top + height
+    planes = np.moveaxis(flow, -1, 1).reshape(-1, *flow.shape[1:3])
+    bilinear = Image.Resampling.BILINEAR  # antialiased where it shrinks
+    planes = [Image.fromarray(plane).resize((side, side), bilinear, box) for plane in planes]
+    flow = np.moveaxis(np.stack(planes).reshape(-1, 2, side, side), 1, -1)
+    return flow * np.float32([side / width, side / height])
+
+
+def _crop(images: np.ndarray, view: View) -> np.ndarray:
+    (top, left), side = view.corner, view.side
+    return images[:, top : top + side, left : left + side]
 
 
 def _read_flow(row: Row, info: VideoInfo) -> np.ndarray:

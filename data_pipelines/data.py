@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -106,6 +107,7 @@ class Data:
         self.families = class_families(rows)
         self.splits = tuple(dict.fromkeys(row.split for row in usable))
         self._rows = {split: [r for r in usable if r.split == split] for split in self.splits}
+        self._of_index = {row.index: row for row in usable}
         self._labels = {name: i for i, name in enumerate(self.classes)}
         self.labelled = labelled_rows(usable, config.labels_per_class)
         self._reader = ClipReader(config, infos)
@@ -128,6 +130,13 @@ class Data:
         return {split: self.num_clips(split) for split in self.splits} | {"digest": digest}
 
     @property
+    def sampling(self) -> dict[str, Any]:
+        """What tells how a clip is taken of a video in evaluation."""
+        config = self.config
+        size = {"short_side": config.short_side[0], "crop": config.crop}
+        return {"frames": config.frames, "stride": config.stride, "short_clips": config.short_clips} | size
+
+    @property
     def skipped(self) -> dict[int, str]:
         """Clips left out so far: row of the table, from 0 -> reason."""
         return self._skipped.entries
@@ -147,7 +156,17 @@ class Data:
         rows = self.rows(split)
         if split == "train" and labelled_only:
             return sum(row.index in self.labelled for row in rows)
-        return sum(bool(row.label) for row in rows) if labelled_only else len(rows)
+        return self.num_labelled(split) if labelled_only else len(rows)
+
+    def num_labelled(self, split: str) -> int:
+        """Number of clips with a label, whether training may use it or not."""
+        return sum(bool(row.label) for row in self.rows(split))
+
+    def video(self, row: int) -> str:
+        """The path of the video in this row of the table, below the root where it lies there, and which part of it."""
+        found = self._of_index[row]
+        name, whole = _inside(self.config.root, found.path), (found.start, found.end) == (0, math.inf)
+        return name if whole else f"{name} {found.start:g}-{found.end:g}"
 
     def has_flow(self, split: str) -> bool:
         """Whether every clip of the split has ground-truth flow.
@@ -227,8 +246,7 @@ class Data:
         local = _shard_size(batch_size, shard_index, num_shards)
         rows = self._readable(split, reads)
         if only is not None:
-            of_index = {row.index: row for row in rows}
-            rows = [of_index[index] for index in only]
+            rows = [self._of_index[index] for index in only]
 
         def read(number: int) -> Batch:
             step, place = divmod(number, local)

@@ -2,6 +2,7 @@
 
 import math
 import zlib
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ class View(NamedTuple):
       consecutive: bool `[T + F - 1]`, whether the next frame is `stride` behind.
       size: (height, width) to resize frames to.
       corner: (top, left) of the crop in the resized frame.
+      side: of the crop, in pixels of the resized frame.
       box: (top, left, height, width) of the crop in pixels of the video.
     """
 
@@ -29,6 +31,7 @@ class View(NamedTuple):
     consecutive: np.ndarray
     size: tuple[int, int]
     corner: tuple[int, int]
+    side: int
     box: tuple[float, float, float, float]
 
 
@@ -50,7 +53,7 @@ def draw_views(
     frame_size: tuple[int, int],
     generator: np.random.Generator | None = None,
 ) -> list[View]:
-    """Chooses the V clips of a video: at random with `generator`, otherwise evenly spread and from the centre.
+    """Chooses the V clips of a video: at random with `generator`, otherwise evenly spread in time and along the frame.
 
     Args:
       config: how to sample.
@@ -66,9 +69,9 @@ def draw_views(
     views = []
     for start in _starts(reads, room, generator):
         indices = first + (start + steps) % (last - first)
-        size, corner = _place(config, reads, frame_size, generator)
-        box = _box(config.crop, frame_size, size, corner)
-        views.append(View(indices, np.diff(indices) == config.stride, size, corner, box))
+        consecutive = np.diff(indices) == config.stride
+        for size, side, corner in _places(config, reads, frame_size, generator):
+            views.append(View(indices, consecutive, size, corner, side, _box(side, frame_size, size, corner)))
     return views
 
 
@@ -92,22 +95,50 @@ def _starts(reads: Reads, room: int, generator: np.random.Generator | None) -> l
     return [first, *generator.integers(low, high + 1, reads.clips - 1).tolist()]
 
 
-def _place(
+class _Place(NamedTuple):
+    """Size of the resized frame, side of the crop, and the crop's corner, in pixels of the resized frame."""
+
+    size: tuple[int, int]
+    side: int
+    corner: tuple[int, int]
+
+
+def _places(
     config: DataConfig, reads: Reads, frame_size: tuple[int, int], generator: np.random.Generator | None
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Size of the resized frame, and corner of the crop in it."""
-    shares = 0.5, 0.5
-    if generator is None:
-        size = resized(frame_size, config.short_side[0])
-    elif reads.area is None:
+) -> list[_Place]:
+    """Where a clip is cropped: once at random, or as often as an evaluation asks for."""
+    return _spread(config, reads, frame_size) if generator is None else [_drawn(config, reads, frame_size, generator)]
+
+
+def _spread(config: DataConfig, reads: Reads, frame_size: tuple[int, int]) -> list[_Place]:
+    """The crops of an evaluation, from one end of the longer side to the other; one alone is in the middle."""
+    size, side = resized(frame_size, reads.short_side or config.short_side[0]), reads.crop or config.crop
+    places = []
+    for share in np.linspace(0, 1, reads.crops) if reads.crops > 1 else [0.5]:
+        shares = (share, 0.5) if size[0] > size[1] else (0.5, share)
+        places.append(_Place(size, side, _corner(shares, size, side)))
+    return places
+
+
+def _drawn(config: DataConfig, reads: Reads, frame_size: tuple[int, int], generator: np.random.Generator) -> _Place:
+    """A random crop."""
+    shares, side = (0.5, 0.5), config.crop
+    if reads.area is None:
         size = resized(frame_size, int(generator.integers(*config.short_side, endpoint=True)))
         shares = generator.random(2)
     elif box := _random_box(reads, frame_size, generator):
-        size, shares = _enlarged(frame_size, box, config.crop), generator.random(2)
+        size, shares = _enlarged(frame_size, box, side), generator.random(2)
     else:
-        size = _enlarged(frame_size, _largest_box(reads, frame_size), config.crop)
-    corner = (int(s * (n - config.crop + 1)) for s, n in zip(shares, size, strict=True))
-    return size, tuple(corner)
+        size = _enlarged(frame_size, _largest_box(reads, frame_size), side)
+    return _Place(size, side, _corner(shares, size, side))
+
+
+def _corner(shares: Sequence[float], size: tuple[int, int], side: int) -> tuple[int, int]:
+    """(top, left) of a crop at these shares of the room there is."""
+    top, left = (
+        min(int(share * (length - side + 1)), length - side) for share, length in zip(shares, size, strict=True)
+    )
+    return top, left
 
 
 def _random_box(

@@ -156,11 +156,20 @@ def _columns() -> str:
     return f"columns {', '.join(REQUIRED)} and perhaps {', '.join(OPTIONAL)}"
 
 
-def _rows_of_folder(root: Path) -> list[Row]:
+def video_files(root: Path) -> list[Path]:
+    """The video files in a folder and below, sorted.
+
+    Raises:
+      TableError: there are none.
+    """
     files = sorted(p for p in root.rglob("[!.]*") if p.suffix.lower() in VIDEO_ENDINGS and p.is_file())
     if not files:
         raise TableError(f"{root}: has no video files (they end in {', '.join(VIDEO_ENDINGS)})")
-    return [Row(i, path, "", "train") for i, path in enumerate(files)]
+    return files
+
+
+def _rows_of_folder(root: Path) -> list[Row]:
+    return [Row(i, path, "", "train") for i, path in enumerate(video_files(root))]
 
 
 def _check_columns(path: Path, names: Sequence[str]) -> None:

@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import NamedTuple
 
-import av
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +22,7 @@ from data_pipelines.config import FAMILIES, SpritesConfig
 from data_pipelines.errors import DataError
 from data_pipelines.sprites import render
 from data_pipelines.table import TABLE
+from data_pipelines.write_video import encode
 from hcml_jax.config import ConfigError
 from hcml_jax.files import new_folder
 from hcml_jax.progress import Progress
@@ -145,28 +145,8 @@ def _render_batches(config: SpritesConfig, clips: list[_Clip]) -> Iterator[tuple
 
 def _write_clip(folder: Path, config: SpritesConfig, clip: _Clip, frames: np.ndarray, flow: np.ndarray) -> None:
     path = folder / clip.name
-    encode(frames, path.with_suffix(".mp4"), crf=config.crf)
+    encode(frames, path.with_suffix(".mp4"), crf=config.crf, rate=_FRAME_RATE)
     np.savez_compressed(path.with_suffix(".npz"), flow=flow.astype(np.float16))
-
-
-def encode(frames: np.ndarray, path: str | Path, *, crf: int) -> None:
-    """Writes `frames`, uint8 `[T, H, W, 3]` of even height and width, as an H.264 file.
-
-    Args:
-      frames: RGB.
-      path: file to write; its ending names the container.
-      crf: constant rate factor, 0 (lossless) to 51.
-    """
-    with av.open(str(path), "w") as container:
-        # With macroblock trees x264's choices for frames as small as these differ from run to run.
-        options = {"crf": str(crf), "preset": "veryfast", "x264-params": "mbtree=0"}
-        stream = container.add_stream("libx264", rate=_FRAME_RATE, options=options)
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        stream.thread_count = 1  # one file a thread
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode(None))
 
 
 def _write_table(config: SpritesConfig, path: Path, clips: list[_Clip]) -> None:

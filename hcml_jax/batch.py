@@ -22,6 +22,9 @@ class Reads:
       max_offset: most frames of the video between the starts of two clips of a training example; None: any.
       future: F, frames read beyond the end of each clip.
       flow: whether optical flow is read.
+      crops: in evaluation, squares cut out of each clip, evenly spread along the longer side: V is `clips * crops`, the
+        squares of a clip one after the other.
+      crop, short_side: in evaluation, the square's side and the frame's shorter side in pixels; 0: those of the data.
 
     Raises:
       ValueError: a field is out of its range.
@@ -33,9 +36,14 @@ class Reads:
     max_offset: int | None = None
     future: int = 0
     flow: bool = False
+    crops: int = 1
+    crop: int = 0
+    short_side: int = 0
 
     def __post_init__(self):
         area, aspect = self.area or (1.0, 1.0), self.aspect
+        if self.crops < 1 or self.crop < 0 or self.short_side < 0:
+            raise ValueError(f"crops must be 1 or more, crop and short_side 0 or more: {self}")
         if self.clips < 1 or self.future < 0 or (self.max_offset or 0) < 0:
             raise ValueError(f"clips must be 1 or more, future and max_offset 0 or more: {self}")
         if not (SMALLEST_AREA <= area[0] <= area[1] <= 1 and 0 < aspect[0] <= aspect[1]):
@@ -79,10 +87,11 @@ class Batch(NamedTuple):
 
 def blank_batch(batch_size: int, clip_shape: tuple[int, ...], reads: Reads = ONE_CLIP, like=np.zeros) -> Batch:
     """A batch of black clips `clip_shape` = `(T, H, W, 3)`, unlabelled; `like(shape, dtype)` makes its arrays."""
-    examples = batch_size, reads.clips
+    examples = batch_size, reads.clips * reads.crops
     frames, *image = clip_shape
+    image = [reads.crop, reads.crop, image[2]] if reads.crop else image
     return Batch(
-        clip=like((*examples, *clip_shape), np.uint8),
+        clip=like((*examples, frames, *image), np.uint8),
         box=like((*examples, 4), np.float32),
         start=like(examples, np.int32),
         consecutive=like((*examples, frames + reads.future - 1), np.bool_),
@@ -103,6 +112,7 @@ class Data(Protocol):
       splits: names of the splits.
       clip_shape: `(T, H, W, 3)` of every clip.
       census: what tells these clips from others, plain values.
+      sampling: what tells how a clip is taken of a video in evaluation, plain values.
       labelled: rows of split "train" whose label training may use.
       skipped: row -> why it was left out, so far.
     """
@@ -112,11 +122,18 @@ class Data(Protocol):
     splits: tuple[str, ...]
     clip_shape: tuple[int, int, int, int]
     census: Mapping[str, Any]
+    sampling: Mapping[str, Any]
     labelled: frozenset[int]
     skipped: Mapping[int, str]
 
     def num_clips(self, split: str, labelled_only: bool = False) -> int:
         """Number of videos; with `labelled_only`, of those with a label (in "train": that training may use)."""
+
+    def num_labelled(self, split: str) -> int:
+        """Number of videos with a label, whether training may use it or not."""
+
+    def video(self, row: int) -> str:
+        """The name of the video in this row of the table."""
 
     def warm_up(self) -> None:
         """Begins, in the background, the preparation for which the first batch would wait."""

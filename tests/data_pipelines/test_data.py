@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,7 +15,7 @@ from PIL import Image
 import data_pipelines
 from data_pipelines import DataConfig, DataError, SpritesConfig
 from data_pipelines.video import read_frames
-from data_pipelines.write_sprites import encode
+from data_pipelines.write_video import encode
 from hcml_jax.batch import Reads, blank_batch
 from hcml_jax.config import ConfigError
 from tests.data_pipelines.videos import numbered_frames, read_numbers, write_video
@@ -239,6 +240,31 @@ def test_frames_are_cropped_where_the_view_says(wedge):
     np.testing.assert_array_equal(batch.clip[0, 0], frames[:, 4:44, 12:52])
 
 
+def test_evaluation_crops_run_along_the_longer_side(wedge):
+    data = open_videos(wedge, table="", stride=1, short_side=(48, 48), crop=16)
+    reads = Reads(clips=2, crops=3, crop=48, short_side=48)
+    (batch,) = data.eval_batches("train", 1, reads=reads)
+    boxes = [[0, left, 48, 48] for left in (0, 8, 16)]
+    assert batch.box.tolist() == [boxes * 2]
+    assert batch.start.tolist() == [[0, 0, 0, 1, 1, 1]]
+    frames = read_frames(wedge / "a.mp4", range(6))
+    for view, (start, (_, left, *_)) in enumerate(zip(batch.start[0], batch.box[0], strict=True)):
+        shown = frames[start : start + 4, :, int(left) : int(left) + 48]
+        np.testing.assert_array_equal(batch.clip[0, view], shown)
+
+
+def test_evaluation_crops_may_be_of_a_size_of_their_own(wedge):
+    """Half as large a frame: as if the data had been configured so."""
+    data = open_videos(wedge, table="", stride=1, short_side=(48, 48), crop=40)
+    small = open_videos(wedge, table="", stride=1, short_side=(24, 24), crop=20)
+    (found,), (expected,) = (
+        source.eval_batches("train", 1, reads=reads)
+        for source, reads in ((data, Reads(crop=20, short_side=24)), (small, Reads()))
+    )
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    assert found.clip.shape == (1, 1, 4, 20, 20, 3)
+
+
 @pytest.mark.parametrize("area", [None, (0.2, 1.0)])
 def test_a_random_clip_is_the_box_of_the_frame_resized(wedge, area):
     """Its colours tell which part of the frame is seen; Pillow makes the same of the box."""
@@ -387,7 +413,7 @@ def moving(tmp_path):
     x, y = x - 2 * time, y + time
     wave = np.cos(x / 4 + y / 7) + np.cos(y / 5 - x / 9)
     frames = np.repeat(np.round(128 + 55 * wave)[..., None], 3, -1).astype(np.uint8)
-    encode(frames, tmp_path / "a.mp4", crf=1)
+    encode(frames, tmp_path / "a.mp4", crf=1, rate=8)
     np.savez(tmp_path / "a.npz", flow=np.broadcast_to([2.0, -1.0], (7, 64, 96, 2)))
     (tmp_path / "table.csv").write_text("path,label,split,flow\na.mp4,x,train,a.npz\n")
     return tmp_path
