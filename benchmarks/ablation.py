@@ -130,6 +130,11 @@ def main() -> None:
         for name, config in experiments().items():
             config["seed"] = seed
             scale(config, arguments.scale)
+            config["evaluation"] |= {
+                "protocols": ("recognition", "neighbours", "linear"),
+                "readouts": (),
+                "baselines": (),
+            }
             results[name].append(finish(config, arguments.workdir / f"{name}_{seed}"))
     text = tables(results)
     (arguments.workdir / "ablation.json").write_text(json.dumps(results, indent=1))

@@ -1,23 +1,31 @@
 """Real video: UT-Interaction, leave one sequence out.
 
 `python benchmarks/ut_interaction.py --data DIR --workdir runs/ut_interaction`, where DIR holds the segmented clips
-`<id>_<sequence>_<label>.avi`. For each sequence, HCML learns from the clips of the others, and neighbours and probes
-classify the clips of the one left out; the scores are means over all clips, beside the untrained network's and those
-of a coarse map of frame differences. A fold that is finished is not run again.
+`<id>_<sequence>_<label>.avi`. HCML's self-supervised stages learn from all clips, without labels. Then each sequence is
+left out in turn, and neighbours and probes of the other clips classify its clips: by every feature and read-out of the
+network, of the untrained one and of the baselines, and on reversed, shuffled and single-frame clips. Intervals are of a
+bootstrap over all clips; of the pairs of a level and a baseline that are compared none is chosen by its score, and p is
+that of each alone. What is finished is not run again.
 """
 
 import argparse
 import csv
+import itertools
 import json
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
+import jax
+import numpy as np
 from runs import call, finish
 
 from configs import hcml_folder
 from hcml_jax.config import UserError
+from hcml_jax.evaluation.intervals import PerVideo, intervals, paired_difference
+from hcml_jax.experiment import run
+from hcml_jax.training.workdir import Workdir
 
 LABELS = ("handshake", "hug", "kick", "point", "punch", "push")
 
@@ -38,18 +46,19 @@ def read_clips(folder: pathlib.Path) -> list[tuple[pathlib.Path, int, str]]:
     return clips
 
 
-def write_table(path: pathlib.Path, clips, left_out: int) -> None:
-    """The table of a fold: the sequence left out is split "test"."""
+def write_table(path: pathlib.Path, clips, left_out: int | None) -> None:
+    """The table of a fold: the sequence left out is split "test"; None: all are training clips without a label."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("path", "label", "split"))
         for clip, sequence, label in clips:
-            writer.writerow((clip, label, "test" if sequence == left_out else "train"))
+            split = "test" if sequence == left_out else "train"
+            writer.writerow((clip, "" if left_out is None else label, split))
 
 
-def fold_config(folder: pathlib.Path, table: pathlib.Path, factor: float) -> dict[str, Any]:
-    """`configs/hcml_folder.py` for one fold, its stages shortened by `factor`."""
+def config_of(folder: pathlib.Path, table: pathlib.Path, factor: float) -> dict[str, Any]:
+    """`configs/hcml_folder.py` on a table, its stages shortened by `factor`."""
     config = hcml_folder.get_config().to_dict()
     config["data"] |= {"root": str(folder.absolute()), "table": str(table.absolute())}
     for stage in config["method"]["stages"].values():
@@ -58,36 +67,69 @@ def fold_config(folder: pathlib.Path, table: pathlib.Path, factor: float) -> dic
     return config
 
 
-def scores(results: Mapping[str, Any]) -> dict[str, float]:
-    """The figures of a fold that are averaged."""
-    kinds = [(kind, results[kind]) for kind in ("knn", "linear")]
-    kinds += [(f"untrained {kind}", results["untrained"][kind]) for kind in ("knn", "linear")]
-    kinds += [(f"baseline {kind}", results["baseline"][kind]) for kind in ("knn", "linear")]
-    flat = {f"{kind} {name}": value for kind, named in kinds for name, value in named.items()}
-    return flat | {"top1": results["top1"]}
+def evaluated(config: dict[str, Any], pretrained: pathlib.Path, workdir: pathlib.Path) -> dict[str, np.ndarray]:
+    """What each clip of the sequence left out adds to the scores of the pretrained network."""
+    folder = Workdir(workdir)
+    config["init_from"] = {"path": str(pretrained)}
+    config["evaluation"] |= {"protocols": ("neighbours", "linear", "controls"), "neighbours": (5, 1, 10)}
+    if not folder.per_video.exists():
+        run(config, str(workdir), "evaluate")
+        jax.clear_caches()
+    with np.load(folder.per_video) as scores:
+        return dict(scores)
+
+
+def joined(folds: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Score -> what each clip of all folds adds to it."""
+    names = set.intersection(*(set(fold) for fold in folds)) - {"video"}
+    return {name: np.concatenate([fold[name] for fold in folds]) for name in sorted(names)}
+
+
+def show(scores: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Prints the tables; returns each score with its interval."""
+    shown = [name for name in scores if not any(part in name for part in ("families", "efficacy"))]
+    per_video = [PerVideo(scores[name], np.arange(len(scores[name]))) for name in shown]
+    found = {
+        name: (score.score, *ends)
+        for name, score, ends in zip(shown, per_video, intervals(per_video), strict=True)
+        if ends is not None
+    }
+    print("| score | mean over clips | 95% |\n|---|---|---|")
+    for name, (score, low, high) in found.items():
+        print(f"| {name} | {score:.3f} | {low:.3f} to {high:.3f} |")
+    print("\n| the network's less the baseline's | difference | 95% | p |\n|---|---|---|---|")
+    for kind, grid, baseline in itertools.product(
+        ("knn", "linear"), ("Tx1x1", "3x3"), ("frame_difference", "optical_flow")
+    ):
+        theirs = scores[f"baseline.readouts.{baseline}/{grid}.{kind}"]
+        for level in ("level0", "level1", "level2"):
+            difference, (low, high), p = paired_difference(scores[f"readouts.{level}/{grid}.{kind}"], theirs)
+            print(f"| {kind}, {grid}: {level}, {baseline} | {difference:+.3f} | {low:+.3f} to {high:+.3f} | {p:.3f} |")
+    return found
 
 
 def main() -> None:
-    """Runs the folds that are not done, and prints the table."""
+    """Trains and evaluates what is not done, and prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
     parser.add_argument("--scale", type=float, default=0.25, help="of the config's steps")
+    parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     clips = read_clips(arguments.data)
-    totals: dict[str, float] = {}
+    pretrained, table = arguments.workdir / "pretrained", arguments.workdir / "all.csv"
+    write_table(table, clips, None)
+    config = config_of(arguments.data, table, arguments.scale) | {"seed": arguments.seed}
+    config["evaluation"]["protocols"] = ("flow",)
+    finish(config, pretrained)
+    folds = []
     for sequence in sorted({sequence for _, sequence, _ in clips}):
         table = arguments.workdir / f"sequence_{sequence}.csv"
         write_table(table, clips, sequence)
-        config = fold_config(arguments.data, table, arguments.scale)
-        results = finish(config, arguments.workdir / f"sequence_{sequence}_left_out")
-        share = sum(s == sequence for _, s, _ in clips) / len(clips)
-        for name, value in scores(results).items():
-            totals[name] = totals.get(name, 0.0) + share * value
-    (arguments.workdir / "scores.json").write_text(json.dumps(totals, indent=1) + "\n")
-    print("| score | mean over clips |\n|---|---|")
-    for name, value in totals.items():
-        print(f"| {name} | {value:.3f} |")
+        config = config_of(arguments.data, table, arguments.scale) | {"seed": arguments.seed}
+        folds.append(evaluated(config, pretrained, arguments.workdir / f"sequence_{sequence}_left_out"))
+    found = show(joined(folds))
+    (arguments.workdir / "scores.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

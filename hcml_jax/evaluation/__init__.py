@@ -1,1 +1,3 @@
-"""What a run has learnt: nearest neighbours, linear probes, flow error, accuracy, by class family."""
+"""What a network has learnt, by every protocol of the papers; what a run's evaluation writes."""
+
+from hcml_jax.evaluation.neighbours import knn_classify, retrieval_recall

@@ -1,28 +1,86 @@
 """The fields of `config.evaluation`."""
 
 import dataclasses
+import re
 
-from hcml_jax.config import ConfigError
+from hcml_jax.config import ConfigError, nearest
+from hcml_jax.evaluation.baselines import BASELINES
+from hcml_jax.evaluation.readouts import parse_readout
+
+PROTOCOLS = ("recognition", "flow", "neighbours", "linear", "retrieval", "controls", "cost")
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
-    """How a run is evaluated.
+    """How a network is evaluated.
 
     Attributes:
-      split: the table's split that is classified; neighbours and probes learn from split "train".
+      protocols: what to do, in this order; docs/evaluation.md says what each measures.
+      split: the table's split that is reported; galleries and probes are of split "train".
       batch_size: clips at a time; 0: the training batch.
-      neighbours: k of the nearest-neighbour classifier.
+      views: what recognition averages over: "CxS", C clips evenly spread over a video times S squares along the longer
+        side of each, for example "10x3". Each is reported; the first is what all other protocols see.
+      crop, short_side: of a square, and of the frame that it is cut out of, in pixels; 0: those of the data.
+      selection: the split by whose top-1 one of several `classifiers` of a method is chosen.
+      average: what is averaged over views: "probabilities" or "scores" (before the softmax).
+      readouts: grids that maps are pooled to, beside their means: see `parse_readout`.
+      baselines: what needs no network, to hold networks against.
+      neighbours: k of nearest-neighbour classification; the first is the one of "knn".
+      temperature: of weighted votes.
+      recall_at: k of retrieval.
       figure_clips: how many clips the pictures show.
     """
 
+    protocols: tuple[str, ...] = PROTOCOLS
     split: str = "test"
     batch_size: int = 0
-    neighbours: int = 10
+    views: tuple[str, ...] = ("1x1",)
+    crop: int = 0
+    short_side: int = 0
+    selection: str = "validation"
+    average: str = "probabilities"
+    readouts: tuple[str, ...] = ("Tx1x1", "2x2", "3x3")
+    baselines: tuple[str, ...] = tuple(BASELINES)
+    neighbours: tuple[int, ...] = (10, 1, 5, 20)
+    temperature: float = 0.07
+    recall_at: tuple[int, ...] = (1, 5, 10, 20, 50)
     figure_clips: int = 4
 
     def __post_init__(self):
-        for field, least in (("neighbours", 1), ("figure_clips", 1), ("batch_size", 0)):
-            value = getattr(self, field)
-            if value < least:
-                raise ConfigError(f"{field} must be {least} or more, not {value}")
+        for field, known in (("protocols", PROTOCOLS), ("baselines", BASELINES), ("average", _AVERAGES)):
+            given = getattr(self, field)
+            for name in (given,) if isinstance(given, str) else given:
+                if name not in known:
+                    raise ConfigError(f"{field}: there is no {name!r}. {nearest(name, known)}")
+        for field, least in (("figure_clips", 1), ("batch_size", 0), ("crop", 0), ("short_side", 0)):
+            if getattr(self, field) < least:
+                raise ConfigError(f"{field} must be {least} or more, not {getattr(self, field)}")
+        for field in ("neighbours", "recall_at", "views"):
+            given = getattr(self, field)
+            if not given or len(set(given)) < len(given):
+                raise ConfigError(f"{field} must name one or more, each once, not {given}")
+        for field in ("neighbours", "recall_at"):
+            if min(getattr(self, field)) < 1:
+                raise ConfigError(f"{field} must be 1 or more each, not {getattr(self, field)}")
+        if self.temperature <= 0:
+            raise ConfigError(f"temperature must be above 0, not {self.temperature}")
+        for name in self.readouts:
+            parse_readout(name)
+        for name in self.views:
+            parse_views(name)
+
+
+_AVERAGES = ("probabilities", "scores")
+
+
+def parse_views(name: str) -> tuple[int, int]:
+    """Clips of a video and squares of each, of for example "10x3".
+
+    Raises:
+      ConfigError: the name is no two numbers from 1 up.
+    """
+    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", name)
+    if not found:
+        raise ConfigError(f"views: found {name!r}, must be clips x squares, such as '1x1' or '10x3'")
+    clips, squares = found.groups()
+    return int(clips), int(squares)

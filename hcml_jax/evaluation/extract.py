@@ -1,68 +1,140 @@
-"""Features, predictions and baselines of all clips of a split."""
+"""Features of all clips of a split, extracted once, over all devices and processes, into files."""
 
-import operator
-from collections.abc import Callable, Collection, Iterable
-from typing import Any, NamedTuple
+import dataclasses
+import functools
+import hashlib
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict
 
-from hcml_jax import augment, cluster
+from hcml_jax import cluster
 from hcml_jax.batch import Batch
+from hcml_jax.evaluation.baselines import BASELINES, SIDE
+from hcml_jax.evaluation.clips import Clips
+from hcml_jax.evaluation.controls import CONTROLS
+from hcml_jax.evaluation.feature_files import PREFIX, Extracted, FeatureFiles
+from hcml_jax.evaluation.readouts import Readout, parse_readout, pool
 from hcml_jax.methods.base import Method, Variables
-from hcml_jax.ops import resize_area
+from hcml_jax.models import paired
+
+CLIPS_A_FILE = 2048
 
 
-class Extracted(NamedTuple):
-    """Arrays over the labelled clips of a split, in the table's order.
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """What makes features of clips.
 
     Attributes:
-      features: name -> `[N, C]`.
-      labels: int `[N]`.
-      index: int `[N]`, rows of the table.
-      logits: `[N, classes]`, or None where the method has no classifier.
+      name: of the folder that they lie in.
+      encode: clips uint8 `[B, T, H, W, 3]` -> (name -> `[B, C]`, class scores or None).
+      about: what tells it from others, plain values.
     """
 
-    features: dict[str, np.ndarray]
-    labels: np.ndarray
-    index: np.ndarray
-    logits: np.ndarray | None
-
-    def only(self, index: Collection[int]) -> "Extracted":
-        """The same of some rows of the table alone."""
-        kept = np.isin(self.index, list(index))
-        return jax.tree.map(lambda array: array[kept], self)
+    name: str
+    encode: Callable[[Any], tuple[dict[str, jax.Array], jax.Array | None]]
+    about: Mapping[str, Any]
 
 
-def make_extractor(method: Method) -> Callable:
-    """A jitted function (variables, clips) -> (features by name, class scores or None), of one forward pass."""
+def make_encoder(method: Method, readouts: Sequence[str]) -> Callable:
+    """A jitted function (variables, clips) -> (features, class scores or None), of one forward pass.
+
+    Features are the method's own and, named for example "level0/3x3", its maps pooled by every read-out; a motion map's
+    last frame, which is paired with itself, is left out.
+    """
 
     @jax.jit
-    def extractor(variables: Variables, clips: jax.Array):
+    def encode(variables: Variables, clips: jax.Array):
         encoded = method.encode(variables, clips)
-        return encoded.features, encoded.logits
+        pooled = {
+            f"{level}/{name}": pool(paired(motion), parse_readout(name))
+            for level, motion in encoded.maps.items()
+            for name in readouts
+        }
+        if encoded.last is not None:
+            pooled |= {f"backbone/{name}": pool(encoded.last, parse_readout(name)) for name in readouts}
+        return encoded.features | pooled, encoded.logits
 
-    return extractor
-
-
-def extract(extractor: Callable, variables: Variables, batches: Iterable[Batch]) -> Extracted:
-    """Runs `extractor` over each process's batches of a split; unlabelled clips and padding are left out."""
-    parts = []
-    for batch in batches:
-        features, logits = jax.device_get(extractor(variables, batch.clip[:, 0]))
-        found = Extracted(features, batch.label, batch.index, logits)
-        parts.append(jax.tree.map(operator.itemgetter(batch.valid & (batch.label >= 0)), found))
-    own = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
-    whole = cluster.gather(own)
-    order = np.argsort(whole.index)
-    return jax.tree.map(lambda array: array[order], whole)
+    return encode
 
 
-@jax.jit
-def frame_difference(variables: Any, clips: jax.Array):
-    """The plain baseline: a coarse map of mean absolute frame differences, `[B, 64]`; needs no variables."""
-    del variables
-    clips = augment.to_float(clips)
-    difference = abs(clips[:, 1:] - clips[:, :-1]).mean((1, 4))
-    coarse = resize_area(difference[..., None], 8, 8).reshape(len(clips), 64)
-    return {"frame_difference": coarse}, None
+def network(name: str, variables: Variables, encoder: Callable, readouts: Sequence[str]) -> Source:
+    """The source that a network is: its variables and what `make_encoder` made."""
+    about = {"network": digest(variables), "readouts": list(readouts)}
+    return Source(name, functools.partial(encoder, variables), about)
+
+
+def baseline(name: str, readouts: Sequence[str]) -> Source:
+    """The source that a baseline is: its map, averaged over time, as the feature of its own name; and its read-outs."""
+    grids = {name: Readout(1, SIDE, SIDE)} | {f"{name}/{grid}": parse_readout(grid) for grid in readouts}
+
+    def encode(clips):
+        features = BASELINES[name](clips)
+        return {feature: pool(features, grid) for feature, grid in grids.items()}, None
+
+    return Source(name, encode, {"baseline": name, "readouts": list(readouts)})
+
+
+def extract(source: Source, clips: Clips, split: str, folder: pathlib.Path, control: str, features: bool) -> Extracted:
+    """What a source makes of the videos of a split, read from files where they are there already.
+
+    An extraction that was interrupted goes on where it was.
+
+    Args:
+      source: of the features.
+      clips: of all splits.
+      split: whose videos.
+      folder: of the run's features.
+      control: a name of `CONTROLS`, for clips so changed; "": as they are.
+      features: whether features are wanted beside class scores.
+
+    Raises:
+      FeatureError: a file is damaged, or no video could be read.
+    """
+    about = {**source.about, **clips.about, "split": split, "control": control, "features": features}
+    files = FeatureFiles(folder / "-".join(filter(None, (source.name, split, control, clips.views))))
+    cluster.meet()  # the first one may still be scoring
+    if cluster.first_then_others(lambda: files.claim(about)):
+        cluster.say(f"[evaluate] {files.folder} held features of another network, or of other clips: made anew")
+    done = set(files["index"].tolist()) if len(files) else set()
+    left = [row for row in clips.rows(split) if row not in done]
+    size = max(CLIPS_A_FILE // clips.count, 1)
+    for first in range(0, len(left), size):
+        batches = clips.batches(split, left[first : first + size], told=source.name)
+        arrays = cluster.gather(_arrays(source, batches, control, features))
+        if cluster.is_first() and len(arrays["index"]):
+            names = {"video": np.array([clips.data.video(row) for row in arrays["index"].tolist()])}
+            files.write(arrays | names)
+    cluster.meet()
+    return Extracted.of(files)
+
+
+def digest(variables: Variables) -> str:
+    """A number for all arrays and their places; any change of them changes it."""
+    found = hashlib.sha256()
+    for path, array in sorted(flatten_dict(jax.device_get(variables), sep="/").items()):
+        found.update(f"{path} {array.dtype} {array.shape}".encode())
+        found.update(np.ascontiguousarray(array))
+    return found.hexdigest()
+
+
+def _arrays(source: Source, batches, control: str, features: bool) -> dict[str, np.ndarray]:
+    """This process's part, as in a file of `FeatureFiles`."""
+    parts = [_of_batch(source, batch, control, features) for batch in batches]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _of_batch(source: Source, batch: Batch, control: str, features: bool) -> dict[str, np.ndarray]:
+    videos, views, *shape = batch.clip.shape
+    shown = batch.clip.reshape(videos * views, *shape)
+    shown = CONTROLS[control](shown, np.repeat(batch.index, views)) if control else shown
+    found, logits = jax.device_get(source.encode(shown))
+    means = {name: array.reshape(videos, views, -1).mean(1, np.float32) for name, array in found.items()}
+    arrays = {PREFIX + name: array for name, array in means.items()} if features else {}
+    if logits is not None:
+        arrays["logits"] = logits.reshape(videos, views, *logits.shape[1:])
+    arrays |= {"index": batch.index, "label": batch.label, "start": batch.start, "box": batch.box}
+    return {name: array[batch.valid] for name, array in arrays.items()}

@@ -1,5 +1,6 @@
 """How much optical flow a level holds: the error of its own head, and of a linear read-out of its features."""
 
+import functools
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -8,10 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hcml_jax import cluster
+from hcml_jax import augment, cluster
 from hcml_jax.batch import Batch
+from hcml_jax.evaluation.baselines import dis_flow
+from hcml_jax.evaluation.intervals import PerVideo
 from hcml_jax.methods.base import Method, Variables
-from hcml_jax.ops import backward_warp, end_point_error, resize_flow
+from hcml_jax.models import paired
+from hcml_jax.ops import backward_warp, end_point_error, psnr, resize_flow, ssim
 
 
 def flow_between(flow, frames: np.ndarray) -> jax.Array:
@@ -79,7 +83,7 @@ def fit_readouts(method: Method, variables: Variables, batches: Iterable[Batch])
         """Level name -> features and the flow at their place."""
         truth = flow_of_levels(method, flow)
         return {
-            level: (_paired(maps), resize_flow(truth[level], *maps.shape[2:4]))
+            level: (paired(maps), resize_flow(truth[level], *maps.shape[2:4]))
             for level, maps in method.encode(variables, clips).maps.items()
         }
 
@@ -92,8 +96,11 @@ def fit_readouts(method: Method, variables: Variables, batches: Iterable[Batch])
     return {level: readout.weights for level, readout in readouts.items()}
 
 
-def make_flow_reader(method: Method) -> Callable:
-    """A jitted function (variables, readouts, clips) -> (flow of heads, flow of linear read-outs).
+FlowReader = Callable[[Any], tuple[dict[str, jax.Array], dict[str, jax.Array]]]
+
+
+def make_flow_reader(method: Method, variables: Variables, readouts: Mapping[str, Any]) -> FlowReader:
+    """A function of clips -> (flow of heads, flow of linear read-outs).
 
     Both are level name -> `[B, T^l - 1, H, W, 2]` in pixels of the clips, between the frames that the level stands at.
     """
@@ -102,18 +109,16 @@ def make_flow_reader(method: Method) -> Callable:
     def read(variables: Variables, readouts: Mapping[str, Any], clips: jax.Array):
         encoded = method.encode(variables, clips)
         read = {
-            level: resize_flow(read_out(weights, _paired(encoded.maps[level])), *clips.shape[2:4])
+            level: resize_flow(read_out(weights, paired(encoded.maps[level])), *clips.shape[2:4])
             for level, weights in readouts.items()
         }
         return encoded.flow, read
 
-    return read
+    return functools.partial(read, variables, readouts)
 
 
-def flow_results(
-    method: Method, variables: Variables, readouts: Mapping[str, Any], batches: Iterable[Batch]
-) -> dict[str, Any]:
-    """End-point errors in pixels, means over clips with `flow`.
+def flow_errors(method: Method, read: FlowReader, batches: Iterable[Batch]) -> dict[str, Any]:
+    """End-point errors in pixels, of clips with `flow`, as `PerVideo`.
 
     A level's flow leads from each of the frames that it stands at to the next; its zero flow is held to the same.
 
@@ -121,11 +126,9 @@ def flow_results(
       by level, "epe_by_level" (of the heads), "readout_epe" and "epe_zero_by_level"; "epe" and "epe_zero", those of the
       lowest level with a head ("epe_zero" alone, over one frame, where there is none).
     """
-    read = make_flow_reader(method)
 
     @jax.jit
-    def errors(variables, readouts, clips, flow):
-        heads, readout = read(variables, readouts, clips)
+    def errors(heads, readout, flow):
         truth = flow_of_levels(method, flow)
         zero = {level: jnp.zeros_like(target) for level, target in truth.items()}
         kinds = {"epe_zero_by_level": zero, "epe_by_level": heads, "readout_epe": readout}
@@ -134,20 +137,57 @@ def flow_results(
             for kind, flows in kinds.items()
         }
 
-    found = []
-    for batch in batches:
-        given = batch.clip[:, 0], batch.flow[:, 0]
-        by_clip = jax.device_get(errors(variables, readouts, *given))
-        found.append(jax.tree.map(operator.itemgetter(batch.valid), by_clip))
-    by_clip = cluster.gather(jax.tree.map(lambda *errors: np.concatenate(errors), *found))
-    results = jax.tree.map(lambda errors: float(errors.mean()), by_clip)
-    heads = results["epe_by_level"]
+    found = per_video(lambda batch: errors(*read(batch.clip[:, 0]), batch.flow[:, 0]), batches)
+    heads = found["epe_by_level"]
     if not heads:
-        return results
+        return found
     lowest = min(heads)
-    return results | {"epe": heads[lowest], "epe_zero": results["epe_zero_by_level"][lowest]}
+    return found | {"epe": heads[lowest], "epe_zero": found["epe_zero_by_level"][lowest]}
 
 
-def _paired(maps: jax.Array) -> jax.Array:
-    """Motion features but those of the last frame, which is paired with itself: it sees no motion."""
-    return maps[:, :-1]
+def frame_errors(method: Method, read: FlowReader, batches: Iterable[Batch], classical: bool) -> dict[str, Any]:
+    """How well flow explains a level's frames: each one, against the next one warped back, as `PerVideo`.
+
+    Args:
+      method: of the network.
+      read: its flow; only levels that have a head are looked at.
+      batches: clips.
+      classical: whether OpenCV's flow is measured beside it.
+
+    Returns:
+      "l1" (CGM-Net Table 1: of values in [-1, 1]), "psnr" in dB and "ssim", each: whose flow ("learnt", "zero",
+      "classical") -> level -> measure.
+    """
+
+    @jax.jit
+    def measure(flow, frames):
+        frames = augment.to_float(frames)
+        target, following = frames[:, :-1], frames[:, 1:]
+        warped, _ = backward_warp(following, flow)
+        kinds = {"l1": 2 * abs(warped - target).mean((2, 3, 4)), "psnr": psnr(warped, target)}
+        return {kind: values.mean(1) for kind, values in (kinds | {"ssim": ssim(warped, target)}).items()}
+
+    def of_batch(batch: Batch) -> dict[str, Any]:
+        clips, found = batch.clip[:, 0], {"l1": {}, "psnr": {}, "ssim": {}}
+        for level, flow in read(clips)[0].items():
+            frames = clips[:, method.frames_of(clips.shape[1])[level]]
+            whose = {"learnt": flow, "zero": jnp.zeros_like(flow)}
+            whose |= {"classical": dis_flow(np.asarray(frames))} if classical else {}
+            for name, given in whose.items():
+                for kind, values in measure(given, frames).items():
+                    found[kind].setdefault(name, {})[level] = values
+        return found
+
+    return per_video(of_batch, batches)
+
+
+def per_video(measure: Callable[[Batch], Any], batches: Iterable[Batch]) -> dict[str, Any]:
+    """What `measure` finds of each video of all processes: its arrays `[B]` as `PerVideo`, without padding."""
+    found, index = [], []
+    for batch in batches:
+        found.append(jax.tree.map(operator.itemgetter(batch.valid), jax.device_get(measure(batch))))
+        index.append(batch.index[batch.valid])
+    joined = jax.tree.map(lambda *parts: np.concatenate(parts), *found)
+    joined, index = cluster.gather((joined, np.concatenate(index)))
+    order = np.argsort(index)
+    return jax.tree.map(lambda values: PerVideo(values[order], index[order]), joined)

@@ -1,56 +1,126 @@
 """Retrieval and nearest-neighbour classification by cosine similarity (HCML 4.3)."""
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 BLOCK = 2**22  # numbers in a block of features or of similarities; some 100 MB are held at once
 
 
-def nearest(gallery: np.ndarray, queries: np.ndarray, count: int, *, centred: bool = True) -> np.ndarray:
-    """The most similar gallery rows of each query, most similar first.
+class Nearest(NamedTuple):
+    """Rows of a gallery, most similar first.
+
+    Attributes:
+      rows: int `[Q, K]`; of equally similar ones the first comes first.
+      cosines: float `[Q, K]`.
+    """
+
+    rows: np.ndarray
+    cosines: np.ndarray
+
+
+def nearest(gallery: np.ndarray, queries: np.ndarray, count: int, *, centred: bool = True) -> Nearest:
+    """The `count` most similar gallery rows of each query.
 
     Args:
       gallery: `[G, C]`.
       queries: `[Q, C]`.
-      count: how many; at most G.
+      count: K.
       centred: whether the gallery's mean is taken off both first. Published codes differ in this.
 
-    Returns:
-      int `[Q, min(count, G)]`, rows of the gallery; of equally similar ones the first comes first.
+    Raises:
+      ValueError: K is not in 1..G.
     """
-    mean = gallery.mean(0) if centred else 0
+    if not 1 <= count <= len(gallery):
+        raise ValueError(f"expected 1 to {len(gallery)} neighbours out of a gallery of {len(gallery)}, found {count}")
+    mean = gallery.mean(0, dtype=np.float64).astype(gallery.dtype) if centred else 0
     size = max(1, BLOCK // max(math.isqrt(BLOCK) + count, gallery.shape[1]))
-    found = np.empty((len(queries), min(count, len(gallery))), int)
-    for i in range(0, len(queries), size):
-        found[i : i + size] = _nearest(gallery, mean, _unit(queries[i : i + size] - mean), count)
-    return found
+    blocks = range(0, len(queries), size)
+    found = [_nearest(gallery, mean, _unit(queries[i : i + size] - mean), count) for i in blocks]
+    if not found:
+        return Nearest(np.empty((0, count), int), np.empty((0, count), np.float32))
+    return Nearest(*map(np.concatenate, zip(*found, strict=True)))
 
 
 def knn_classify(
-    gallery: np.ndarray, labels: np.ndarray, queries: np.ndarray, neighbours: int, *, centred: bool = True
+    gallery: np.ndarray,
+    labels: np.ndarray,
+    queries: np.ndarray,
+    neighbours: int,
+    *,
+    centred: bool = True,
+    temperature: float | None = None,
 ) -> np.ndarray:
-    """The majority label of each query's nearest gallery rows; of equal counts, the label met first.
+    """The label for which most of each query's nearest gallery rows vote.
 
     Args:
       gallery: `[G, C]`.
       labels: int `[G]`, 0 or more.
       queries: `[Q, C]`.
-      neighbours: k.
+      neighbours: k, at most G.
       centred: see `nearest`.
+      temperature: see `vote`.
 
     Returns:
       int `[Q]`.
+
+    Raises:
+      ValueError: k is not in 1..G.
     """
-    votes = labels[nearest(gallery, queries, neighbours, centred=centred)]
-    counts = np.zeros((len(queries), labels.max() + 1))
-    # An earlier neighbour weighs more by too little to overturn a majority.
-    weights = 1.0 + 1e-3 * 0.5 ** np.arange(1, votes.shape[1] + 1)
-    np.add.at(counts, (np.arange(len(queries))[:, None], votes), weights)
+    found = nearest(gallery, queries, neighbours, centred=centred)
+    return vote(labels[found.rows], found.cosines, temperature)
+
+
+def vote(labels: np.ndarray, cosines: np.ndarray, temperature: float | None = None) -> np.ndarray:
+    """The label with the most votes in each row of `labels` `[Q, k]`; of equal ones, the label met first.
+
+    A neighbour has one vote or, with a temperature, exp(cosine / temperature) votes (Wu et al., 2018, section 3.4).
+    """
+    counts = np.zeros((len(labels), labels.max(initial=0) + 1))
+    if temperature is None:
+        # An earlier neighbour weighs more by too little to overturn a majority.
+        votes = np.broadcast_to(1.0 + 1e-3 * 0.5 ** np.arange(1, labels.shape[1] + 1), labels.shape)
+    else:
+        votes = np.exp((cosines - cosines[:, :1]) / temperature)
+    np.add.at(counts, (np.arange(len(labels))[:, None], labels), votes)
     return counts.argmax(1)
 
 
-def _nearest(gallery, mean, queries: np.ndarray, count: int) -> np.ndarray:
+def retrieval_recall(
+    gallery: np.ndarray,
+    labels: np.ndarray,
+    queries: np.ndarray,
+    query_labels: np.ndarray,
+    ks: Sequence[int],
+    *,
+    centred: bool = True,
+) -> dict[int, float]:
+    """R@k: the share of queries with one of their own class among their k nearest gallery rows (HCML Figure 5).
+
+    Args:
+      gallery: `[G, C]`.
+      labels: int `[G]`.
+      queries: `[Q, C]`.
+      query_labels: int `[Q]`.
+      ks: each at most G.
+      centred: see `nearest`.
+
+    Raises:
+      ValueError: a k is not in 1..G.
+    """
+    found = nearest(gallery, queries, max(ks), centred=centred)
+    return {k: float(hits.mean()) for k, hits in recalled(labels[found.rows], query_labels, ks).items()}
+
+
+def recalled(retrieved: np.ndarray, labels: np.ndarray, ks: Sequence[int]) -> dict[int, np.ndarray]:
+    """k -> bool `[Q]`, whether one of the first k of `retrieved` `[Q, K]` is the query's label."""
+    met = np.logical_or.accumulate(retrieved == labels[:, None], axis=1)
+    return {k: met[:, k - 1] for k in ks}
+
+
+def _nearest(gallery, mean, queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """The same for a block of normalised queries, by blocks of the gallery."""
     similarities, rows = queries[:, :0], np.empty((len(queries), 0), int)
     size = max(1, BLOCK // max(math.isqrt(BLOCK), gallery.shape[1]))
@@ -61,7 +131,7 @@ def _nearest(gallery, mean, queries: np.ndarray, count: int) -> np.ndarray:
         rows = np.hstack([rows, i + columns])
         order = np.argsort(-similarities, axis=1, kind="stable")[:, :count]
         similarities, rows = (np.take_along_axis(x, order, 1) for x in (similarities, rows))
-    return rows
+    return rows, similarities
 
 
 def _largest(x: np.ndarray, count: int) -> np.ndarray:

@@ -1,7 +1,8 @@
-"""The networks that an evaluation of a run compares."""
+"""The networks that an evaluation compares."""
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import jax
 
@@ -10,44 +11,70 @@ from hcml_jax.methods.base import Method, Variables
 from hcml_jax.training.checkpoints import Position
 from hcml_jax.training.mesh import Layout, make_mesh
 from hcml_jax.training.restore import positions, recognises, restore
-from hcml_jax.training.step import abstract_variables, init_variables
+from hcml_jax.training.step import abstract_variables, derive, init_variables
 from hcml_jax.training.workdir import Workdir
 
 
 @dataclasses.dataclass(frozen=True)
-class Networks:
-    """The networks of a run by name, on this process's own devices: `layout`.
+class Given:
+    """Variables from elsewhere, evaluated as they are.
 
-    "representation" and "last" (see `training.restore`); "untrained", what it started from; "random", a fresh network
-    beside it if it started from given variables.
+    Attributes:
+      path: where they come from.
+      place: puts them in place of fresh ones.
+      recognises: whether their classifier has been trained.
+    """
+
+    path: str
+    place: Callable[[Variables], Variables]
+    recognises: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Networks:
+    """The networks of a run by name, whole on each of this process's devices.
+
+    "representation" and "last" (see `training.restore`), which are both those given where there are some; "untrained",
+    what it started from; "random", a fresh network beside it if it started from given variables.
     """
 
     method: Method
     data: Data
     workdir: Workdir
     seed: int
-    layout: Layout
+    given: Given | None = None
+
+    @functools.cached_property
+    def layout(self) -> Layout:
+        """Of this process's devices."""
+        return Layout(make_mesh(jax.local_devices()))
 
     @functools.cached_property
     def positions(self) -> dict[str, Position]:
-        """Where the run can be read."""
-        return positions(self.method, self.workdir.path)
+        """Where the run can be read; nowhere if variables are given."""
+        return {} if self.given else positions(self.method, self.workdir.path)
 
     @property
     def recognises(self) -> bool:
         """Whether the last one has learnt to classify."""
-        return recognises(self.method, self.positions["last"])
+        return self.given.recognises if self.given else recognises(self.method, self.positions["last"])
 
     @property
     def beside(self) -> tuple[str, ...]:
         """What a representation is held against; the last one is fresh."""
         return ("untrained", "random") if "start" in self.positions else ("untrained",)
 
+    def same(self, name: str) -> str:
+        """The network's first name, if it has two."""
+        where = self.positions.get
+        return "representation" if name == "last" and where("last") == where("representation") else name
+
     def load(self, name: str) -> Variables:
         """The network's variables."""
         clip_shape = self.data.clip_shape
-        if name == self.beside[-1]:
-            return init_variables(self.method, clip_shape, self.seed, self.layout)
+        if name == self.beside[-1] or self.given:
+            fresh = init_variables(self.method, clip_shape, self.seed, self.layout)
+            return fresh if name == self.beside[-1] else derive(self.method, self.given.place(fresh), self.layout)
         position = self.positions["start" if name == "untrained" else name]
         abstract = abstract_variables(self.method, clip_shape, Layout(make_mesh()))
         found = jax.device_get(restore(self.workdir.path, position, abstract))

@@ -165,16 +165,19 @@ class Encoded(NamedTuple):
 
     Attributes:
       features: name -> `[B, C]`, "backbone" among them.
-      maps: name -> `[B, T', H', W', C]`, float32: motion features that are not pooled; may be empty.
+      maps: name -> `[B, T', H', W', C]`, float32: motion features that are not pooled, each of a frame and the next
+        one, and last of the last frame and itself; may be empty.
       flow: name -> `[B, T' - 1, H, W, 2]`, (u right, v down) in pixels of the clip, between the frames of the map of
         that name; empty where the network has learnt none.
-      logits: class scores `[B, classes]`; None without classes.
+      last: `[B, T', H', W', C]`, the backbone's last features, of which its embedding is made; None: there are none.
+      logits: class scores `[B, classes]`, or `[B, R, classes]` of a method's R `classifiers`; None without classes.
     """
 
     features: dict[str, jax.Array]
     maps: dict[str, jax.Array]
     flow: dict[str, jax.Array]
     logits: jax.Array | None = None
+    last: jax.Array | None = None
 
 
 class Method(Protocol):
@@ -187,7 +190,9 @@ class Method(Protocol):
       architecture: the backbone's name, under which its weights are exported.
       deployed: the top-level modules that an export keeps; those called "backbone" and "classifier" go by published
         names in its file for PyTorch.
+      attended: path of the module with the last maps `[B, T', H', W', C]` that class scores are made of; "": none.
       flips: whether training mirrors clips, which changes labels such as "left".
+      classifiers: names of classifiers trained side by side, of which an evaluation chooses one; (): there is one.
     """
 
     num_classes: int
@@ -195,7 +200,9 @@ class Method(Protocol):
     normalisation: Normalisation
     architecture: str
     deployed: tuple[str, ...]
+    attended: str
     flips: bool
+    classifiers: tuple[str, ...] = ()
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
         """Fresh variables; only the shapes of the batch matter."""

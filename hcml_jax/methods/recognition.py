@@ -9,9 +9,10 @@ import numpy as np
 import optax
 
 from hcml_jax import augment
-from hcml_jax.batch import Batch
+from hcml_jax.batch import Batch, Reads
+from hcml_jax.config import ConfigError
 from hcml_jax.methods.base import Encoded, Method, Outputs, Stage, Variables, weigh
-from hcml_jax.models import Backbone, Normalisation, Recognised, TrainMode
+from hcml_jax.models import Backbone, Normalisation, Recognised, TrainMode, pooled
 from hcml_jax.models.layers import at_least_float32
 from hcml_jax.rng import stream, streams
 
@@ -57,6 +58,11 @@ class Recognition(Method):
         return self.config.backbone.name
 
     @property
+    def attended(self) -> str:
+        """See `Method`."""
+        return f"backbone/{self.backbone.stages[-1]}"
+
+    @property
     def flips(self) -> bool:
         """See `Method`."""
         return self.config.flip
@@ -96,14 +102,27 @@ class Recognition(Method):
     def encoded(self, recognised: Recognised) -> Encoded:
         """Motion features as maps; pooled, and the embedding as "backbone", as features."""
         maps = {level: at_least_float32(recognised.features[level]) for level in self.levels}
-        pooled = {level: motion.mean((1, 2, 3)) for level, motion in maps.items()}
-        features = pooled | {"backbone": recognised.embedding}
-        return Encoded(features, maps, flow={}, logits=recognised.logits)
+        features = {level: pooled(recognised.features[level]) for level in self.levels}
+        features |= {"backbone": recognised.embedding}
+        last = at_least_float32(recognised.features[self.backbone.stages[-1]])
+        return Encoded(features, maps, flow={}, logits=recognised.logits, last=last)
 
     def frames_of(self, frames: int) -> dict[str, np.ndarray]:
         """See `Method`."""
         clip = np.arange(frames)[None]
         return {level: self.backbone.frames_of(level, clip)[0] for level in self.levels}
+
+
+def random_crop(area: tuple[float, float] | None) -> Reads:
+    """What a stage reads whose training clips show such a share of the frame, (least, most); None: see `Reads`.
+
+    Raises:
+      ConfigError: the share is out of its range.
+    """
+    try:
+        return Reads(area=area)
+    except ValueError as error:
+        raise ConfigError(f"area: {error}") from error
 
 
 def classification_loss(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:

@@ -36,9 +36,24 @@ class Workdir:
         return self._description.exists()
 
     @property
+    def trained(self) -> bool:
+        """Whether training has begun in it."""
+        return (self.path / "checkpoints").exists()
+
+    @property
     def results(self) -> pathlib.Path:
         """What evaluation found."""
         return self.path / "results.json"
+
+    @property
+    def per_video(self) -> pathlib.Path:
+        """What each video adds to the scores."""
+        return self.path / "per_video.npz"
+
+    @property
+    def report(self) -> pathlib.Path:
+        """The page that shows it all."""
+        return self.path / "report.html"
 
     @property
     def figures(self) -> pathlib.Path:
@@ -59,7 +74,7 @@ class Workdir:
           ConfigError: if it holds another run (the fields that differ are named), or cannot be written.
         """
         self.check(**described)
-        if not self.claimed and (self.path / "checkpoints").exists():
+        if not self.claimed and self.trained:
             raise ConfigError(
                 f"--workdir {self.path} holds checkpoints but no run.json that tells of which run: name another folder"
             )

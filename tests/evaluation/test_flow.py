@@ -2,20 +2,24 @@
 
 import types
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from hcml_jax.batch import Reads, blank_batch
 from hcml_jax.evaluation.flow import (
     LinearReadout,
     fit_readouts,
     flow_between,
+    flow_errors,
     flow_of_levels,
-    flow_results,
+    frame_errors,
     make_flow_reader,
     read_out,
 )
+from hcml_jax.evaluation.intervals import PerVideo
 from hcml_jax.methods.base import Encoded
 
 STRIDES = types.MappingProxyType({"level0": 1, "level1": 2})
@@ -50,6 +54,10 @@ def batches(valid=(True, True, False)):
         yield blank._replace(clip=clip[:, None], flow=flow[:, None], valid=np.array(valid))
 
 
+def scores(found):
+    return jax.tree.map(lambda leaf: leaf.score, found, is_leaf=lambda leaf: isinstance(leaf, PerVideo))
+
+
 def test_a_read_out_finds_flow_that_is_linear_in_the_features():
     rng = np.random.default_rng(0)
     motion = rng.normal(size=(2, 3, 4, 4, 5))
@@ -65,7 +73,7 @@ def test_errors_are_means_over_valid_clips_and_over_a_levels_own_frames():
     shift = {"shift": np.array([3, 4], np.float32)}
     method = Shifted()
     readouts = fit_readouts(method, shift, batches())
-    results = flow_results(method, shift, readouts, batches())
+    results = scores(flow_errors(method, make_flow_reader(method, shift, readouts), batches()))
     flow = np.concatenate([b.flow[b.valid] for b in batches()])[:, 0, :, 0, 0]
     over_two = flow[:, 0:6:2] + flow[:, 1:6:2]
     lengths = [np.linalg.norm(f, axis=-1).mean() for f in (flow, over_two)]
@@ -88,7 +96,8 @@ def test_the_headline_errors_are_of_one_level():
             encoded = super().encode(variables, clips)
             return encoded._replace(flow={"level1": encoded.flow["level0"][:, 0:6:2]})
 
-    results = flow_results(Upper(), {"shift": np.zeros(2, np.float32)}, {}, batches())
+    method = Upper()
+    results = scores(flow_errors(method, make_flow_reader(method, {"shift": np.zeros(2, np.float32)}, {}), batches()))
     assert results["epe"] == results["epe_by_level"]["level1"]
     assert results["epe_zero"] == results["epe_zero_by_level"]["level1"]
     assert results["epe_zero"] != results["epe_zero_by_level"]["level0"]
@@ -98,11 +107,41 @@ def test_flow_is_read_in_pixels_of_the_clips():
     method, shift = Shifted(), {"shift": np.zeros(2, np.float32)}
     readouts = fit_readouts(method, shift, batches())
     clips = next(batches()).clip[:, 0]
-    heads, read = make_flow_reader(method)(shift, readouts, clips)
+    heads, read = make_flow_reader(method, shift, readouts)(clips)
     np.testing.assert_allclose(heads["level0"], clips[:, :-1, ..., :2])
     np.testing.assert_allclose(read["level0"], heads["level0"], atol=0.02)
     assert read["level1"].shape == (3, 3, 4, 4, 2)
-    assert make_flow_reader(method)(shift, {}, clips)[1] == {}
+    assert make_flow_reader(method, shift, {})(clips)[1] == {}
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_frames_are_held_against_the_next_ones_warped_back(stride):
+    """A texture that moves by whole pixels: true flow explains it but for the border, zero flow does not."""
+
+    class Known:
+        def frames_of(self, frames):
+            return {"level0": np.arange(0, frames, stride)}
+
+        def encode(self, variables, clips):
+            pairs = (clips.shape[1] - 1) // stride
+            flow = jnp.broadcast_to(jnp.array([2.0 * stride, 1.0 * stride]), (len(clips), pairs, *clips.shape[2:4], 2))
+            return Encoded({}, {}, {"level0": flow})
+
+    texture = gaussian_filter(np.random.default_rng(0).uniform(0, 255, (80, 80, 3)), (2, 2, 0)).clip(0, 255)
+    clip = np.stack([texture[40 - t : 72 - t, 40 - 2 * t : 72 - 2 * t] for t in range(7)]).astype(np.uint8)
+    blank = blank_batch(2, clip.shape)
+    batch = blank._replace(clip=np.stack([clip, 0 * clip])[:, None], valid=np.array([True, False]))
+    method = Known()
+    found = scores(frame_errors(method, make_flow_reader(method, {}, {}), [batch], classical=True))
+    for kind in ("l1", "psnr", "ssim"):
+        assert set(found[kind]) == {"learnt", "zero", "classical"}
+    frames = clip[::stride] / 255
+    assert found["l1"]["zero"]["level0"] == pytest.approx(2 * abs(np.diff(frames, axis=0)).mean(), rel=1e-5)
+    errors = [np.square(d).mean() for d in np.diff(frames, axis=0)]
+    assert found["psnr"]["zero"]["level0"] == pytest.approx(np.mean(-10 * np.log10(errors)), rel=1e-5)
+    assert found["l1"]["learnt"]["level0"] < 0.5 * found["l1"]["zero"]["level0"]
+    assert found["ssim"]["learnt"]["level0"] > found["ssim"]["zero"]["level0"]
+    assert found["psnr"]["classical"]["level0"] > found["psnr"]["zero"]["level0"] + 3
 
 
 @pytest.mark.parametrize(

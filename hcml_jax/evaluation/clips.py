@@ -1,0 +1,74 @@
+"""The clips of an evaluation: batches of a split, on the devices of this process."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+
+from hcml_jax import cluster
+from hcml_jax.batch import Batch, Data, Reads
+from hcml_jax.evaluation.config import parse_views
+from hcml_jax.progress import Progress
+from hcml_jax.training.mesh import Layout
+
+
+@dataclasses.dataclass(frozen=True)
+class Clips:
+    """Clips of videos, seen in one way.
+
+    Attributes:
+      data: where they come from.
+      batch_size: clips at a time, over all devices of all processes; at least one each.
+      layout: of this process's own devices.
+      views: clips and squares of each video: see `EvaluationConfig`.
+      crop, short_side: as there.
+    """
+
+    data: Data
+    batch_size: int
+    layout: Layout
+    views: str = "1x1"
+    crop: int = 0
+    short_side: int = 0
+
+    @property
+    def reads(self) -> Reads:
+        """What a batch holds."""
+        clips, squares = parse_views(self.views)
+        return Reads(clips, crops=squares, crop=self.crop, short_side=self.short_side)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What tells these clips from others, plain values."""
+        sampling = dict(self.data.sampling)
+        seen = {name: getattr(self, name) or sampling.get(name) for name in ("crop", "short_side")}
+        return {"clips": dict(self.data.census), "sampling": sampling | seen | {"views": self.views}}
+
+    @property
+    def count(self) -> int:
+        """V, clips of each video."""
+        return self.reads.clips * self.reads.crops
+
+    def rows(self, split: str) -> list[int]:
+        """The table's rows of a split."""
+        return list(self.data.spread(split, self.data.num_clips(split)))
+
+    def batches(self, split: str, rows: Sequence[int] | None = None, *, flow: bool = False, told="") -> Iterator[Batch]:
+        """This process's part of every batch of a split, or of some rows, its pixels on this process's devices."""
+        rows = self.rows(split) if rows is None else rows
+        reads = dataclasses.replace(self.reads, flow=flow)
+        size = self.videos
+        given = self.data.eval_batches(split, size, reads=reads, only=rows, **cluster.shard())
+        name = "[evaluate] " + ", ".join(filter(None, (told, split)))
+        with Progress(name, -(-len(rows) // size), "batches") as progress:
+            for batch in given:
+                pixels = self.layout.shard_batch({"clip": batch.clip, "flow": batch.flow})
+                yield batch._replace(**pixels)
+                progress.add()
+
+    @property
+    def videos(self) -> int:
+        """Videos of a batch: as many as keep its clips within `batch_size`, and divide over all devices."""
+        devices = jax.device_count()
+        return max(1, self.batch_size // self.count // devices) * devices

@@ -1,0 +1,156 @@
+"""What an evaluation looks at: networks and baselines on clips, and what protocols share of them."""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from hcml_jax.batch import Data
+from hcml_jax.evaluation import extract
+from hcml_jax.evaluation.clips import Clips
+from hcml_jax.evaluation.config import EvaluationConfig
+from hcml_jax.evaluation.feature_files import Extracted
+from hcml_jax.evaluation.flow import FlowReader, fit_readouts, make_flow_reader
+from hcml_jax.evaluation.neighbours import Nearest, nearest
+from hcml_jax.evaluation.networks import Networks
+from hcml_jax.evaluation.probe import Probe, fit_probe
+from hcml_jax.methods.base import Method, Variables
+
+REPRESENTATION, LAST = "representation", "last"
+READOUT_CLIPS = 512
+
+
+class Subject:
+    """A run, an export or imported weights, with data to evaluate them on.
+
+    What is slow is done once, when a protocol first asks for it.
+
+    Attributes:
+      method, data, config, networks: of the evaluation.
+
+    Args:
+      batch_size: clips at a time, over all devices of all processes.
+    """
+
+    def __init__(self, method: Method, data: Data, config: EvaluationConfig, networks: Networks, batch_size: int):
+        self.method, self.data, self.config, self.networks = method, data, config, networks
+        self._batch_size = batch_size
+        self._folder = networks.workdir.path / "features"
+        self._encoder = extract.make_encoder(method, config.readouts)
+        self._load = functools.cache(networks.load)
+        for kept in ("_source", "_extracted", "_nearest", "_probe", "_predicted"):
+            setattr(self, kept, functools.cache(getattr(self, kept)))
+
+    @property
+    def sources(self) -> list[str]:
+        """What features are compared: the representation first, then what it is held against."""
+        return [REPRESENTATION, *self.networks.beside, *self.config.baselines]
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the clips have classes."""
+        return bool(self.data.classes)
+
+    @property
+    def reported(self) -> str:
+        """The split that is reported; "train" where videos without labels have no other."""
+        return self.config.split if self.config.split in self.data.splits else "train"
+
+    @property
+    def has_flow(self) -> bool:
+        """Whether the flow of the clips is known."""
+        return all(self.data.has_flow(split) for split in ("train", self.reported))
+
+    @property
+    def learns_flow(self) -> bool:
+        """Whether the network has a head for flow."""
+        clips = jax.ShapeDtypeStruct((1, *self.data.clip_shape), np.uint8)
+        return bool(jax.eval_shape(self.method.encode, self.variables(REPRESENTATION), clips).flow)
+
+    @functools.cached_property
+    def flow_readouts(self) -> dict[str, np.ndarray]:
+        """Level -> weights of its linear read-out of flow, fitted on the training split; empty without known flow."""
+        if not self.has_flow:
+            return {}
+        rows = self.data.spread("train", READOUT_CLIPS)
+        batches = self.clips("1x1").batches("train", rows, flow=True, told="flow")
+        return fit_readouts(self.method, self.variables(REPRESENTATION), batches)
+
+    @functools.cached_property
+    def flow_reader(self) -> FlowReader:
+        """Clips -> flow of the representation's heads, and of its linear read-outs."""
+        return make_flow_reader(self.method, self.variables(REPRESENTATION), self.flow_readouts)
+
+    def variables(self, name: str) -> Variables:
+        """A network's, on this process's devices."""
+        return self._load(self.networks.same(name))
+
+    def clips(self, views: str = "") -> Clips:
+        """The clips, seen as `views` says; "": as most protocols see them."""
+        size = {"crop": self.config.crop, "short_side": self.config.short_side}
+        return Clips(self.data, self._batch_size, self.networks.layout, views or self.config.views[0], **size)
+
+    def extracted(self, source: str, split: str, control: str = "", views: str = "") -> Extracted:
+        """What a source makes of the labelled videos of a split; in other views than the first, class scores alone."""
+        return self._extracted(self.networks.same(source), split, control, views or self.config.views[0])
+
+    def gallery(self, source: str) -> Extracted:
+        """Of split "train"."""
+        return self.extracted(source, "train")
+
+    def test(self, source: str, control: str = "") -> Extracted:
+        """Of the split that is reported."""
+        return self.extracted(source, self.config.split, control)
+
+    def few_labels(self, source: str) -> Extracted | None:
+        """Of the gallery, the videos whose label training may use; None if those are all."""
+        gallery = self.gallery(source)
+        few = np.isin(gallery.index, list(self.data.labelled))
+        return None if few.all() else gallery.where(few)
+
+    def names(self, source: str, readouts: bool = False) -> list[str]:
+        """Names of a source's features; or of what its read-outs make of its maps, such as "level0/3x3"."""
+        return [name for name in self.gallery(source).names if ("/" in name) == readouts]
+
+    def usable(self, ks: Sequence[int]) -> list[int]:
+        """Those of the numbers of neighbours that the gallery has."""
+        return [k for k in ks if k <= len(self.gallery(REPRESENTATION).index)]
+
+    def nearest(self, source: str, name: str, *, centred: bool = True, control: str = "") -> Nearest:
+        """Rows of the gallery nearest to each test video, as many as any protocol asks for."""
+        return self._nearest(source, name, centred, control)
+
+    def probe(self, source: str, name: str) -> Probe:
+        """A linear probe of a feature, fitted on the gallery."""
+        return self._probe(source, name)
+
+    def predicted(self, source: str, name: str, control: str = "") -> np.ndarray:
+        """What the probe of a feature takes each test video for: int `[N]`."""
+        return self._predicted(source, name, control)
+
+    # What is slow is kept by what it depends on, spelt in one way.
+
+    def _extracted(self, source: str, split: str, control: str, views: str) -> Extracted:
+        with_features = views == self.config.views[0]
+        given = self._source(source), self.clips(views), split, self._folder, control, with_features
+        found = extract.extract(*given)
+        return found.where(found.labels >= 0)
+
+    def _nearest(self, source: str, name: str, centred: bool, control: str) -> Nearest:
+        gallery, test = self.gallery(source), self.test(source, control)
+        count = max(self.usable((*self.config.neighbours, *self.config.recall_at)))
+        return nearest(gallery.feature(name), test.feature(name), count, centred=centred)
+
+    def _probe(self, source: str, name: str) -> Probe:
+        gallery = self.gallery(source)
+        return fit_probe(gallery.feature(name), gallery.labels)
+
+    def _predicted(self, source: str, name: str, control: str) -> np.ndarray:
+        return self._probe(source, name).predict(self.test(source, control).feature(name))
+
+    def _source(self, name: str) -> extract.Source:
+        readouts = self.config.readouts
+        if name in self.config.baselines:
+            return extract.baseline(name, readouts)
+        return extract.network(name, self.variables(name), self._encoder, readouts)
