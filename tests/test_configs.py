@@ -1,6 +1,7 @@
 """Every file in configs/: a header that tells what it is, fields that are valid, a model that fits its clips."""
 
 import pathlib
+import re
 import runpy
 
 import jax
@@ -18,9 +19,16 @@ from hcml_jax.training.step import init_state, make_train_step
 FILES = sorted(p for p in (pathlib.Path(__file__).parent.parent / "configs").glob("*.py") if p.name != "__init__.py")
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
-def test_config_is_valid_and_its_model_fits_its_clips(path):
-    config = runpy.run_path(str(path))["get_config"]()
+def variants():
+    """Every file, with each paper that may stand after its name."""
+    for path in FILES:
+        for paper in runpy.run_path(str(path)).get("PAPERS", [None]):
+            yield pytest.param(path, paper, id=path.stem + (f":{paper}" if paper else ""))
+
+
+@pytest.mark.parametrize(("path", "paper"), [*variants()])
+def test_config_is_valid_and_its_model_fits_its_clips(path, paper):
+    config = runpy.run_path(str(path))["get_config"](*filter(None, [paper]))
     assert config.is_locked
     config = config.to_dict()
     config["data"]["root"] = config["data"]["root"] or "somewhere"
@@ -28,7 +36,7 @@ def test_config_is_valid_and_its_model_fits_its_clips(path):
     check_splits(typed.training, typed.evaluation)
     method = build_method(config["method"], num_classes=5)
     clip_shape = (typed.data.frames, typed.data.crop, typed.data.crop, 3)
-    batch = blank_batch(8, clip_shape, like=jax.ShapeDtypeStruct)
+    batch = blank_batch(8, clip_shape, method.stages[0].reads, like=jax.ShapeDtypeStruct)
     variables = jax.eval_shape(method.init, jax.random.key(0), batch)
     for stage in method.stages:
         optimizer = make_optimizer(stage.schedule, clips=100, batch_size=8)
@@ -43,6 +51,6 @@ def test_config_is_valid_and_its_model_fits_its_clips(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_config_opens_with_paper_command_cost_and_result(path):
     header = runpy.run_path(str(path))["__doc__"]
-    assert f"--config configs/{path.name}" in header
+    assert re.search(rf"--config configs/{path.name}(:\w+)? ", header)
     assert "Cost:" in header
     assert "Result:" in header

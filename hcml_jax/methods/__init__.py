@@ -8,9 +8,10 @@ from typing import Any
 from hcml_jax.config import ConfigError, build, nearest
 from hcml_jax.methods.base import Encoded, Method, Outputs, Schedule, Stage, Term
 from hcml_jax.methods.hcml import HCML
+from hcml_jax.methods.linear import Linear
 from hcml_jax.methods.supervised import Supervised
 
-METHODS: dict[str, type[Method]] = {"hcml": HCML, "supervised": Supervised}
+METHODS: dict[str, type[Method]] = {"hcml": HCML, "linear": Linear, "supervised": Supervised}
 
 
 def method_class(name: str) -> type[Method]:

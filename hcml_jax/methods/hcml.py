@@ -142,7 +142,7 @@ class HCML(Recognition):
             self.num_classes, config.levels, config.flow_channels, config.prediction_steps, config.positions, dtype
         )
         backbone = config.backbone.build(motion_blocks=config.motion_blocks, dtype=dtype)
-        return MotionHierarchy(backbone, self.num_classes, heads)
+        return MotionHierarchy(backbone, self.num_classes, heads=heads)
 
     @functools.cached_property
     def stages(self) -> tuple[Stage, ...]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from hcml_jax.config import ConfigError, nearest
 from hcml_jax.methods.base import Schedule, Stage, Term, check_dtype, everything
-from hcml_jax.methods.recognition import Forward, Recognition, classification_loss
+from hcml_jax.methods.recognition import Forward, Recognition, classification_loss, random_crop
 from hcml_jax.models import BackboneConfig, Recogniser
 
 
@@ -21,6 +21,8 @@ class SupervisedConfig:
       motion_blocks: the stages after which a motion block stands.
       flip: whether clips are mirrored at random (a flip changes labels such as "left").
       batch_norm_group: clips over which batch statistics are taken; 0: the global batch.
+      dropout: share of the embedding's numbers that the classifier does not see in training.
+      area: (least, most) share of the frame that a training clip shows: see `Reads`.
       dtype: what convolutions compute in, "float32" or "bfloat16".
     """
 
@@ -29,10 +31,15 @@ class SupervisedConfig:
     motion_blocks: tuple[str, ...] = ()
     flip: bool = False
     batch_norm_group: int = 0
+    dropout: float = 0.0
+    area: tuple[float, float] | None = None
     dtype: str = "float32"
 
     def __post_init__(self):
         check_dtype(self.dtype)
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout must be in [0, 1), not {self.dropout}")
+        random_crop(self.area)
         for stage in self.motion_blocks:
             stages = self.backbone.stages
             if stage not in stages:
@@ -57,7 +64,7 @@ class Supervised(Recognition):
         """The Linen module whose variables this method works on."""
         config = self.config
         options = {"motion_blocks": config.motion_blocks, "dtype": jnp.dtype(config.dtype)}
-        return Recogniser(config.backbone.build(**options), self.num_classes)
+        return Recogniser(config.backbone.build(**options), self.num_classes, config.dropout)
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -68,6 +75,7 @@ class Supervised(Recognition):
                 schedule=self.config.stages["supervised"],
                 trainable=everything,
                 terms={"classification": Term(_classification, classifies=True)},
+                reads=random_crop(self.config.area),
                 batch_norm_group=self.config.batch_norm_group,
                 labelled_only=True,
             ),

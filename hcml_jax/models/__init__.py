@@ -2,7 +2,16 @@
 
 from hcml_jax.models.backbone import Backbone, FeatureSpec
 from hcml_jax.models.build import BACKBONES, BackboneConfig, Normalisation, build_backbone
-from hcml_jax.models.heads import Classifier, FlowHead, Predictors
+from hcml_jax.models.heads import Classifier, FlowHead, Predictors, SideBySide
 from hcml_jax.models.layers import TrainMode
 from hcml_jax.models.motion_block import MotionBlock, MotionBlockConfig
-from hcml_jax.models.recogniser import MotionHierarchy, Recognised, Recogniser, SideBranch, SideOutputs
+from hcml_jax.models.recogniser import (
+    LinearProbe,
+    MotionHierarchy,
+    Recognised,
+    Recogniser,
+    SideBranch,
+    SideOutputs,
+    paired,
+    pooled,
+)

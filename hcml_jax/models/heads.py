@@ -48,6 +48,22 @@ class Predictors(nn.Module):
         return jnp.stack(outputs).astype(jnp.float32)
 
 
+class SideBySide(nn.Module):
+    """R linear classifiers of the same features, which start at zero."""
+
+    classes: int
+    count: int
+
+    @nn.compact
+    def __call__(self, features: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Maps `[B, C]` to class scores `[B, R, classes]` and the squared norms of the kernels `[R]`, float32."""
+        zeros, (_, channels) = nn.initializers.zeros, features.shape
+        kernel = self.param("kernel", zeros, (self.count, channels, self.classes), jnp.float32)
+        bias = self.param("bias", zeros, (self.count, self.classes), jnp.float32)
+        scores = jnp.einsum("bc,rck->brk", features.astype(jnp.float32), kernel)
+        return scores + bias[None], jnp.square(kernel).sum((1, 2))
+
+
 class Classifier(nn.Module):
     """A linear classifier of pooled features; `[B, C]` to logits `[B, classes]`, float32."""
 

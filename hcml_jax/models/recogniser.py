@@ -8,9 +8,9 @@ import jax.numpy as jnp
 
 from hcml_jax.contrastive import gather_positions, sample_positions
 from hcml_jax.models.backbone import Backbone
-from hcml_jax.models.heads import Classifier, FlowHead, Predictors
+from hcml_jax.models.heads import Classifier, FlowHead, Predictors, SideBySide
 from hcml_jax.models.layers import Train, at_least_float32
-from hcml_jax.ops import avg_pool_to
+from hcml_jax.ops import avg_pool_to, unit_vectors
 
 
 class Recognised(NamedTuple):
@@ -35,27 +35,82 @@ class SideOutputs(NamedTuple):
     actions: dict[str, jax.Array]
 
 
+def paired(motion: jax.Array) -> jax.Array:
+    """Motion features `[B, T, H, W, C]` without the last frame, which is paired with itself, where there are others."""
+    return motion[:, :-1] if motion.shape[1] > 1 else motion
+
+
+def pooled(motion: jax.Array) -> jax.Array:
+    """Motion features `[B, T, H, W, C]` as one vector a clip: the mean over `paired`; float32 `[B, C]`."""
+    return paired(at_least_float32(motion)).mean((1, 2, 3))
+
+
 class Recogniser(nn.Module):
-    """A backbone and a linear classifier of its embedding; `classes` 0: no classifier."""
+    """A backbone and a linear classifier of its embedding.
+
+    Attributes:
+      backbone: the network.
+      classes: of the classifier; 0: there is none.
+      dropout: share of the embedding's numbers that the classifier does not see where a "dropout" key is given in
+        training.
+    """
 
     backbone: Backbone
     classes: int
+    dropout: float = 0.0
 
     def setup(self):
         if self.classes:
             self.classifier = Classifier(self.classes)
+            self.drop = nn.Dropout(self.dropout)
 
     def __call__(self, clip: jax.Array, train: Train) -> Recognised:
         """Recognises clips `[B, T, H, W, 3]`, normalised; `train` says how batch normalisation behaves."""
         embedding, features = self.backbone(clip, train)
-        return Recognised(embedding, features, self.classifier(embedding) if self.classes else None)
+        if not self.classes:
+            return Recognised(embedding, features)
+        seen = self.drop(embedding, deterministic=not (train and self.has_rng("dropout")))
+        return Recognised(embedding, features, self.classifier(seen))
+
+
+class LinearProbe(nn.Module):
+    """A backbone and several linear classifiers, side by side, of one of its features.
+
+    Attributes:
+      backbone: the network.
+      classes: of each classifier.
+      count: R classifiers.
+      feature: "backbone", the embedding; or the name of a motion feature, which is averaged over its clip.
+      normalise: whether the feature is brought to length 1.
+    """
+
+    backbone: Backbone
+    classes: int
+    count: int
+    feature: str = "backbone"
+    normalise: bool = False
+
+    def setup(self):
+        self.classifiers = SideBySide(self.classes, self.count)
+
+    def __call__(self, clip: jax.Array, train: Train) -> Recognised:
+        """As a `Recogniser`, with class scores `[B, R, classes]`."""
+        return self.with_penalty(clip, train)[0]
+
+    def with_penalty(self, clip: jax.Array, train: Train) -> tuple[Recognised, jax.Array]:
+        """The same, and the squared norm of each classifier's kernel `[R]`."""
+        embedding, features = self.backbone(clip, train)
+        chosen = embedding if self.feature == "backbone" else pooled(features[self.feature])
+        chosen = unit_vectors(chosen) if self.normalise else chosen
+        logits, penalty = self.classifiers(chosen)
+        return Recognised(embedding, features, logits), penalty
 
 
 class MotionHierarchy(Recogniser):
     """A recogniser whose backbone has a motion block for each level, and the side branch that teaches them (HCML,
     Figure 2)."""
 
-    heads: "SideBranch"
+    heads: "SideBranch" = None
 
     def with_side_branch(
         self, clip: jax.Array, train: Train, only_flow: bool = False

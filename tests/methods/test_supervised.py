@@ -38,6 +38,36 @@ def test_the_loss_is_the_cross_entropy_of_its_logits(blocks):
     assert set(jax.eval_shape(method.encode, variables, batch.clip[:, 0]).features) == levels | {"backbone"}
 
 
+def test_the_classifier_does_not_see_what_is_dropped():
+    """Of the embedding, in training alone; a share of it, the rest scaled up."""
+    plain, dropping = supervised(), supervised(dropout=0.5)
+    variables, batch = tiny.init(plain), tiny.batch()
+    (stage,), key = plain.stages, jax.random.key(0)
+
+    def losses(method, train, seeds):
+        step = jax.jit(lambda key: method.loss(variables, batch, key, stage, train=train)[0])
+        return [float(step(jax.random.key(seed))) for seed in seeds]
+
+    assert losses(dropping, False, [0]) == losses(plain, False, [0])
+    drawn = losses(dropping, True, [0, 1, 0])
+    assert drawn[0] == drawn[2] != drawn[1]
+    assert losses(plain, True, [0])[0] not in drawn
+    clips = dropping.normalise(augment.to_float(batch.clip[:, 0]))
+    apply = functools.partial(dropping.network.apply, variables, clips, TrainMode(lambda path: False))
+    keys = jax.random.split(key, 300)
+    drawn = jax.jit(lambda: jax.lax.map(lambda key: apply(rngs={"dropout": key}).logits, keys))()
+    np.testing.assert_allclose(drawn.mean(0), apply().logits, atol=0.15)
+
+
+def test_a_share_of_the_frame_is_asked_for():
+    (stage,) = supervised(area=(0.2, 1.0)).stages
+    assert stage.reads.area == (0.2, 1.0)
+    with pytest.raises(ConfigError, match="area in 0.05..1"):
+        supervised(area=(0.0, 1.0))
+    with pytest.raises(ConfigError, match="dropout must be in"):
+        supervised(dropout=1.0)
+
+
 def test_its_stage_moves_everything():
     method = supervised()
     variables = tiny.init(method)

@@ -1,0 +1,34 @@
+"""Linear training on UCF-101: classifiers on a frozen network, on augmented clips.
+
+After the file's name stands "mscl" (MSCL Table 6: 88.7 from Kinetics-400; CoCLR's recipe without its batch
+normalisation of the features) or "fima" (FIMA Table 4: 73.1). Around each paper's rate others are tried in the same
+run; a twentieth of the training clips is held out to choose by.
+
+Command:  python launch.py --config configs/linear_ucf101.py:fima --workdir runs/linear \\
+              --config.data.root=/data/ucf101_split1 --config.init_from.path=runs/kinetics
+Cost:     not yet run
+Result:   not yet run
+"""
+
+from ml_collections import ConfigDict
+
+from configs import finetune_ucf101
+from hcml_jax.experiment import complete
+
+STEPS = {"epochs": 100.0, "decay": "steps", "milestones": (60.0, 80.0)}
+SCHEDULES = {
+    "mscl": {**STEPS, "learning_rate": 0.1, "per_clips": 32, "weight_decay": 1e-3},
+    "fima": {**STEPS, "learning_rate": 1.5, "per_clips": 16, "weight_decay": 0.0},
+}
+PAPERS = tuple(SCHEDULES)
+
+
+def get_config(paper: str = "mscl") -> ConfigDict:
+    """The experiment, by the schedule of `paper`."""
+    config, schedule = finetune_ucf101.get_config(paper).to_dict(), SCHEDULES[paper]
+    kept = {name: config["method"][name] for name in ("backbone", "motion_blocks", "flip", "area", "dtype")}
+    rates = {"rates": (1.0, 0.1, 0.3, 3.0, 10.0), "normalise": True}
+    config["method"] = {"name": "linear", "stages": {"linear": schedule}, **kept, **rates}
+    config["data"]["validation_share"] = 0.05
+    config["training"] |= {"batch_size": schedule["per_clips"], "validation_split": "validation"}
+    return complete(config)
