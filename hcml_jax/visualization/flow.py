@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from hcml_jax.ops import end_point_error, flow_to_color
+from hcml_jax.ops import backward_warp, end_point_error, flow_to_color
 from hcml_jax.ops.check import check_equal, checked
 from hcml_jax.visualization.figure import new_figure, show_image
 
@@ -22,7 +22,8 @@ def draw_flow(
     Args:
       frames: uint8 [N, T, H, W, 3].
       flows: name -> [N, T-1, H, W, 2], (u, v) in pixels of the frames, frame t to t+1.
-      truth: [N, T-1, H, W, 2], the ground truth; each flow then shows its end-point error.
+      truth: [N, T-1, H, W, 2], the ground truth; each flow then shows its end-point error. In any case it shows l1:
+        the mean difference between a frame and the next one warped back by it, of values in [-1, 1].
       titles: a name for each clip.
       time: t, the pair of frames to show; None: the middle one.
 
@@ -42,7 +43,7 @@ def draw_flow(
     if not 0 <= time < length - 1:
         raise ValueError(f"time: expected 0 to {length - 2} for {length} frames, found {time}")
 
-    figure = new_figure(1.7 * (2 + len(columns)) + 1.7, clips * (1.65 * height / width + 0.25) + 0.25)
+    figure = new_figure(1.7 * (2 + len(columns)) + 1.7, clips * (1.65 * height / width + 0.45) + 0.25)
     pictures, legend = figure.subfigures(1, 2, width_ratios=[2 + len(columns), 1])
     grid = pictures.subplots(clips, 2 + len(columns), squeeze=False)
     for i, row in enumerate(grid):
@@ -61,7 +62,13 @@ def _draw_row(axes, frames, flows, title, *, headed, time):
         note = f"longest {_longest(flow):.1f} px"
         if "ground truth" in flows and name != "ground truth":
             note = f"error {float(end_point_error(flow, flows['ground truth'])):.2f} px"
+        note += f"\nl1 {_l1(frames, flow):.3f}"
         show_image(panel, np.asarray(flow_to_color(flow, radius)), title=head, note=note)
+
+
+def _l1(frames, flow):
+    first, second = (frame.astype(np.float32) / 255 for frame in frames)
+    return 2 * float(abs(backward_warp(second, flow)[0] - first).mean())
 
 
 def _longest(flow):

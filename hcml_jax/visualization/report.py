@@ -1,103 +1,121 @@
 """The pictures of a run: curves, flow, retrieval and confusion, in `figures/`."""
 
-import dataclasses
+import functools
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 
+import jax
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
-from hcml_jax.batch import Batch, Data, Reads
-from hcml_jax.evaluation.config import EvaluationConfig
-from hcml_jax.evaluation.evaluate import Evaluation
-from hcml_jax.evaluation.flow import make_flow_reader
-from hcml_jax.evaluation.neighbours import nearest
-from hcml_jax.methods.base import Method
+from hcml_jax.batch import Batch, Reads
+from hcml_jax.evaluation.activation import activation, grad_cam
+from hcml_jax.evaluation.protocols.recognition import average_views, select
+from hcml_jax.evaluation.subject import LAST, REPRESENTATION, Subject
+from hcml_jax.visualization.activation import draw_activation
 from hcml_jax.visualization.confusion import draw_confusion
 from hcml_jax.visualization.curves import draw_curves
+from hcml_jax.visualization.embedding import draw_embedding
 from hcml_jax.visualization.figure import save_figure
 from hcml_jax.visualization.flow import draw_flow
-from hcml_jax.visualization.retrieval import draw_retrieval
+from hcml_jax.visualization.moving import save_moving
+from hcml_jax.visualization.retrieval import draw_retrieval, moving_retrieval
 
 RETRIEVED = 4
+LEAST_CLIPS = 5  # that can be laid out in the plane
 
 
-def write_report(
-    evaluation: Evaluation,
-    method: Method,
-    data: Data,
-    config: EvaluationConfig,
-    records: Sequence[Mapping],
-    folder: pathlib.Path,
-) -> None:
-    """Writes every picture there is something to show for to `folder`; `records` are those of `metrics.jsonl`."""
-    report = _Report(evaluation, method, data, config, folder)
+def write_report(subject: Subject, records: Sequence[Mapping], folder: pathlib.Path) -> None:
+    """Writes every picture there is something to show for to `folder`.
+
+    Of features and class scores, those that the evaluation's protocols have extracted; `records` are those of
+    `metrics.jsonl`.
+    """
+    done = subject.config.protocols
+    for path in folder.glob("*"):  # of an evaluation before
+        path.unlink()
     if records:
-        terms = {name for stage in method.stages for name in stage.terms}
+        terms = {name for stage in subject.method.stages for name in stage.terms}
         save_figure(draw_curves(records, terms), folder / "curves.png")
-    report.draw_flow()
-    if evaluation.train:
-        report.draw_retrieval()
-    if evaluation.recognised:
-        report.draw_confusion()
+    if "flow" in done:
+        _draw_flow(subject, folder / "flow.png")
+    if subject.labelled and not {"neighbours", "retrieval"}.isdisjoint(done):
+        _draw_retrieval(subject, folder)
+        _draw_embedding(subject, folder / "embedding.png")
+    if subject.networks.recognises and "recognition" in done:
+        _draw_confusion(subject, folder / "confusion.png")
+        _draw_activation(subject, folder / "activation.png")
 
 
-@dataclasses.dataclass(frozen=True)
-class _Report:
-    evaluation: Evaluation
-    method: Method
-    data: Data
-    config: EvaluationConfig
-    folder: pathlib.Path
+def _draw_flow(subject: Subject, path: pathlib.Path) -> None:
+    """Flow of each level: by its own head where it has one, by its linear read-out where there is truth.
 
-    def draw_flow(self) -> None:
-        """Flow of each level: by its own head where it has one, by its linear read-out where there is truth.
+    Where a level strides in time, its flow over several frames is shown as flow over one.
+    """
+    rows = subject.data.spread(subject.reported, subject.config.figure_clips)
+    batch = _batch(subject, subject.reported, rows, flow=subject.has_flow)
+    clips = batch.clip[:, 0]
+    heads, read = subject.flow_reader(clips)
+    frames = subject.method.frames_of(clips.shape[1])
+    first = {
+        f"{level}, {kind}": np.asarray(flow)[:, :1] / np.diff(frames[level])[0]
+        for kind, flows in (("its head", heads), ("read out", read))
+        for level, flow in flows.items()
+    }
+    if not first:
+        return
+    truth = None if batch.flow is None else batch.flow[:, 0, :1]
+    save_figure(draw_flow(clips[:, :2], first, truth=truth, time=0), path)
 
-        Where a level strides in time, its flow over several frames is shown as flow over one.
-        """
-        split = self.config.split if self.config.split in self.data.splits else "train"
-        batch = self._batch(split, self.data.spread(split, self.config.figure_clips))
-        clips = batch.clip[:, 0]
-        read_flow = make_flow_reader(self.method)
-        heads, read = read_flow(self.evaluation.representation, self.evaluation.readouts, clips)
-        frames = self.method.frames_of(clips.shape[1])
-        first = {
-            f"{level}, {kind}": np.asarray(flow)[:, :1] / np.diff(frames[level])[0]
-            for kind, flows in (("its head", heads), ("read out", read))
-            for level, flow in flows.items()
-        }
-        if not first:
-            return
-        truth = None if batch.flow is None else batch.flow[:, 0, :1]
-        figure = draw_flow(clips[:, :2], first, truth=truth, time=0)
-        save_figure(figure, self.folder / "flow.png")
 
-    def draw_retrieval(self) -> None:
-        train, test = self.evaluation.train, self.evaluation.test
-        queries = np.linspace(0, len(test.labels) - 1, self.config.figure_clips).astype(int)
-        found = {
-            name: nearest(gallery, test.features[name][queries], RETRIEVED) for name, gallery in train.features.items()
-        }
-        asked = self._batch(self.config.split, test.index[queries])
-        shown = {name: self._batch("train", train.index[rows.ravel()]).clip for name, rows in found.items()}
-        figure = draw_retrieval(
-            asked.clip[:, 0],
-            {name: clips.reshape(*found[name].shape, *clips.shape[2:]) for name, clips in shown.items()},
-            query_labels=test.labels[queries],
-            retrieved_labels={name: train.labels[rows] for name, rows in found.items()},
-            classes=self.data.classes,
-        )
-        save_figure(figure, self.folder / "retrieval.png")
+def _draw_retrieval(subject: Subject, folder: pathlib.Path) -> None:
+    train, test = subject.gallery(REPRESENTATION), subject.test(REPRESENTATION)
+    queries = np.linspace(0, len(test.index) - 1, subject.config.figure_clips).astype(int)
+    names = subject.names(REPRESENTATION)
+    found = {name: subject.nearest(REPRESENTATION, name).rows[queries, :RETRIEVED] for name in names}
+    shown = {name: _batch(subject, "train", train.index[rows.ravel()]).clip for name, rows in found.items()}
+    asked = _batch(subject, subject.config.split, test.index[queries]).clip[:, 0]
+    shown = {name: clips.reshape(*found[name].shape, *clips.shape[2:]) for name, clips in shown.items()}
+    labels = {"query_labels": test.labels[queries], "retrieved_labels": {n: train.labels[r] for n, r in found.items()}}
+    save_figure(draw_retrieval(asked, shown, **labels, classes=subject.data.classes), folder / "retrieval.png")
+    rows = moving_retrieval(asked, shown, **labels, classes=subject.data.classes)
+    save_moving(rows, folder / "retrieval.webp")
 
-    def draw_confusion(self) -> None:
-        recognised, classes = self.evaluation.recognised, self.data.classes
-        matrix = confusion_matrix(recognised.labels, recognised.logits.argmax(1), labels=range(len(classes)))
-        figure = draw_confusion(matrix, classes, self.data.families or None)
-        save_figure(figure, self.folder / "confusion.png")
 
-    def _batch(self, split: str, only: Iterable[int]) -> Batch:
-        """The clips of a split with these numbers, and their flow where there is truth."""
-        only = [int(index) for index in only]
-        reads = Reads(flow=bool(self.evaluation.readouts))
-        (batch,) = self.data.eval_batches(split, len(only), reads=reads, only=only)
-        return batch
+def _draw_embedding(subject: Subject, path: pathlib.Path) -> None:
+    test, names = subject.test(REPRESENTATION), subject.names(REPRESENTATION)
+    if len(test.index) < LEAST_CLIPS:
+        return
+    features = {name: test.feature(name) for name in names}
+    save_figure(draw_embedding(features, test.labels, subject.data.classes), path)
+
+
+def _draw_activation(subject: Subject, path: pathlib.Path) -> None:
+    """Grad-CAM++ for the predicted class, where there is one classifier; and activation whatever the class."""
+    method, variables = subject.method, subject.variables(LAST)
+    if not method.attended:
+        return
+    rows = subject.data.spread(subject.config.split, subject.config.figure_clips)
+    batch = _batch(subject, subject.config.split, rows)
+    clips, names = batch.clip[:, 0], np.array([*subject.data.classes, "no label"])
+    titles, maps = [str(name) for name in names[batch.label]], {}
+    if not method.classifiers:
+        predicted, maps["Grad-CAM++"] = jax.jit(functools.partial(grad_cam, method))(variables, clips)
+        titles = [f"{title}, taken for {name}" for title, name in zip(titles, names[predicted], strict=True)]
+    maps["activation"] = jax.jit(functools.partial(activation, method))(variables, clips)
+    save_figure(draw_activation(clips, maps, titles), path)
+
+
+def _draw_confusion(subject: Subject, path: pathlib.Path) -> None:
+    recognised, classes = subject.extracted(LAST, subject.config.split), subject.data.classes
+    scores = average_views(recognised.logits, subject.config.average)
+    predicted = (scores[:, select(subject)[0]] if subject.method.classifiers else scores).argmax(1)
+    matrix = confusion_matrix(recognised.labels, predicted, labels=range(len(classes)))
+    save_figure(draw_confusion(matrix, classes, subject.data.families or None), path)
+
+
+def _batch(subject: Subject, split: str, rows: Iterable[int], flow: bool = False) -> Batch:
+    """The clips of a split in these rows of the table, and their flow."""
+    rows = [int(row) for row in rows]
+    (batch,) = subject.data.eval_batches(split, len(rows), reads=Reads(flow=flow), only=rows)
+    return batch

@@ -57,6 +57,20 @@ def draw_retrieval(
     return figure
 
 
+def moving_retrieval(
+    queries, retrieved: Mapping, *, query_labels, retrieved_labels: Mapping, classes: Sequence[str]
+) -> list[list[tuple]]:
+    """The same as rows for `save_moving`: a query, then what each level retrieves for it."""
+    rows = []
+    for q, label in enumerate(query_labels):
+        for level, clips in retrieved.items():
+            row = [(queries[q], f"{level}: {classes[label]}", "black")]
+            for clip, found in zip(clips[q], retrieved_labels[level][q], strict=True):
+                row.append((clip, classes[found], "green" if found == label else "red"))
+            rows.append(row)
+    return rows
+
+
 def _labels(name, labels, shape, classes):
     labels = np.asarray(labels)
     check_equal(f"{name}: shape of the labels", labels.shape, shape)

@@ -39,9 +39,12 @@ def test_rows_hold_frames_truth_and_flows_in_common_colours():
 def test_the_error_of_each_flow_is_shown_where_there_is_truth():
     truth = np.zeros((N, T - 1, H, W, 2), np.float32)
     figure = draw_flow(frames(), {"level0": truth + np.float32([3, 4])}, truth=truth)
-    assert [axes.get_xlabel() for axes in panels(figure)[0]][2:] == ["longest 0.0 px", "error 5.00 px"]
+    notes = [axes.get_xlabel().split("\n") for axes in panels(figure)[0]][2:]
+    assert [note[0] for note in notes] == ["longest 0.0 px", "error 5.00 px"]
+    difference = 2 * abs(frames()[0, 2] / 255 - frames()[0, 1] / 255).mean()  # zero flow warps nothing
+    assert notes[0][1] == f"l1 {difference:.3f}"
     without = draw_flow(frames(), {"level0": truth + np.float32([3, 4])})
-    assert panels(without)[0, 2].get_xlabel() == "longest 5.0 px"
+    assert panels(without)[0, 2].get_xlabel().startswith("longest 5.0 px\n")
 
 
 def test_the_picture_is_written(tmp_path):
