@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
+from hcml_jax.artifact import save_artifact
 from hcml_jax.config import ConfigError
 from hcml_jax.files import new_folder, replace_text
 from hcml_jax.methods import build_method
@@ -26,7 +27,8 @@ class Model:
       method, variables: what it is made of.
       classes: class names in the order of the scores; empty where the run had no labels.
       clip_shape: `(T, H, W, 3)`, the clips it was trained on.
-      recognises: whether it has a classifier that has been trained.
+      trained: whether what classifies has been trained.
+      recognises: whether it has one classifier, and that has been trained.
     """
 
     def __init__(
@@ -39,7 +41,7 @@ class Model:
     ):
         self.method, self.variables = method, variables
         self.classes, self.clip_shape = tuple(classes), clip_shape
-        self.recognises = recognises
+        self.trained, self.recognises = recognises, recognises and not method.classifiers
         self._encode = jax.jit(method.encode)
         # What is not asked for is not computed.
         self._part = jax.jit(lambda name, *given: getattr(method.encode(*given), name), static_argnums=0)
@@ -60,9 +62,16 @@ class Model:
         """
         if not self.recognises:
             raise ConfigError(
-                "this network has not learnt to classify: its run had no labels, or has not come to that stage"
+                "this network has no classifier: its run had no labels, has not come to that stage, or trained several "
+                "side by side"
             )
         return jax.nn.softmax(self._part("logits", self.variables, _checked(clips)))
+
+    @property
+    def gives_flow(self) -> bool:
+        """Whether it has a head for flow."""
+        clips = jax.ShapeDtypeStruct((1, *self.clip_shape), np.uint8)
+        return bool(jax.eval_shape(self.method.encode, self.variables, clips).flow)
 
     def flow(self, clips: jax.Array) -> dict[str, jax.Array]:
         """Optical flow of the levels learnt by reconstruction: name -> `[B, T' - 1, H, W, 2]`, pixels.
@@ -106,8 +115,9 @@ def load(workdir: str | pathlib.Path, stage: str = "") -> Model:
 
 
 def export(workdir: pathlib.Path) -> pathlib.Path:
-    """Writes `<workdir>/export`: the network without what serves training, for `load`; and `backbone.safetensors`, its
-    backbone and classifier for PyTorch, under the names of the package that publishes such a network.
+    """Writes `<workdir>/export`: the network without what serves training, for `load`; `model.jaxexport`, for jax alone
+    (see `artifact`); and `backbone.safetensors`, its backbone and classifier for PyTorch, under the names of the
+    package that publishes such a network.
 
     Raises:
       ConfigError: if there is an export already.
@@ -119,7 +129,8 @@ def export(workdir: pathlib.Path) -> pathlib.Path:
         ocp.save((partial / "variables").absolute(), kept)
         tensors = partial / "backbone.safetensors"
         save_tensors(tensors, model.method.architecture, kept)
-        described = Workdir(workdir).read() | {"recognises": model.recognises}
+        described = Workdir(workdir).read() | {"recognises": model.trained}
+        save_artifact(partial, model.method, kept, model.classes if model.recognises else (), described)
         replace_text(partial / "run.json", json.dumps(described, indent=1) + "\n")
     return folder
 
