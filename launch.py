@@ -13,9 +13,9 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder: checkpoints, 
 _MODE = flags.DEFINE_enum(
     "mode",
     "train",
-    ["train", "evaluate", "export"],
-    "train: all stages, from where the workdir left off, then evaluate; evaluate: the workdir as it "
-    "is; export: the recogniser without its side branch.",
+    ["train", "evaluate", "report", "export"],
+    "train: all stages, from where the workdir left off, then evaluate; evaluate: the workdir as it is, or, in a new "
+    "one, what config.init_from names; report: the page of what was evaluated; export: the recogniser alone.",
 )
 _COORDINATOR = flags.DEFINE_string(
     "coordinator", "", "host:port of the first of several processes; Slurm, Open MPI and TPU pods tell it themselves."

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ from hcml_jax import cluster, methods, preflight
 from hcml_jax.batch import Data
 from hcml_jax.config import ConfigError, build, fill
 from hcml_jax.evaluation.config import EvaluationConfig
-from hcml_jax.init_from import InitFrom, start_of
+from hcml_jax.init_from import InitFrom, Start, start_of
 from hcml_jax.methods.base import Method
 from hcml_jax.training.config import TrainingConfig
 from hcml_jax.training.loop import train
@@ -66,12 +66,13 @@ def _filled(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def run(config: Mapping[str, Any], workdir: str, mode: str) -> None:
-    """Trains, evaluates or exports.
+    """Trains, evaluates, reports or exports.
 
     Args:
       config: the fields of `ExperimentConfig`, plain values.
       workdir: the run's folder.
-      mode: "train" (all stages, from the last checkpoint if there is one, then evaluate), "evaluate" or "export".
+      mode: "train" (all stages, from the last checkpoint if there is one, then evaluate), "evaluate", "report" (the
+        page of what was evaluated) or "export".
 
     Raises:
       UserError, OSError: what a user can mend; the message says how.
@@ -81,11 +82,11 @@ def run(config: Mapping[str, Any], workdir: str, mode: str) -> None:
     make_method = functools.partial(methods.build_method, config["method"])
     make_method(num_classes=2)  # a typo should not wait for the data
     folder = Workdir(pathlib.Path(workdir))
-    if mode != "train":
+    if mode in ("export", "report") or (mode == "evaluate" and not typed.init_from.path):
         folder.read()  # a mistyped folder should not become a new one
     folder.check(config=config)
-    if mode == "export":
-        _export(folder)
+    if mode in ("export", "report"):
+        {"export": _export, "report": _report}[mode](folder)
         return
     if mode == "train":
         preflight.check_devices(typed.training)
@@ -93,6 +94,7 @@ def run(config: Mapping[str, Any], workdir: str, mode: str) -> None:
     data = _open(typed, folder, make_method(num_classes=2))
     preflight.check_data(data, typed.training, typed.evaluation)
     method = make_method(num_classes=len(data.classes))
+    preflight.check_selection(method, data, typed.evaluation)
     if mode == "train":
         preflight.check_method(method, data, typed.training, typed.data.jitter)
     start = start_of(typed.init_from, method, data.clip_shape)
@@ -106,7 +108,7 @@ def run(config: Mapping[str, Any], workdir: str, mode: str) -> None:
     cluster.first_then_others(lambda: claim(**described))
     if mode == "train":
         train(method, data, typed.training, folder.path, typed.seed, start)
-    _evaluate(typed, folder, method, data)
+    _evaluate(typed, folder, method, data, None if mode == "train" else start)
     cluster.meet()  # the first one draws; the others would not wait as long at their end
 
 
@@ -115,6 +117,14 @@ def _export(folder: Workdir) -> None:
 
     if cluster.is_first():
         print(f"exported to {export(folder.path)}")
+    cluster.meet()
+
+
+def _report(folder: Workdir) -> None:
+    from hcml_jax.visualization.page import write_page
+
+    if cluster.is_first():
+        print(f"report in {write_page(folder.path)}")
     cluster.meet()
 
 
@@ -128,17 +138,29 @@ def _open(config: ExperimentConfig, folder: Workdir, method: Method) -> Data:
     return data
 
 
-def _evaluate(config: ExperimentConfig, folder: Workdir, method: Method, data: Data) -> None:
+def _evaluate(
+    config: ExperimentConfig, folder: Workdir, method: Method, data: Data, start: Callable[[], Start] | None
+) -> None:
+    """A run as it stands or, in a folder that was never trained, what `init_from` names."""
     from hcml_jax.evaluation.evaluate import evaluate
+    from hcml_jax.evaluation.networks import Given, Networks
+    from hcml_jax.evaluation.subject import Subject
+    from hcml_jax.visualization.page import write_page
     from hcml_jax.visualization.report import write_report
 
+    given = None
+    if start and not folder.trained:
+        given = Given(config.init_from.path, start(), start().recognises)
+        preflight.check_classes(start(), data)
+        cluster.say(f"{folder.path} was never trained: what config.init_from names is evaluated, as it is")
+    networks = Networks(method, data, folder, config.seed, given)
     batch_size = config.evaluation.batch_size or config.training.batch_size
-    evaluation = evaluate(method, data, config.evaluation, batch_size, folder, config.seed)
+    subject = Subject(method, data, config.evaluation, networks, batch_size)
+    evaluate(subject)
     if cluster.is_first():
         cluster.say("[evaluate] pictures")
-        records = read_records(folder.path)
-        write_report(evaluation, method, data, config.evaluation, records, folder.figures)
-        print(f"results in {folder.results}, pictures in {folder.figures}")
+        write_report(subject, read_records(folder.path), folder.figures)
+        print(f"results in {folder.results}, pictures in {folder.figures}, all in {write_page(folder.path)}")
         if data.skipped:
             listed = folder.path / "skipped.jsonl"
             print(f"{len(data.skipped)} clips were left out: {listed} lists them")

@@ -51,12 +51,16 @@ class Start:
       taken: arrays by path.
       fresh: parts of the run's network of which the folder has nothing.
       caution: of clips that are normalised otherwise than those that the backbone comes from; "": they are not.
+      recognises: whether a classifier that has been trained is among them.
+      classes: names of its classes; (): they are not known.
     """
 
     path: str
     taken: Mapping[Path, np.ndarray]
     fresh: tuple[str, ...]
     caution: str
+    recognises: bool
+    classes: tuple[str, ...] = ()
 
     def __call__(self, variables: Variables) -> Variables:
         """The run's fresh variables with what was taken in place; each array stays where it lies."""
@@ -77,12 +81,17 @@ def start_of(config: InitFrom, method: Method, clip_shape: tuple[int, ...]) -> C
     @functools.cache
     def read() -> Start:
         variables = abstract_variables(method, clip_shape, Layout(make_mesh()))
-        return read_start(config, variables, method.normalisation)
+        return read_start(config, variables, method.normalisation, method.deployed)
 
     return read if config.path else None
 
 
-def read_start(config: InitFrom, variables: Variables, normalisation: Normalisation) -> Start:
+def read_start(
+    config: InitFrom,
+    variables: Variables,
+    normalisation: Normalisation,
+    deployed: tuple[str, ...] = ("backbone", "classifier"),
+) -> Start:
     """Reads the folder and checks that it fits a run.
 
     A part of the network, such as "backbone/res2", "backbone/level0" or "classifier/logits", is taken whole or, where
@@ -92,12 +101,13 @@ def read_start(config: InitFrom, variables: Variables, normalisation: Normalisat
       config: what to take.
       variables: the run's, which may be abstract.
       normalisation: mean and deviation by which the run normalises clips.
+      deployed: the modules that recognise: see `Method`.
 
     Raises:
       ConfigError: if it does not fit: it has arrays for which the run has no place, lacks some of a part, or has some
         of another shape; or if the folder holds no variables.
     """
-    found, theirs = _read(config)
+    found, theirs, trained, classes = _read(config)
     taken = _under(found, config.prefixes, config.path)
     here = flax.traverse_util.flatten_dict(learnt(variables))
     _check_fits(config.path, taken, here)
@@ -110,7 +120,8 @@ def read_start(config: InitFrom, variables: Variables, normalisation: Normalisat
             f"; caution: its clips were normalised by mean {mean} and std {std}, this run's by {our_mean} and "
             f"{our_std} (config.method.backbone.mean and std)"
         )
-    return Start(config.path, taken, tuple(sorted(fresh)), caution)
+    recognises = trained and set(deployed) <= {path[1] for path in taken}
+    return Start(config.path, taken, tuple(sorted(fresh)), caution, recognises, classes)
 
 
 def _check_fits(folder: str, taken: Mapping[Path, np.ndarray], here: Mapping[Path, jax.Array]) -> None:
@@ -136,21 +147,23 @@ def _check_fits(folder: str, taken: Mapping[Path, np.ndarray], here: Mapping[Pat
         raise ConfigError(f"config.init_from.path {folder} {problem}")
 
 
-def _read(config: InitFrom) -> tuple[dict[Path, np.ndarray], Normalisation]:
-    """What the folder has learnt, and by which mean and deviation its clips were normalised."""
+def _read(config: InitFrom) -> tuple[dict[Path, np.ndarray], Normalisation, bool, tuple[str, ...]]:
+    """What the folder has learnt, by which mean and deviation its clips were normalised, whether it can classify, and
+    what, if that is known."""
     folder = pathlib.Path(config.path)
     try:
         if is_imported(folder):
             if config.stage:
                 raise ConfigError(f"{folder} holds imported weights, which have no stages")
-            found, normalisation = read_imported(folder)
+            (found, normalisation), recognises, classes = read_imported(folder), True, ()
         else:
             model = load(folder, config.stage)
             found, normalisation = learnt(model.variables), model.method.normalisation
+            recognises, classes = model.trained, model.classes
     except UserError as error:
         raise ConfigError(f"config.init_from.path: {error}") from error
     variables = flax.traverse_util.flatten_dict(found)
-    return {path: np.asarray(variables[path]) for path in sorted(variables)}, normalisation
+    return {path: np.asarray(variables[path]) for path in sorted(variables)}, normalisation, recognises, classes
 
 
 def _under(found: Mapping[Path, np.ndarray], prefixes: tuple[str, ...], folder: str) -> dict[Path, np.ndarray]:

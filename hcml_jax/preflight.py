@@ -9,7 +9,9 @@ import numpy as np
 from hcml_jax import cluster
 from hcml_jax.batch import Data, blank_batch
 from hcml_jax.config import ConfigError, nearest
+from hcml_jax.evaluation.baselines import check_baselines
 from hcml_jax.evaluation.config import EvaluationConfig
+from hcml_jax.init_from import Start
 from hcml_jax.methods.base import Encoded, Method
 from hcml_jax.training.accumulation import check_micro_batches
 from hcml_jax.training.config import TrainingConfig
@@ -53,6 +55,57 @@ def check_data(data: Data, training: TrainingConfig, evaluation: EvaluationConfi
     for field, split in {"data": "train", "evaluation.split": evaluation.split}.items():
         if classes and not data.num_clips(split, labelled_only=True):
             raise ConfigError(f"config.{field}: no clip of split {split!r} that can be used has a label")
+    check_evaluation(data, evaluation)
+
+
+def check_evaluation(data: Data, evaluation: EvaluationConfig) -> None:
+    """Raises ConfigError for what protocols need and these clips, or this machine, lack."""
+    asked = set(evaluation.protocols)
+    if asked & {"neighbours", "linear", "flow"}:
+        check_baselines(evaluation.baselines)
+    crop, side = evaluation.crop or data.sampling["crop"], evaluation.short_side or data.sampling["short_side"]
+    if crop > side:
+        raise ConfigError(f"config.evaluation: crop {crop} must not exceed short_side {side}")
+    if not data.classes:
+        return
+    gallery = data.num_labelled("train")
+    for field, protocol in (("neighbours", "neighbours"), ("recall_at", "retrieval")):
+        ks = getattr(evaluation, field)
+        if protocol in asked and ks[0] > gallery:
+            raise ConfigError(
+                f"config.evaluation.{field}: {ks[0]} is more than the {gallery} labelled clips of split 'train'"
+            )
+        if protocol in asked and max(ks) > gallery:
+            cluster.say(f"of config.evaluation.{field}, those above the {gallery} clips of split 'train' are left out")
+
+
+def check_classes(start: Start, data: Data) -> None:
+    """Raises ConfigError if a trained classifier is to be evaluated on clips of other classes."""
+    if start.recognises and start.classes and start.classes != data.classes:
+        pairs = zip(start.classes, data.classes, strict=False)
+        theirs, ours = next((pair for pair in pairs if pair[0] != pair[1]), (start.classes[-1], data.classes[-1]))
+        raise ConfigError(
+            f"config.init_from.path {start.path} classifies other classes, such as {theirs!r} where these clips have "
+            f"{ours!r}: leave its classifier out (config.init_from.prefixes=('backbone',))"
+        )
+
+
+def check_selection(method: Method, data: Data, evaluation: EvaluationConfig) -> None:
+    """Raises ConfigError if a method has several classifiers and no split to choose one by."""
+    split = evaluation.selection
+    if not method.classifiers:
+        return
+    wrong = {"train": "trained on", evaluation.split: "reported"}.get(split)
+    if split not in data.splits:
+        wrong = "not there"
+    elif not data.num_labelled(split):
+        wrong = "without labels"
+    if wrong:
+        raise ConfigError(
+            f"config.evaluation.selection: one of {len(method.classifiers)} classifiers is chosen by a split that is "
+            f"neither trained on nor reported; {split!r} is {wrong}. Hold clips out of the training split "
+            "(config.data.validation_share)"
+        )
 
 
 def check_method(method: Method, data: Data, training: TrainingConfig, jitter: bool) -> None:

@@ -51,18 +51,38 @@ def finished(tmp_path_factory, sprites):
 def test_a_run_leaves_results_and_pictures(finished):
     results = json.loads((finished / "results.json").read_text())
     levels = {"level0", "level1", "level2", "backbone"}
-    assert set(results["knn"]) == set(results["linear"]) == levels
+    assert set(results["knn"]) == set(results["linear"]) == set(results["retrieval"]) == levels
+    assert set(results["readouts"]) == {f"level{n}/{grid}" for n in range(3) for grid in ("Tx1x1", "3x3")}
+    assert set(results["readouts"]["level0/3x3"]) == {"knn", "linear"}
+    assert set(results["controls"]) == {"reversed", "shuffled", "single_frame"}
+    for low, high in (results["intervals"]["top1"], results["intervals"]["knn"]["level0"]):
+        assert 0 <= low <= high <= 1
     assert set(results["untrained"]["knn"]) == set(results["untrained"]["linear"]) == levels
-    assert {"epe", "epe_zero", "readout_epe"} <= results["flow"].keys()
+    assert {"epe", "epe_zero", "readout_epe", "l1", "psnr", "ssim"} <= results["flow"].keys()
     assert set(results["families"]) == {"elementary", "composed"}
     assert set(results["families"]["composed"]) == {"knn", "linear", "top1"}
+    assert results["cost"]["parameters"] > 0
     assert 0 <= results["top1"] <= 1
-    assert "frame_difference" in results["baseline"]["knn"]
+    assert set(results["baseline"]["knn"]) == {"frame_difference", "optical_flow", "pixels"}
     assert results["labels"] == {"all": 16, "few_labels": 8}  # four classes, two of four clips
     assert set(results["few_labels"]["knn"]) == set(results["few_labels"]["linear"]) == levels
     assert "unfinished" not in results
     pictures = {p.name for p in (finished / "figures").iterdir()}
-    assert pictures == {"flow.png", "curves.png", "retrieval.png", "confusion.png"}
+    drawn = {
+        "flow.png",
+        "curves.png",
+        "retrieval.png",
+        "retrieval.webp",
+        "confusion.png",
+        "activation.png",
+        "embedding.png",
+    }
+    assert pictures == drawn
+    page = (finished / "report.html").read_text()
+    assert page.count("<img") == len(drawn) and "R@5" in page
+    with np.load(finished / "per_video.npz") as scores:
+        assert len(scores["index"]) == 8
+        assert scores["top1"].mean() == results["top1"]
     assert list((finished / "events").iterdir())
 
 
@@ -82,10 +102,12 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(finished, tmp_path,
     assert "resuming at step" in result.stderr
     whole, resumed = (hcml_jax.load(folder).variables for folder in (finished, workdir))
     jax.tree.map(np.testing.assert_array_equal, resumed, whole)
-    assert (workdir / "results.json").read_text() == (finished / "results.json").read_text()
+    ours, theirs = (json.loads((folder / "results.json").read_text()) for folder in (workdir, finished))
+    assert ours.pop("cost").keys() == theirs.pop("cost").keys()  # which holds a measured speed
+    assert ours == theirs
 
 
-def test_an_export_predicts_the_same_without_its_side_branch(finished, sprites):
+def test_an_export_predicts_the_same_without_its_side_branch(finished, sprites, tmp_path):
     result = launch(finished, sprites, "--mode=export")
     assert result.returncode == 0, result.stderr
     model, exported = hcml_jax.load(finished), hcml_jax.load(finished / "export")
@@ -102,9 +124,74 @@ def test_an_export_predicts_the_same_without_its_side_branch(finished, sprites):
     np.testing.assert_array_equal(tensors["conv1.weight"], np.transpose(kernel[0], (3, 2, 0, 1)))
     assert tensors["fc.bias"].shape == (4,)
     assert "level0.reduce.conv.weight" in tensors
+    program = jax.export.deserialize((finished / "export" / "model.jaxexport").read_bytes())
+    found, features = program.call(clips), model.features(clips)
+    np.testing.assert_allclose(found["probabilities"], model.predict(clips), rtol=1e-4)
+    for name, values in features.items():
+        np.testing.assert_allclose(found["features"][name], values, rtol=1e-3, atol=1e-5)
+    assert json.loads((finished / "export" / "model.json").read_text())["classes"] == list(model.classes)
+    wrong(tmp_path, sprites, mode="evaluate", init_from__path=str(finished / "export"))
+    ours, theirs = (json.loads((folder / "results.json").read_text()) for folder in (tmp_path / "run", finished))
+    assert ours["top1"] == theirs["top1"]
     again = launch(finished, sprites, "--mode=export")
     assert again.returncode != 0
     assert "is there already" in again.stderr
+
+
+def test_given_weights_are_evaluated_as_they_are(finished, sprites, tmp_path):
+    """In a new folder: what `init_from` names, here the end of a run, without a step of training."""
+    wrong(tmp_path, sprites, mode="evaluate", init_from__path=str(finished))
+    ours, theirs = (json.loads((folder / "results.json").read_text()) for folder in (tmp_path / "run", finished))
+    assert ours["top1"] == theirs["top1"]
+    assert ours["untrained"]["knn"] == theirs["untrained"]["knn"]
+    assert ours["knn"]["backbone"] != theirs["knn"]["backbone"] or ours["knn"] != theirs["knn"]  # after the joint stage
+    assert not (tmp_path / "run" / "checkpoints").exists()
+    assert ours["checkpoint"] == {"given": str(finished)}
+    others = ("rotate_clockwise", "translate_right", "speed_up", "slow_down")
+    data = {"data__sprites": tiny_config.get_config().data.sprites.to_dict() | {"classes": others}}
+    with pytest.raises(
+        UserError, match="classifies other classes, such as 'translate_left' where .*'rotate_clockwise'"
+    ):
+        wrong(tmp_path / "a", tmp_path / "others", mode="evaluate", init_from__path=str(finished), **data)
+    with pytest.raises(UserError, match="holds no run"):
+        wrong(tmp_path / "a", sprites, mode="evaluate")
+    for mode in ("report", "export"):
+        with pytest.raises(UserError, match="holds no run"):
+            wrong(tmp_path / "a", sprites, mode=mode)
+
+
+def test_several_classifiers_are_chosen_among_on_clips_held_out(finished, sprites, tmp_path):
+    """Linear training on the finished run's network."""
+    described = json.loads((finished / "run.json").read_text())["config"]
+    fields = {
+        "method": {
+            "name": "linear",
+            "backbone": described["method"]["backbone"],
+            "motion_blocks": ("res2", "res3", "res4"),
+            "rates": (1.0, 10.0),
+            "stages": {"linear": tiny.schedule()},
+        },
+        "init_from__path": str(finished),
+        "init_from__prefixes": ("backbone",),
+        "evaluation__protocols": ("recognition",),
+    }
+    with pytest.raises(UserError, match="one of 2 classifiers is chosen by a split .*'validation' is not there"):
+        wrong(tmp_path, sprites, **fields)
+    for split, why in (("test", "reported"), ("train", "trained on")):
+        with pytest.raises(UserError, match=f"'{split}' is {why}"):
+            wrong(tmp_path, sprites, evaluation__selection=split, **fields)
+    wrong(tmp_path, sprites, evaluation__selection="val", **fields)
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["selected"]["split"] == "val"
+    shares = results["selected"]["top1"]
+    assert shares[results["selected"]["classifier"]] == max(shares.values())
+    assert results["top1"] == results["classifiers"][results["selected"]["classifier"]]["top1"]
+    trained = hcml_jax.load(tmp_path / "run").variables
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        trained["params"]["backbone"],
+        hcml_jax.load(finished).variables["params"]["backbone"],
+    )
 
 
 def test_a_run_starts_from_part_of_another(finished, sprites, tmp_path, capsys):
@@ -170,6 +257,7 @@ def wrong(tmp_path, sprites, *, workdir=None, mode="train", **fields):
     """The tiny config with some dotted fields set, run in this process."""
     config = tiny_config.get_config().to_dict()
     config["data"]["root"] = str(sprites)
+    config["evaluation"]["protocols"] = ("recognition", "neighbours")
     for name, value in fields.items():
         *parents, last = name.split("__")
         inner = config
@@ -187,6 +275,18 @@ def wrong(tmp_path, sprites, *, workdir=None, mode="train", **fields):
         ({"metod": {}}, "config.metod is not a field of .* Did you mean 'method'"),
         ({"method__name": "hmcl"}, "no method 'hmcl'. Did you mean 'hcml'"),
         ({"seed": "0"}, "config.seed must be int, not str '0'"),
+        ({"evaluation__protocols": ("knn",)}, "protocols: there is no 'knn'. Valid: recognition"),
+        ({"evaluation__baselines": ("pixel",)}, "baselines: there is no 'pixel'. Did you mean 'pixels'"),
+        ({"evaluation__views": ("10",)}, "views: found '10', must be clips x squares"),
+        ({"evaluation__readouts": ("3by3",)}, "no read-out is called '3by3'"),
+        ({"evaluation__average": "logits"}, "average: there is no 'logits'. Valid: probabilities, scores"),
+        ({"evaluation__neighbours": (20,)}, "neighbours: 20 is more than the 16 labelled clips of split 'train'"),
+        (
+            {"evaluation__recall_at": (17,), "evaluation__protocols": ("retrieval",)},
+            "recall_at: 17 is more than the 16",
+        ),
+        ({"evaluation__crop": 48}, "config.evaluation: crop 48 must not exceed short_side 32"),
+        ({"evaluation__temperature": 0.0}, "temperature must be above 0"),
         ({"data__crop": 40}, "crop: found 40, must not exceed the least short_side, 32"),
         ({"data__frames": 9}, "span 9', must span at most sprites.frames, 8"),
         ({"method__joint_batch_norm_group": 3}, "config.method does not fit.*not divide into batch-norm groups of 3"),

@@ -30,5 +30,5 @@ def get_config() -> ConfigDict:
         "labels_per_class": 2,
     }
     config["training"] = {"batch_size": 4, "log_every": 1, "checkpoint_every": 1, "validation_split": "val"}
-    config["evaluation"] = {"neighbours": 3, "figure_clips": 2}
+    config["evaluation"] = {"neighbours": (3, 1), "recall_at": (1, 5), "readouts": ("Tx1x1", "3x3"), "figure_clips": 2}
     return complete(config)

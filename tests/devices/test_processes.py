@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 
 from hcml_jax.training.metrics import read_records
 from tests.devices.test_devices import free_port
@@ -79,6 +80,30 @@ def test_two_processes_run_as_one(alone, data, tmp_path):
     losses = [[r["loss"] for r in records] for records in (found, expected)]
     np.testing.assert_allclose(*losses, rtol=1e-2)  # steps drift apart
     assert (tmp_path / "pair" / "results.json").exists()
+
+
+def test_scores_are_the_same_on_any_devices(alone, tmp_path):
+    """Of the same checkpoint: one device, eight, two processes of two."""
+    data = json.loads((alone / "run.json").read_text())["config"]["data"]["root"]
+    flags = "--mode=evaluate", f"--config.evaluation.protocols={('recognition', 'flow', 'neighbours', 'linear')}"
+    found = []
+    for name, begin in (
+        ("one", lambda workdir: [start(workdir, data, *flags)]),
+        ("eight", lambda workdir: [start(workdir, data, *flags, devices=8)]),
+        ("pair", lambda workdir: start_pair(workdir, data, *flags)),
+    ):
+        shutil.copytree(alone, tmp_path / name, ignore=shutil.ignore_patterns("features", "figures"))
+        finish(*begin(tmp_path / name))
+        found.append(flatten_dict(json.loads((tmp_path / name / "results.json").read_text())))
+        with np.load(tmp_path / name / "per_video.npz") as scores:
+            found[-1] |= {name: scores[name] for name in scores}
+    for other in found[1:]:
+        assert other.keys() == found[0].keys()
+        for path, value in found[0].items():
+            if isinstance(value, str) or value is None:
+                assert other[path] == value
+            else:
+                np.testing.assert_allclose(other[path], value, rtol=1e-4, atol=1e-5, err_msg=str(path))
 
 
 def test_a_run_goes_on_with_other_devices(alone, tmp_path):
