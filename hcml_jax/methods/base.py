@@ -190,8 +190,8 @@ class Method(Protocol):
       architecture: the backbone's name, under which its weights are exported.
       deployed: the top-level modules that an export keeps; those called "backbone" and "classifier" go by published
         names in its file for PyTorch.
-      attended: path of the module with the last maps `[B, T', H', W', C]` that class scores are made of; "": none.
       flips: whether training mirrors clips, which changes labels such as "left".
+      attended: path of the module with the last maps `[B, T', H', W', C]` that class scores are made of; "": none.
       classifiers: names of classifiers trained side by side, of which an evaluation chooses one; (): there is one.
     """
 
@@ -200,8 +200,8 @@ class Method(Protocol):
     normalisation: Normalisation
     architecture: str
     deployed: tuple[str, ...]
-    attended: str
     flips: bool
+    attended: str = ""
     classifiers: tuple[str, ...] = ()
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
