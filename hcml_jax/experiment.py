@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -98,6 +98,9 @@ def run(config: Mapping[str, Any], workdir: str, mode: str) -> None:
     if mode == "train":
         preflight.check_method(method, data, typed.training, typed.data.jitter)
     start = start_of(typed.init_from, method, data.clip_shape)
+    given = start() if start and mode == "evaluate" and not folder.trained else None
+    if given:
+        preflight.check_given(given, data)
     if not folder.claimed:
         preflight.check_stages(method, data, typed.training)
         if start:
@@ -108,7 +111,7 @@ def run(config: Mapping[str, Any], workdir: str, mode: str) -> None:
     cluster.first_then_others(lambda: claim(**described))
     if mode == "train":
         train(method, data, typed.training, folder.path, typed.seed, start)
-    _evaluate(typed, folder, method, data, None if mode == "train" else start)
+    _evaluate(typed, folder, method, data, given)
     cluster.meet()  # the first one draws; the others would not wait as long at their end
 
 
@@ -138,24 +141,15 @@ def _open(config: ExperimentConfig, folder: Workdir, method: Method) -> Data:
     return data
 
 
-def _evaluate(
-    config: ExperimentConfig, folder: Workdir, method: Method, data: Data, start: Callable[[], Start] | None
-) -> None:
-    """A run as it stands or, in a folder that was never trained, what `init_from` names."""
+def _evaluate(config: ExperimentConfig, folder: Workdir, method: Method, data: Data, given: Start | None) -> None:
     from hcml_jax.evaluation.evaluate import evaluate
-    from hcml_jax.evaluation.networks import Given, Networks
+    from hcml_jax.evaluation.networks import Networks
     from hcml_jax.evaluation.subject import Subject
     from hcml_jax.visualization.page import write_page
     from hcml_jax.visualization.report import write_report
 
-    given = None
-    if start and not folder.trained:
-        given = Given(config.init_from.path, start(), start().recognises)
-        preflight.check_classes(start(), data)
-        cluster.say(f"{folder.path} was never trained: what config.init_from names is evaluated, as it is")
     networks = Networks(method, data, folder, config.seed, given)
-    batch_size = config.evaluation.batch_size or config.training.batch_size
-    subject = Subject(method, data, config.evaluation, networks, batch_size)
+    subject = Subject(networks, config.evaluation, config.evaluation.batch_size or config.training.batch_size)
     evaluate(subject)
     if cluster.is_first():
         cluster.say("[evaluate] pictures")

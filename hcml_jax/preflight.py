@@ -79,8 +79,9 @@ def check_evaluation(data: Data, evaluation: EvaluationConfig) -> None:
             cluster.say(f"of config.evaluation.{field}, those above the {gallery} clips of split 'train' are left out")
 
 
-def check_classes(start: Start, data: Data) -> None:
-    """Raises ConfigError if a trained classifier is to be evaluated on clips of other classes."""
+def check_given(start: Start, data: Data) -> None:
+    """Tells what is evaluated; raises ConfigError if it is a trained classifier of other classes than the clips'."""
+    cluster.say(f"nothing was trained here: what config.init_from names is evaluated, {start.path}")
     if start.recognises and start.classes and start.classes != data.classes:
         pairs = zip(start.classes, data.classes, strict=False)
         theirs, ours = next((pair for pair in pairs if pair[0] != pair[1]), (start.classes[-1], data.classes[-1]))

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from typing import Protocol
 
 import jax
 
@@ -15,19 +15,19 @@ from hcml_jax.training.step import abstract_variables, derive, init_variables
 from hcml_jax.training.workdir import Workdir
 
 
-@dataclasses.dataclass(frozen=True)
-class Given:
+class Given(Protocol):
     """Variables from elsewhere, evaluated as they are.
 
     Attributes:
       path: where they come from.
-      place: puts them in place of fresh ones.
       recognises: whether their classifier has been trained.
     """
 
     path: str
-    place: Callable[[Variables], Variables]
     recognises: bool
+
+    def __call__(self, variables: Variables) -> Variables:
+        """Puts them in place of fresh ones."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Networks:
         clip_shape = self.data.clip_shape
         if name == self.beside[-1] or self.given:
             fresh = init_variables(self.method, clip_shape, self.seed, self.layout)
-            return fresh if name == self.beside[-1] else derive(self.method, self.given.place(fresh), self.layout)
+            return fresh if name == self.beside[-1] else derive(self.method, self.given(fresh), self.layout)
         position = self.positions["start" if name == "untrained" else name]
         abstract = abstract_variables(self.method, clip_shape, Layout(make_mesh()))
         found = jax.device_get(restore(self.workdir.path, position, abstract))

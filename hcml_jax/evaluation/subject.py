@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from hcml_jax.batch import Data
 from hcml_jax.evaluation import extract
 from hcml_jax.evaluation.clips import Clips
 from hcml_jax.evaluation.config import EvaluationConfig
@@ -15,7 +14,7 @@ from hcml_jax.evaluation.flow import FlowReader, fit_readouts, make_flow_reader
 from hcml_jax.evaluation.neighbours import Nearest, nearest
 from hcml_jax.evaluation.networks import Networks
 from hcml_jax.evaluation.probe import Probe, fit_probe
-from hcml_jax.methods.base import Method, Variables
+from hcml_jax.methods.base import Variables
 
 REPRESENTATION, LAST = "representation", "last"
 READOUT_CLIPS = 512
@@ -33,11 +32,11 @@ class Subject:
       batch_size: clips at a time, over all devices of all processes.
     """
 
-    def __init__(self, method: Method, data: Data, config: EvaluationConfig, networks: Networks, batch_size: int):
-        self.method, self.data, self.config, self.networks = method, data, config, networks
+    def __init__(self, networks: Networks, config: EvaluationConfig, batch_size: int):
+        self.method, self.data, self.config, self.networks = networks.method, networks.data, config, networks
         self._batch_size = batch_size
         self._folder = networks.workdir.path / "features"
-        self._encoder = extract.make_encoder(method, config.readouts)
+        self._encoder = extract.make_encoder(self.method, config.readouts)
         self._load = functools.cache(networks.load)
         for kept in ("_source", "_extracted", "_nearest", "_probe", "_predicted"):
             setattr(self, kept, functools.cache(getattr(self, kept)))
