@@ -82,7 +82,7 @@ def test_a_run_leaves_results_and_pictures(finished):
     page = (finished / "report.html").read_text()
     assert page.count("<img") == len(drawn) and "R@5" in page
     with np.load(finished / "per_video.npz") as scores:
-        assert len(scores["index"]) == 8
+        assert len(scores["video"]) == 8
         assert scores["top1"].mean() == results["top1"]
     assert list((finished / "events").iterdir())
 
