@@ -86,7 +86,7 @@ def run(config: Mapping[str, Any], workdir: str, mode: str) -> None:
         folder.read()  # a mistyped folder should not become a new one
     folder.check(config=config)
     if mode in ("export", "report"):
-        {"export": _export, "report": _report}[mode](folder)
+        _write(mode, folder)
         return
     if mode == "train":
         preflight.check_devices(typed.training)
@@ -105,8 +105,7 @@ def run(config: Mapping[str, Any], workdir: str, mode: str) -> None:
         preflight.check_stages(method, data, typed.training)
         if start:
             cluster.say(str(start()))
-    described = {"config": config, "classes": data.classes, "clip_shape": data.clip_shape}
-    described["clips"] = data.census
+    described = {"config": config, "classes": data.classes, "clip_shape": data.clip_shape, "clips": data.census}
     claim = folder.claim if cluster.is_first() else folder.check
     cluster.first_then_others(lambda: claim(**described))
     if mode == "train":
@@ -115,19 +114,13 @@ def run(config: Mapping[str, Any], workdir: str, mode: str) -> None:
     cluster.meet()  # the first one draws; the others would not wait as long at their end
 
 
-def _export(folder: Workdir) -> None:
+def _write(what: str, folder: Workdir) -> None:
+    """The "export" or the "report" of a run as it stands."""
     from hcml_jax.inference import export
-
-    if cluster.is_first():
-        print(f"exported to {export(folder.path)}")
-    cluster.meet()
-
-
-def _report(folder: Workdir) -> None:
     from hcml_jax.visualization.page import write_page
 
     if cluster.is_first():
-        print(f"report in {write_page(folder.path)}")
+        print(f"{what} in {export(folder.path) if what == 'export' else write_page(folder.path)}")
     cluster.meet()
 
 
@@ -156,5 +149,4 @@ def _evaluate(config: ExperimentConfig, folder: Workdir, method: Method, data: D
         write_report(subject, read_records(folder.path), folder.figures)
         print(f"results in {folder.results}, pictures in {folder.figures}, all in {write_page(folder.path)}")
         if data.skipped:
-            listed = folder.path / "skipped.jsonl"
-            print(f"{len(data.skipped)} clips were left out: {listed} lists them")
+            print(f"{len(data.skipped)} clips were left out: {folder.path / 'skipped.jsonl'} lists them")
