@@ -1,8 +1,8 @@
 """Backbones against PyTorch's with the same random weights: scores, gradients, moving statistics.
 
-In float64 they agree to rounding. In float32, ReLUs and max-pools switch where two programs round differently, which
-moves gradients by far more than rounding: ReLUs are kept from it by biases, max-pools are not, and where PyTorch's own
-float32 gradients are further than that from its float64 ones, ours need only be about as near.
+In float64 they agree to rounding, which holds every formula. In float32, ReLUs and max-pools switch where two programs
+round differently, which moves gradients by far more than rounding: one that switches by 1e-4 to 1e-3, which ones do so
+depends on the processor. Biases keep most ReLUs from it. What the bound is for, products in bfloat16, is above 4e-3.
 """
 
 import importlib.util
@@ -24,7 +24,7 @@ from tests.parity.networks import NETWORKS, torchvision
 from tests.parity.pair import Pair, distance
 
 EXACT = 1e-9  # float64
-SCORES, GRADIENTS = 1e-5, 1e-4  # float32
+SCORES, GRADIENTS = 1e-5, 3e-3  # float32
 
 
 @pytest.mark.parametrize("name", NETWORKS)
