@@ -58,7 +58,7 @@ def read_table(root: str | Path, table: str | Path = "") -> list[Row]:
 
     Raises:
       TableError: the folder or the table is missing or empty, a column is missing or unknown, a
-        file is gone, a time is wrong, or a label never occurs in split "train". Names the row.
+        file is gone, a time is wrong, or a label never occurs in split "train", if there is one. Names the row.
     """
     root = Path(root)
     if not root.is_dir():
@@ -90,8 +90,9 @@ def list_faults(faults: Sequence[str]) -> str:
 
 
 def class_names(rows: Sequence[Row], order: Sequence[str] = ()) -> tuple[str, ...]:
-    """Labels that occur in split "train": first those in `order`, then the others by name."""
-    names = {row.label for row in rows if row.split == "train" and row.label}
+    """Labels of split "train", or of all rows if there is no such split: first those in `order`, then by name."""
+    known = [row for row in rows if row.split == "train"] or rows
+    names = {row.label for row in known if row.label}
     return (*(name for name in order if name in names), *sorted(names - set(order)))
 
 
@@ -224,7 +225,7 @@ def _check_files(path: Path, rows: Sequence[Row]) -> None:
 def _check_labels(path: Path, rows: Sequence[Row]) -> None:
     known = class_names(rows)
     for row in rows:
-        if row.label and row.label not in known and row.split != "train":
+        if row.label and row.label not in known:
             raise TableError(
                 f"{path}, row {row.index + 1}: label {row.label!r} of split {row.split!r} never "
                 f"occurs in split 'train'. {nearest(row.label, known)}"

@@ -22,7 +22,12 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def save_artifact(
-    folder: pathlib.Path, method: Method, variables: Variables, classes: Sequence[str], described: Mapping[str, Any]
+    folder: pathlib.Path,
+    method: Method,
+    variables: Variables,
+    classes: Sequence[str],
+    described: Mapping[str, Any],
+    chosen: int | None = None,
 ) -> None:
     """Writes `model.jaxexport`, a program with its weights for any number of clips, and `model.json`, which tells how
     to make clips of videos and what the classes are.
@@ -34,6 +39,7 @@ def save_artifact(
       method, variables: of the network.
       classes: names in the order of the probabilities; (): it has not learnt to classify, and gives features alone.
       described: its run, as `Workdir.read` gives it.
+      chosen: see `probabilities`.
     """
     (batch,) = jax_export.symbolic_shape("batch")
     clips = jax.ShapeDtypeStruct((batch, *described["clip_shape"]), jnp.uint8)
@@ -41,7 +47,7 @@ def save_artifact(
     def call(clips):
         encoded = method.encode(variables, clips)
         found = {"features": encoded.features}
-        return found | ({"probabilities": jax.nn.softmax(encoded.logits)} if classes else {})
+        return found | ({"probabilities": probabilities(encoded.logits, chosen)} if classes else {})
 
     with as_defined():
         program = jax_export.export(jax.jit(call), platforms=PLATFORMS)(clips)
@@ -55,3 +61,8 @@ def save_artifact(
         "platforms": list(PLATFORMS),
     }
     replace_text(folder / DESCRIPTION, json.dumps(about, indent=1) + "\n")
+
+
+def probabilities(logits: jax.Array, chosen: int | None) -> jax.Array:
+    """`[B, classes]`, of class scores `[B, classes]`, or `[B, R, classes]` of R classifiers, one of which is chosen."""
+    return jax.nn.softmax(logits if chosen is None else logits[:, chosen])

@@ -92,7 +92,7 @@ def run(config: Mapping[str, Any], workdir: str, mode: str) -> None:
         preflight.check_devices(typed.training)
         preflight.check_splits(typed.training, typed.evaluation)
     data = _open(typed, folder, make_method(num_classes=2))
-    preflight.check_data(data, typed.training, typed.evaluation)
+    preflight.check_data(data, typed.training if mode == "train" else None, typed.evaluation)
     method = make_method(num_classes=len(data.classes))
     preflight.check_selection(method, data, typed.evaluation)
     if mode == "train":

@@ -8,11 +8,12 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from hcml_jax.artifact import save_artifact
+from hcml_jax.artifact import probabilities, save_artifact
 from hcml_jax.config import ConfigError
 from hcml_jax.files import new_folder, replace_text
 from hcml_jax.methods import build_method
 from hcml_jax.methods.base import Encoded, Method, Variables
+from hcml_jax.training.checkpoints import Position
 from hcml_jax.training.mesh import Layout, make_mesh
 from hcml_jax.training.restore import end_of, learnt, recognises, restore
 from hcml_jax.training.step import abstract_variables
@@ -28,7 +29,8 @@ class Model:
       classes: class names in the order of the scores; empty where the run had no labels.
       clip_shape: `(T, H, W, 3)`, the clips it was trained on.
       trained: whether what classifies has been trained.
-      recognises: whether it has one classifier, and that has been trained.
+      chosen: which of a method's several `classifiers` predicts; None: it has one, or none has been chosen.
+      recognises: whether it has a classifier that has been trained, and chosen if there are several.
     """
 
     def __init__(
@@ -37,11 +39,13 @@ class Model:
         variables: Variables,
         classes: Sequence[str],
         clip_shape: tuple[int, int, int, int],
-        recognises: bool,
+        trained: bool,
+        chosen: int | None = None,
     ):
         self.method, self.variables = method, variables
         self.classes, self.clip_shape = tuple(classes), clip_shape
-        self.trained, self.recognises = recognises, recognises and not method.classifiers
+        self.trained, self.chosen = trained, chosen
+        self.recognises = trained and (chosen is not None or not method.classifiers)
         self._encode = jax.jit(method.encode)
         # What is not asked for is not computed.
         self._part = jax.jit(lambda name, *given: getattr(method.encode(*given), name), static_argnums=0)
@@ -63,9 +67,9 @@ class Model:
         if not self.recognises:
             raise ConfigError(
                 "this network has no classifier: its run had no labels, has not come to that stage, or trained several "
-                "side by side"
+                "side by side, of which --mode=evaluate with the protocol 'recognition' chooses one"
             )
-        return jax.nn.softmax(self._part("logits", self.variables, _checked(clips)))
+        return probabilities(self._part("logits", self.variables, _checked(clips)), self.chosen)
 
     @property
     def gives_flow(self) -> bool:
@@ -105,13 +109,23 @@ def load(workdir: str | pathlib.Path, stage: str = "") -> Model:
     if (folder / "variables").exists():
         kept = learnt(abstract, method.deployed)
         variables = ocp.load((folder / "variables").absolute(), kept)
-        trained = described["recognises"]
+        trained, classifier = described["recognises"], described.get("classifier", "")
     else:
         position = end_of(stage, folder)
         variables = restore(folder, position, abstract)
-        trained = recognises(method, position)
+        trained, classifier = recognises(method, position), _selected(Workdir(folder), position)
     shape = tuple(described["clip_shape"])
-    return Model(method, variables, described["classes"], shape, trained)
+    chosen = method.classifiers.index(classifier) if classifier else None
+    return Model(method, variables, described["classes"], shape, trained, chosen)
+
+
+def _selected(workdir: Workdir, position: Position) -> str:
+    """The classifier that the evaluation at this position chose; "" if there was none."""
+    if not workdir.results.exists():
+        return ""
+    results = json.loads(workdir.results.read_text())
+    here = results["checkpoint"].get("last") == position.step
+    return results.get("selected", {}).get("classifier", "") if here else ""
 
 
 def export(workdir: pathlib.Path) -> pathlib.Path:
@@ -129,8 +143,10 @@ def export(workdir: pathlib.Path) -> pathlib.Path:
         ocp.save((partial / "variables").absolute(), kept)
         tensors = partial / "backbone.safetensors"
         save_tensors(tensors, model.method.architecture, kept)
-        described = Workdir(workdir).read() | {"recognises": model.trained}
-        save_artifact(partial, model.method, kept, model.classes if model.recognises else (), described)
+        classifier = "" if model.chosen is None else model.method.classifiers[model.chosen]
+        described = Workdir(workdir).read() | {"recognises": model.trained, "classifier": classifier}
+        classes = model.classes if model.recognises else ()
+        save_artifact(partial, model.method, kept, classes, described, model.chosen)
         replace_text(partial / "run.json", json.dumps(described, indent=1) + "\n")
     return folder
 

@@ -19,6 +19,7 @@ from hcml_jax.training.loop import first_stages
 from hcml_jax.training.mesh import Layout, check_batch, make_mesh
 from hcml_jax.training.step import abstract_variables
 
+GALLERIES = frozenset(("neighbours", "linear", "retrieval"))  # protocols that learn from the labels of split "train"
 _SIDES = re.compile(r"(?i:(?<![a-z])(left|right)(?![a-z]))|(Left|Right)(?![a-z])")
 
 
@@ -41,19 +42,22 @@ def check_splits(training: TrainingConfig, evaluation: EvaluationConfig) -> None
         )
 
 
-def check_data(data: Data, training: TrainingConfig, evaluation: EvaluationConfig) -> None:
-    """Raises ConfigError for splits and labels that would be missed only later."""
+def check_data(data: Data, training: TrainingConfig | None, evaluation: EvaluationConfig) -> None:
+    """Raises ConfigError for splits and labels that would be missed only later; training None: it only evaluates."""
     classes, splits = data.classes, data.splits
-    wanted = {"data": "train", "training.validation_split": training.validation_split}
-    if classes:
-        wanted["evaluation.split"] = evaluation.split
+    wanted = {"evaluation.split": evaluation.split} if classes else {}
+    if training or (classes and GALLERIES.intersection(evaluation.protocols)):
+        wanted["data"] = "train"
+    labelled = [*wanted.items()] if classes else []
+    if training:
+        wanted["training.validation_split"] = training.validation_split
     for field, split in wanted.items():
         if split and split not in splits:
             raise ConfigError(f"config.{field}: the table has no split {split!r}. {nearest(split, splits)}")
     if len(classes) == 1:
         raise ConfigError(f"config.data: all labels are {classes[0]!r}; name 2 classes, or none")
-    for field, split in {"data": "train", "evaluation.split": evaluation.split}.items():
-        if classes and not data.num_clips(split, labelled_only=True):
+    for field, split in labelled:
+        if not data.num_clips(split, labelled_only=True):
             raise ConfigError(f"config.{field}: no clip of split {split!r} that can be used has a label")
     check_evaluation(data, evaluation)
 
@@ -66,7 +70,7 @@ def check_evaluation(data: Data, evaluation: EvaluationConfig) -> None:
     crop, side = evaluation.crop or data.sampling["crop"], evaluation.short_side or data.sampling["short_side"]
     if crop > side:
         raise ConfigError(f"config.evaluation: crop {crop} must not exceed short_side {side}")
-    if not data.classes:
+    if not data.classes or not GALLERIES & asked:
         return
     gallery = data.num_labelled("train")
     for field, protocol in (("neighbours", "neighbours"), ("recall_at", "retrieval")):

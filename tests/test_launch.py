@@ -160,6 +160,21 @@ def test_given_weights_are_evaluated_as_they_are(finished, sprites, tmp_path):
             wrong(tmp_path / "a", sprites, mode=mode)
 
 
+def test_clips_of_the_reported_split_suffice_for_protocols_that_learn_from_no_others(finished, sprites, tmp_path):
+    header, *rows = (sprites / "table.csv").read_text().splitlines()
+    (tmp_path / "test.csv").write_text("\n".join([header, *(row for row in rows if ",test," in row)]))
+    fields = {"data__table": str(tmp_path / "test.csv"), "init_from__path": str(finished)}
+    everything = {"mode": "evaluate", "evaluation__protocols": ("recognition", "flow", "controls", "cost")}
+    wrong(tmp_path, sprites, **fields, **everything)
+    ours, theirs = (json.loads((folder / "results.json").read_text()) for folder in (tmp_path / "run", finished))
+    assert ours["top1"] == theirs["top1"]
+    assert ours["flow"]["l1"].keys() == theirs["flow"]["l1"].keys()
+    assert "top1" in ours["controls"]["reversed"]
+    for mode in ("train", "evaluate"):  # neighbours need a gallery
+        with pytest.raises(UserError, match="config.data: the table has no split 'train'"):
+            wrong(tmp_path / mode, sprites, mode=mode, **fields)
+
+
 def test_several_classifiers_are_chosen_among_on_clips_held_out(finished, sprites, tmp_path):
     """Linear training on the finished run's network."""
     described = json.loads((finished / "run.json").read_text())["config"]
@@ -186,7 +201,16 @@ def test_several_classifiers_are_chosen_among_on_clips_held_out(finished, sprite
     shares = results["selected"]["top1"]
     assert shares[results["selected"]["classifier"]] == max(shares.values())
     assert results["top1"] == results["classifiers"][results["selected"]["classifier"]]["top1"]
-    trained = hcml_jax.load(tmp_path / "run").variables
+    wrong(tmp_path, sprites, mode="export", evaluation__selection="val", **fields)
+    model, exported = (hcml_jax.load(tmp_path / "run" / folder) for folder in ("", "export"))
+    clips = np.random.default_rng(0).integers(0, 256, (2, 8, 32, 32, 3), dtype=np.uint8)
+    chosen = model.method.classifiers.index(results["selected"]["classifier"])
+    of_all = jax.nn.softmax(model.encode(clips).logits)
+    np.testing.assert_allclose(model.predict(clips), of_all[:, chosen], rtol=1e-5)
+    np.testing.assert_allclose(exported.predict(clips), of_all[:, chosen], rtol=1e-5)
+    program = jax.export.deserialize((tmp_path / "run" / "export" / "model.jaxexport").read_bytes())
+    np.testing.assert_allclose(program.call(clips)["probabilities"], of_all[:, chosen], rtol=1e-4)
+    trained = model.variables
     jax.tree.map(
         np.testing.assert_array_equal,
         trained["params"]["backbone"],

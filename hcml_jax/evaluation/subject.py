@@ -53,13 +53,14 @@ class Subject:
 
     @property
     def reported(self) -> str:
-        """The split that is reported; "train" where videos without labels have no other."""
-        return self.config.split if self.config.split in self.data.splits else "train"
+        """The split that is reported; the only one where videos without labels have no such split."""
+        return self.config.split if self.config.split in self.data.splits else self.data.splits[0]
 
     @property
     def has_flow(self) -> bool:
         """Whether the flow of the clips is known."""
-        return all(self.data.has_flow(split) for split in ("train", self.reported))
+        splits = {"train", self.reported}
+        return splits <= {*self.data.splits} and all(map(self.data.has_flow, splits))
 
     @property
     def learns_flow(self) -> bool:

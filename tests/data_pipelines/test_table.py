@@ -107,6 +107,10 @@ def test_classes_are_the_training_labels_in_order(write):
     assert class_names(rows, ("c", "b", "a")) == ("b", "a")
 
 
+def test_a_table_of_test_clips_alone_has_their_classes(write):
+    assert class_names(read_table(*write(HEADER, "a.mp4,b,test", "b.mp4,a,test"))) == ("a", "b")
+
+
 def test_a_class_has_one_family(write):
     header = HEADER + ",family"
     rows = read_table(*write(header, "a.mp4,run,train,sport", "b.mp4,sit,train,"))
