@@ -24,4 +24,5 @@ def get_config() -> ConfigDict:
         "flip": hcml["flip"],
         "stages": {"supervised": hcml["stages"]["joint"]},
     }
+    config["evaluation"]["protocols"] = ("recognition", "controls", "cost")
     return complete(config)

@@ -1,7 +1,8 @@
 """What an evaluation looks at: networks and baselines on clips, and what protocols share of them."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -37,9 +38,7 @@ class Subject:
         self._batch_size = batch_size
         self._folder = networks.workdir.path / "features"
         self._encoder = extract.make_encoder(self.method, config.readouts)
-        self._load = functools.cache(networks.load)
-        for kept in ("_source", "_extracted", "_nearest", "_probe", "_predicted"):
-            setattr(self, kept, functools.cache(getattr(self, kept)))
+        self._kept: dict[tuple, Any] = {}
 
     @property
     def sources(self) -> list[str]:
@@ -84,7 +83,7 @@ class Subject:
 
     def variables(self, name: str) -> Variables:
         """A network's, on this process's devices."""
-        return self._load(self.networks.same(name))
+        return self._once(self.networks.load, self.networks.same(name))
 
     def clips(self, views: str = "") -> Clips:
         """The clips, seen as `views` says; "": as most protocols see them."""
@@ -93,7 +92,7 @@ class Subject:
 
     def extracted(self, source: str, split: str, control: str = "", views: str = "") -> Extracted:
         """What a source makes of the labelled videos of a split; in other views than the first, class scores alone."""
-        return self._extracted(self.networks.same(source), split, control, views or self.config.views[0])
+        return self._once(self._extract, self.networks.same(source), split, control, views or self.config.views[0])
 
     def gallery(self, source: str) -> Extracted:
         """Of split "train"."""
@@ -119,35 +118,33 @@ class Subject:
 
     def nearest(self, source: str, name: str, *, centred: bool = True, control: str = "") -> Nearest:
         """Rows of the gallery nearest to each test video, as many as any protocol asks for."""
-        return self._nearest(source, name, centred, control)
+        return self._once(self._search, source, name, centred, control)
 
     def probe(self, source: str, name: str) -> Probe:
         """A linear probe of a feature, fitted on the gallery."""
-        return self._probe(source, name)
+        return self._once(self._fit, source, name)
 
-    def predicted(self, source: str, name: str, control: str = "") -> np.ndarray:
-        """What the probe of a feature takes each test video for: int `[N]`."""
-        return self._predicted(source, name, control)
+    def _once(self, make: Callable, *given: Hashable) -> Any:
+        """What `make` makes of these arguments; made when it is first asked for."""
+        key = make.__name__, *given
+        if key not in self._kept:
+            self._kept[key] = make(*given)
+        return self._kept[key]
 
-    # What is slow is kept by what it depends on, spelt in one way.
-
-    def _extracted(self, source: str, split: str, control: str, views: str) -> Extracted:
+    def _extract(self, source: str, split: str, control: str, views: str) -> Extracted:
         with_features = views == self.config.views[0]
-        given = self._source(source), self.clips(views), split, self._folder, control, with_features
+        given = self._once(self._source, source), self.clips(views), split, self._folder, control, with_features
         found = extract.extract(*given)
         return found.where(found.labels >= 0)
 
-    def _nearest(self, source: str, name: str, centred: bool, control: str) -> Nearest:
+    def _search(self, source: str, name: str, centred: bool, control: str) -> Nearest:
         gallery, test = self.gallery(source), self.test(source, control)
         count = max(self.usable((*self.config.neighbours, *self.config.recall_at)))
         return nearest(gallery.feature(name), test.feature(name), count, centred=centred)
 
-    def _probe(self, source: str, name: str) -> Probe:
+    def _fit(self, source: str, name: str) -> Probe:
         gallery = self.gallery(source)
         return fit_probe(gallery.feature(name), gallery.labels)
-
-    def _predicted(self, source: str, name: str, control: str) -> np.ndarray:
-        return self._probe(source, name).predict(self.test(source, control).feature(name))
 
     def _source(self, name: str) -> extract.Source:
         readouts = self.config.readouts

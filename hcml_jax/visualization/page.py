@@ -181,8 +181,10 @@ def _ways(results: Mapping, scores: _Scores) -> str:
 def _controls(results: Mapping, scores: _Scores) -> str:
     controls = {"as they are": (), **{name: ("controls", name) for name in results.get("controls", {})}}
     paths = [("top1",)] if "top1" in results else []
-    paths += [(kind, name) for kind in ("knn", "linear") for name in results.get(kind, {})]
-    paths += [("readouts", grid, kind) for grid in results.get("readouts", {}) for kind in ("knn", "linear")]
+    for where in ((), ("baseline",)):
+        found = _down(results, where) or {}
+        paths += [(*where, kind, name) for kind in ("knn", "linear") for name in found.get(kind, {})]
+        paths += [(*where, "readouts", grid, kind) for grid in found.get("readouts", {}) for kind in ("knn", "linear")]
     rows = [[_named(path), *(scores.share(*where, *path) for where in controls.values())] for path in paths]
     heads = ["clips", *(name.replace("_", " ") for name in controls)]
     return _table("How much of a score is motion", heads, rows, len(controls) > 1)
@@ -201,8 +203,8 @@ def _flow(scores: _Scores) -> str:
 
 def _named(path: Sequence[str]) -> str:
     """ "kNN level0" of ("knn", "level0")."""
-    names = {"knn": "kNN", "top1": "top-1", "readouts": ""}
-    return " ".join(names.get(name, name.replace("_", " ")) for name in path).strip()
+    names = {"knn": "kNN", "top1": "top-1", "readouts": "", "baseline": ""}
+    return " ".join(filter(None, (names.get(name, name.replace("_", " ")) for name in path)))
 
 
 def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], shown: Any) -> str:

@@ -12,5 +12,5 @@ def get_config() -> ConfigDict:
     config = tiny_config.get_config().to_dict()
     config["method"]["levels"] = ("reconstruction",)
     config["method"]["stages"] = {name: tiny.schedule() for name in ("level0", "joint")}
-    config["evaluation"]["protocols"] = ("recognition", "neighbours")
+    config["evaluation"] |= {"protocols": ("cost",), "readouts": ("3x3",), "baselines": ("pixels",)}
     return complete(config)

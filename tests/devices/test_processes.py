@@ -137,8 +137,9 @@ def test_a_dead_partner_is_noticed_and_the_run_goes_on(data, alone, tmp_path, di
     said = "another process of this run has ended", "most likely indicates that another task died"
     assert any(line in errors for line in said), errors
     assert errors.count("\n") < 60, errors
-    goes_on(workdir, lambda: start_pair(workdir, data, *LONG))
-    if dies == 1:
+    if dies == 0:
+        goes_on(workdir, lambda: start_pair(workdir, data, *LONG))
+    else:
         goes_on(workdir, lambda: [start(workdir, data, *LONG)])
 
 

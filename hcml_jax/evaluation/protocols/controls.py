@@ -6,7 +6,7 @@ from typing import Any
 
 from hcml_jax.evaluation.controls import CONTROLS
 from hcml_jax.evaluation.protocols import linear, neighbours
-from hcml_jax.evaluation.protocols.features import scores
+from hcml_jax.evaluation.protocols.features import beside, scores
 from hcml_jax.evaluation.protocols.hits import merge
 from hcml_jax.evaluation.protocols.recognition import recognise
 from hcml_jax.evaluation.subject import REPRESENTATION, Subject
@@ -19,11 +19,16 @@ def parts(subject: Subject) -> Iterator:
 
 
 def _control(subject: Subject, control: str) -> dict[str, Any]:
-    """Of those that are among the protocols: "top1" and others, "knn", "linear"; galleries and probes stay."""
+    """Of those that are among the protocols: "top1" and others, "knn", "linear", of the baselines too.
+
+    Galleries and probes stay.
+    """
     found, asked = {}, subject.config.protocols
     if "recognition" in asked and subject.networks.recognises:
         merge(found, recognise(subject, subject.config.views[0], control))
     for kind, protocol in (("knn", neighbours), ("linear", linear)):
-        if protocol.__name__.rsplit(".", 1)[-1] in asked and subject.labelled:
+        if protocol.__name__.rsplit(".", 1)[-1] in asked:
             merge(found, scores(subject, kind, protocol.hits, REPRESENTATION, control))
+            for baseline in subject.config.baselines:
+                merge(found, beside(subject, kind, protocol.hits, baseline, control))
     return {"controls": {control: found}} if found else {}

@@ -35,10 +35,10 @@ def of_representation(subject: Subject, kind: str, hits: Hits) -> dict[str, Any]
     return found | {"labels": labels}
 
 
-def beside(subject: Subject, kind: str, hits: Hits, source: str) -> dict[str, Any]:
+def beside(subject: Subject, kind: str, hits: Hits, source: str, control: str = "") -> dict[str, Any]:
     """Scores of a network's features and read-outs, below its name; or of a baseline's, below "baseline"."""
     below = "baseline" if source in subject.config.baselines else source
-    return {below: scores(subject, kind, hits, source)}
+    return {below: scores(subject, kind, hits, source, control)}
 
 
 def scores(subject: Subject, kind: str, hits: Hits, source: str, control: str = "") -> dict[str, Any]:

@@ -19,10 +19,9 @@ def parts(subject: Subject) -> Iterator:
 def hits(subject: Subject, source: str, name: str, control: str = "", few_labels: bool = False) -> np.ndarray:
     """Which test videos the probe of a feature classifies rightly."""
     test = subject.test(source, control)
-    if few_labels:
-        few = subject.few_labels(source)
-        return fit_probe(few.feature(name), few.labels).predict(test.feature(name)) == test.labels
-    return subject.predicted(source, name, control) == test.labels
+    few = subject.few_labels(source) if few_labels else None
+    probe = fit_probe(few.feature(name), few.labels) if few else subject.probe(source, name)
+    return probe.predict(test.feature(name)) == test.labels
 
 
 def _more(subject: Subject) -> dict[str, Any]:
