@@ -98,7 +98,8 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(finished, tmp_path,
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert 7 <= len(read_records(workdir)) < 16
-    result = launch(workdir, sprites, "--config.evaluation.protocols=('recognition', 'neighbours')")
+    brief = "--config.evaluation.protocols=('recognition', 'neighbours')", "--config.evaluation.figure_clips=0"
+    result = launch(workdir, sprites, *brief)
     assert result.returncode == 0, result.stderr
     assert "resuming at step" in result.stderr
     whole, resumed = (hcml_jax.load(folder).variables for folder in (finished, workdir))
@@ -281,7 +282,7 @@ def wrong(tmp_path, sprites, *, workdir=None, mode="train", **fields):
     """The tiny config with some dotted fields set, run in this process."""
     config = tiny_config.get_config().to_dict()
     config["data"]["root"] = str(sprites)
-    config["evaluation"]["protocols"] = ("recognition", "neighbours")
+    config["evaluation"] |= {"protocols": ("recognition", "neighbours"), "figure_clips": 0}
     for name, value in fields.items():
         *parents, last = name.split("__")
         inner = config

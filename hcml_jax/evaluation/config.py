@@ -28,7 +28,7 @@ class EvaluationConfig:
       neighbours: k of nearest-neighbour classification; the first is the one of "knn".
       temperature: of weighted votes.
       recall_at: k of retrieval.
-      figure_clips: how many clips the pictures show.
+      figure_clips: how many clips the pictures show; 0: no pictures are drawn.
     """
 
     protocols: tuple[str, ...] = PROTOCOLS
@@ -52,7 +52,7 @@ class EvaluationConfig:
             for name in (given,) if isinstance(given, str) else given:
                 if name not in known:
                     raise ConfigError(f"{field}: there is no {name!r}. {nearest(name, known)}")
-        for field, least in (("figure_clips", 1), ("batch_size", 0), ("crop", 0), ("short_side", 0)):
+        for field, least in (("figure_clips", 0), ("batch_size", 0), ("crop", 0), ("short_side", 0)):
             if getattr(self, field) < least:
                 raise ConfigError(f"{field} must be {least} or more, not {getattr(self, field)}")
         for field in ("neighbours", "recall_at", "views"):

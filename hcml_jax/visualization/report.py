@@ -34,6 +34,8 @@ def write_report(subject: Subject, records: Sequence[Mapping], folder: pathlib.P
     done = subject.config.protocols
     for path in folder.glob("*"):  # of an evaluation before
         path.unlink()
+    if not subject.config.figure_clips:
+        return
     if records:
         terms = {name for stage in subject.method.stages for name in stage.terms}
         save_figure(draw_curves(records, terms), folder / "curves.png")

@@ -12,5 +12,6 @@ def get_config() -> ConfigDict:
     config = tiny_config.get_config().to_dict()
     config["method"]["levels"] = ("reconstruction",)
     config["method"]["stages"] = {name: tiny.schedule() for name in ("level0", "joint")}
-    config["evaluation"] |= {"protocols": ("cost",), "readouts": ("3x3",), "baselines": ("pixels",)}
+    brief = {"readouts": ("3x3",), "baselines": ("pixels",), "figure_clips": 0}
+    config["evaluation"] |= {"protocols": ("cost",), **brief}
     return complete(config)

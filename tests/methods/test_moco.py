@@ -112,7 +112,7 @@ def test_all_collections_are_split_over_devices(method):
 def config(sprites, *, jitter=True, **fields):
     whole = tiny_config.get_config().to_dict()
     whole["method"] = CONFIG
-    whole["evaluation"]["protocols"] = ("neighbours",)
+    whole["evaluation"] |= {"protocols": ("neighbours",), "figure_clips": 0}
     whole["data"] |= {"root": str(sprites), "jitter": jitter}
     return complete(whole | fields).to_dict()
 
