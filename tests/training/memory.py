@@ -1,13 +1,32 @@
 """Clips in memory in place of `data_pipelines`, and runs of the tiny method on them."""
 
+import functools
 import itertools
 import types
+from unittest import mock
 
+from hcml_jax.training import loop
 from hcml_jax.training.config import TrainingConfig
-from hcml_jax.training.loop import train
 from tests.methods import tiny
 
 CONFIG = TrainingConfig(batch_size=4, log_every=1, checkpoint_every=1, validation_split="test")
+
+
+class Once:
+    """Jitted steps of a method, for all runs on it: to trace them anew is most of what a small run takes."""
+
+    def __init__(self, make):
+        self._make, self._made = make, {}
+
+    def __call__(self, method, stage, *given):
+        # An optimizer follows from the method's stage: all runs have as many clips and as large batches.
+        key = id(method), stage.name, *(one for one in given if isinstance(one, int | loop.Layout))
+        if key not in self._made:
+            self._made[key] = method, self._make(method, stage, *given)  # kept, so that no other gets its id
+        return self._made[key][1]
+
+
+STEPS = {name: Once(getattr(loop, name)) for name in ("make_train_step", "make_validation_step")}
 
 
 class Memory:
@@ -44,5 +63,11 @@ class Memory:
 def run(workdir, method=None, data=None, config=CONFIG, seed=0, start=None):
     """Trains the tiny method in `workdir`."""
     workdir.mkdir(exist_ok=True)
-    method = method or tiny.hcml(levels=("reconstruction",))
-    train(method, data or Memory(), config, workdir, seed, start)
+    with mock.patch.multiple(loop, **STEPS):
+        loop.train(method or tiny_method(), data or Memory(), config, workdir, seed, start)
+
+
+@functools.cache
+def tiny_method():
+    """One level, and the joint stage."""
+    return tiny.hcml(levels=("reconstruction",))

@@ -26,7 +26,7 @@ from hcml_jax.training.metrics import read_records
 from hcml_jax.training.restore import positions, restore
 from hcml_jax.training.step import abstract_variables
 from tests.methods import tiny
-from tests.training.memory import CONFIG, Memory, run
+from tests.training.memory import CONFIG, Memory, run, tiny_method
 
 
 def final_variables(workdir, method):
@@ -40,7 +40,7 @@ def without_speed(records):
 
 @pytest.fixture(scope="module")
 def method():
-    return tiny.hcml(levels=("reconstruction",))
+    return tiny_method()
 
 
 @pytest.fixture(scope="module")
