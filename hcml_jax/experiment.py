@@ -147,6 +147,6 @@ def _evaluate(config: ExperimentConfig, folder: Workdir, method: Method, data: D
     if cluster.is_first():
         cluster.say("[evaluate] pictures")
         write_report(subject, read_records(folder.path), folder.figures)
-        print(f"results in {folder.results}, pictures in {folder.figures}, all in {write_page(folder.path)}")
+        print(f"results in {folder.results}, to look at in {write_page(folder.path)}")
         if data.skipped:
             print(f"{len(data.skipped)} clips were left out: {folder.path / 'skipped.jsonl'} lists them")
