@@ -71,7 +71,8 @@ def evaluated(config: dict[str, Any], pretrained: pathlib.Path, workdir: pathlib
     """What each clip of the sequence left out adds to the scores of the pretrained network."""
     folder = Workdir(workdir)
     config["init_from"] = {"path": str(pretrained)}
-    config["evaluation"] |= {"protocols": ("neighbours", "linear", "controls"), "neighbours": (5, 1, 10)}
+    protocols = {"protocols": ("neighbours", "linear", "controls"), "neighbours": (5, 1, 10)}
+    config["evaluation"] |= protocols | {"figure_clips": 0}
     if not folder.per_video.exists():
         run(config, str(workdir), "evaluate")
         jax.clear_caches()
