@@ -28,6 +28,9 @@ from hcml_jax.experiment import run
 from hcml_jax.training.workdir import Workdir
 
 LABELS = ("handshake", "hug", "kick", "point", "punch", "push")
+LEVELS, KINDS, GRIDS = ("level0", "level1", "level2"), ("knn", "linear"), ("", "Tx1x1", "2x2", "3x3")
+CONTROLS = ("", "reversed", "shuffled", "single_frame")
+BASELINES = ("frame_difference", "optical_flow", "pixels")
 
 
 def read_clips(folder: pathlib.Path) -> list[tuple[pathlib.Path, int, str]]:
@@ -86,27 +89,48 @@ def joined(folds: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return {name: np.concatenate([fold[name] for fold in folds]) for name in sorted(names)}
 
 
-def show(scores: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Prints the tables; returns each score with its interval."""
+def with_intervals(scores: dict[str, np.ndarray]) -> dict[str, tuple[float, float, float]]:
+    """Score -> its mean over all clips, and the ends of its interval."""
     shown = [name for name in scores if not any(part in name for part in ("families", "efficacy"))]
-    per_video = [PerVideo(scores[name], np.arange(len(scores[name]))) for name in shown]
-    found = {
-        name: (score.score, *ends)
-        for name, score, ends in zip(shown, per_video, intervals(per_video), strict=True)
-        if ends is not None
-    }
-    print("| score | mean over clips | 95% |\n|---|---|---|")
-    for name, (score, low, high) in found.items():
-        print(f"| {name} | {score:.3f} | {low:.3f} to {high:.3f} |")
-    print("\n| the network's less the baseline's | difference | 95% | p |\n|---|---|---|---|")
-    for kind, grid, baseline in itertools.product(
-        ("knn", "linear"), ("Tx1x1", "3x3"), ("frame_difference", "optical_flow")
+    ends = intervals([PerVideo(scores[name], np.arange(len(scores[name]))) for name in shown])
+    return {name: (float(scores[name].mean()), *ends) for name, ends in zip(shown, ends, strict=True)}
+
+
+def place(kind: str, feature: str, grid: str, control: str = "") -> str:
+    """The name of a score: of "level0", or for example "untrained.level0"; grid "": of its mean."""
+    beside, _, name = f"baseline.{feature}".rpartition(".") if feature in BASELINES else feature.rpartition(".")
+    score = f"readouts.{name}/{grid}.{kind}" if grid else f"{kind}.{name}"
+    return ".".join(filter(None, (control and f"controls.{control}", beside, score)))
+
+
+def show(scores: dict[str, np.ndarray], found: dict[str, tuple[float, float, float]]) -> None:
+    """Prints tables of both kinds of scores, of the controls, and of differences to the baselines."""
+
+    def cell(*where: str) -> str:
+        score, low, high = found[place(*where)]
+        return f"{score:.3f} ({low:.2f} to {high:.2f})"
+
+    features = (*LEVELS, "backbone", *(f"untrained.{name}" for name in LEVELS), *BASELINES)
+    for kind in KINDS:
+        rows = [[name, *(cell(kind, name, grid) for grid in GRIDS)] for name in features]
+        print_table([kind, *(grid or "mean" for grid in GRIDS)], rows)
+    for kind in KINDS:
+        rows = [[name, *(cell(kind, name, "3x3", control) for control in CONTROLS)] for name in (*LEVELS, *BASELINES)]
+        print_table([f"{kind}, 3x3", *(control or "as they are" for control in CONTROLS)], rows)
+    rows = []
+    for kind, grid, baseline, level in itertools.product(
+        KINDS, ("Tx1x1", "3x3"), ("frame_difference", "optical_flow"), LEVELS
     ):
-        theirs = scores[f"baseline.readouts.{baseline}/{grid}.{kind}"]
-        for level in ("level0", "level1", "level2"):
-            difference, (low, high), p = paired_difference(scores[f"readouts.{level}/{grid}.{kind}"], theirs)
-            print(f"| {kind}, {grid}: {level}, {baseline} | {difference:+.3f} | {low:+.3f} to {high:+.3f} | {p:.3f} |")
-    return found
+        given = (scores[place(kind, name, grid)] for name in (level, baseline))
+        difference, (low, high), p = paired_difference(*given)
+        name = f"{kind}, {grid}: {level}, {baseline}"
+        rows.append([name, f"{difference:+.3f}", f"{low:+.3f} to {high:+.3f}", f"{p:.3f}"])
+    print_table(["the network's less the baseline's", "difference", "95%", "p"], rows)
+
+
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints a table in Markdown."""
+    print("\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)) + "\n")
 
 
 def main() -> None:
@@ -129,7 +153,9 @@ def main() -> None:
         write_table(table, clips, sequence)
         config = config_of(arguments.data, table, arguments.scale) | {"seed": arguments.seed}
         folds.append(evaluated(config, pretrained, arguments.workdir / f"sequence_{sequence}_left_out"))
-    found = show(joined(folds))
+    scores = joined(folds)
+    found = with_intervals(scores)
+    show(scores, found)
     (arguments.workdir / "scores.json").write_text(json.dumps(found, indent=1) + "\n")
 
 

@@ -2,8 +2,10 @@
 
 After the file's name stands which: "hcml" (HCML Table 4: 97.8, the mean over three splits), "coclr" (HCML Table 5:
 87.1), "mscl" (MSCL Table 6: 91.5) or "fima" (FIMA Table 4: 86.7); all from Kinetics-400. HCML Table 5 and MSCL refer to
-CoCLR's recipe (its published code: Adam with decay in the gradient; here decoupled). MSCL does not name the stride of
-its 16 frames: 4. FIMA's colour augmentation is not here yet. The backbone must be that of the run it comes from.
+CoCLR's recipe. Its published code differs from this in four things: Adam with decay in the gradient (here decoupled), a
+tenth of the rate for the backbone (here the same for all), colour augmentation, and a test on five crops of each clip,
+mirrored too (here ten clips of the centre). MSCL does not name the stride of its 16 frames: 4. FIMA's colour
+augmentation is not here yet. The backbone must be that of the run it comes from.
 
 The table has columns path, label, split ("train", "test"), one folder for each of the three splits;
 `python -m hcml_jax.evaluation.compare` of three runs prints their mean.

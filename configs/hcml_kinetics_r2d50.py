@@ -50,6 +50,14 @@ def get_config() -> ConfigDict:
             "validation_share": 0.01,
         },
         "training": {"batch_size": 512, "log_every": 50, "checkpoint_every": 1000, "validation_split": "validation"},
-        "evaluation": {"split": "val"},
+        # The paper tests 30 views of 256 pixels. Read-outs of a map of 2,048 channels would be large.
+        "evaluation": {
+            "split": "val",
+            "protocols": ("recognition", "flow", "neighbours", "retrieval", "cost"),
+            "views": ("1x1", "10x3"),
+            "crop": 256,
+            "readouts": (),
+            "baselines": ("frame_difference",),
+        },
     }
     return complete(config)

@@ -28,7 +28,13 @@ from hcml_jax.config import ConfigError, nearest
 _ENDLESS = 2**62  # examples
 
 
-def open_data(config: DataConfig, workdir: str | Path | None = None, future: int = 0, process: int = 0) -> "Data":
+def open_data(
+    config: DataConfig,
+    workdir: str | Path | None = None,
+    future: int = 0,
+    process: int = 0,
+    classes: Sequence[str] = (),
+) -> "Data":
     """Opens the clips that `config` names; renders Motion Sprites first if it says so.
 
     Looks at every video once. With `workdir`, what was found is remembered in `videos.json` there, and clips left out
@@ -40,6 +46,7 @@ def open_data(config: DataConfig, workdir: str | Path | None = None, future: int
       future: most frames behind a clip that are ever read; a video must be long enough for them too.
       process: number of this process of the run; one above 0 lists clips left out in a file of its own,
         `skipped.<process>.jsonl`.
+      classes: of a network that is evaluated: see `class_names`.
 
     Raises:
       DataError: the folder, the table (`read_table`) or videos are unusable; lists the videos.
@@ -63,7 +70,8 @@ def open_data(config: DataConfig, workdir: str | Path | None = None, future: int
     usable = _usable(config, faults, skipped)
     if skipped.entries:
         cluster.say(f"{len(skipped.entries)} of {len(rows)} clips cannot be used and are left out")
-    return Data(config, rows, usable, infos, skipped, future)
+    names = class_names(rows, config.sprites.classes if config.sprites else (), classes)
+    return Data(config, rows, names, usable, infos, skipped, future)
 
 
 def _workers(config: DataConfig) -> int:
@@ -89,7 +97,7 @@ class Data:
 
     Attributes:
       config: what it was opened with.
-      classes: as in the table, whatever is left out.
+      classes: whatever is left out.
       splits: in order of their first rows.
     """
 
@@ -97,13 +105,14 @@ class Data:
         self,
         config: DataConfig,
         rows: Sequence[Row],
+        classes: tuple[str, ...],
         usable: Sequence[Row],
         infos: Mapping[Path, VideoInfo],
         skipped: SkipLog,
         future: int,
     ):
         self.config = config
-        self.classes = class_names(rows, config.sprites.classes if config.sprites else ())
+        self.classes = classes
         self.families = class_families(rows)
         self.splits = tuple(dict.fromkeys(row.split for row in usable))
         self._rows = {split: [r for r in usable if r.split == split] for split in self.splits}
@@ -181,9 +190,9 @@ class Data:
         """Begins, in the background, the seconds of preparation for which the first batch would wait."""
         threading.Thread(target=_prepare).start()
 
-    def spread(self, split: str, count: int) -> list[int]:
-        """Numbers (`index`) of `count` clips, or of all, spread evenly over a split."""
-        rows = self.rows(split)
+    def spread(self, split: str, count: int, labelled_only: bool = False) -> list[int]:
+        """Numbers (`index`) of `count` clips, or of all, spread evenly over a split; or over those with a label."""
+        rows = [row for row in self.rows(split) if row.label or not labelled_only]
         places = np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)
         return [rows[place].index for place in places]
 

@@ -89,10 +89,17 @@ def list_faults(faults: Sequence[str]) -> str:
     return "".join(f"\n  {fault}" for fault in [*faults[:LISTED], *more])
 
 
-def class_names(rows: Sequence[Row], order: Sequence[str] = ()) -> tuple[str, ...]:
-    """Labels of split "train", or of all rows if there is no such split: first those in `order`, then by name."""
-    known = [row for row in rows if row.split == "train"] or rows
-    names = {row.label for row in known if row.label}
+def class_names(rows: Sequence[Row], order: Sequence[str] = (), known: Sequence[str] = ()) -> tuple[str, ...]:
+    """Labels of split "train", or of all rows if there is no such split: first those in `order`, then by name.
+
+    If all labels are among the classes `known` of a network that is evaluated, they are those, in their order.
+    """
+    labels = {row.label for row in rows if row.label}
+    if labels and labels <= set(known):
+        return tuple(known)
+    names = {row.label for row in rows if row.label and row.split == "train"}
+    if not any(row.split == "train" for row in rows):
+        names = labels
     return (*(name for name in order if name in names), *sorted(names - set(order)))
 
 
@@ -124,7 +131,7 @@ def labelled_rows(rows: Sequence[Row], per_class: int) -> frozenset[int]:
 
 
 def hold_out(rows: Sequence[Row], share: float) -> list[Row]:
-    """The table, with some rows of split "train" in split "validation", drawn once and for all.
+    """The table, with some rows of split "train", if there is one, in split "validation", drawn once and for all.
 
     Args:
       rows: the table.
@@ -135,11 +142,11 @@ def hold_out(rows: Sequence[Row], share: float) -> list[Row]:
     """
     if any(row.split == VALIDATION for row in rows):
         raise DataError(f"validation_share: found {share}, but the table has a split {VALIDATION!r}: set it to 0")
-    order, held = np.random.default_rng(1), set()
-    for indices in _training_rows(rows).values():
+    order, held, training = np.random.default_rng(1), set(), _training_rows(rows)
+    for indices in training.values():
         count = min(round(share * len(indices)), len(indices) - 1)
         held.update(order.permutation(indices)[:count].tolist())
-    if not held:
+    if training and not held:
         raise DataError(f"validation_share: found {share}, which is less than a clip of any class")
     return [row._replace(split=VALIDATION) if row.index in held else row for row in rows]
 

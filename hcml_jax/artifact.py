@@ -27,7 +27,7 @@ def save_artifact(
     variables: Variables,
     classes: Sequence[str],
     described: Mapping[str, Any],
-    chosen: int | None = None,
+    chosen: str = "",
 ) -> None:
     """Writes `model.jaxexport`, a program with its weights for any number of clips, and `model.json`, which tells how
     to make clips of videos and what the classes are.
@@ -47,7 +47,7 @@ def save_artifact(
     def call(clips):
         encoded = method.encode(variables, clips)
         found = {"features": encoded.features}
-        return found | ({"probabilities": probabilities(encoded.logits, chosen)} if classes else {})
+        return found | ({"probabilities": probabilities(encoded.logits, method, chosen)} if classes else {})
 
     with as_defined():
         program = jax_export.export(jax.jit(call), platforms=PLATFORMS)(clips)
@@ -63,6 +63,6 @@ def save_artifact(
     replace_text(folder / DESCRIPTION, json.dumps(about, indent=1) + "\n")
 
 
-def probabilities(logits: jax.Array, chosen: int | None) -> jax.Array:
-    """`[B, classes]`, of class scores `[B, classes]`, or `[B, R, classes]` of R classifiers, one of which is chosen."""
-    return jax.nn.softmax(logits if chosen is None else logits[:, chosen])
+def probabilities(logits: jax.Array, method: Method, chosen: str) -> jax.Array:
+    """`[B, classes]`, of a method's class scores; of its several `classifiers`' the one that is chosen."""
+    return jax.nn.softmax(logits[:, method.classifiers.index(chosen)] if chosen else logits)

@@ -141,8 +141,8 @@ class Data(Protocol):
     def has_flow(self, split: str) -> bool:
         """Whether flow can be read of every video of the split."""
 
-    def spread(self, split: str, count: int) -> Sequence[int]:
-        """Rows of `count` videos, or of all, spread evenly over a split."""
+    def spread(self, split: str, count: int, labelled_only: bool = False) -> Sequence[int]:
+        """Rows of `count` videos, or of all, spread evenly over a split; or over those with a label."""
 
     def train_batches(
         self,

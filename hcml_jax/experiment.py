@@ -14,7 +14,7 @@ from hcml_jax import cluster, methods, preflight
 from hcml_jax.batch import Data
 from hcml_jax.config import ConfigError, build, fill
 from hcml_jax.evaluation.config import EvaluationConfig
-from hcml_jax.init_from import InitFrom, Start, start_of
+from hcml_jax.init_from import InitFrom, Start, known_classes, start_of
 from hcml_jax.methods.base import Method
 from hcml_jax.training.config import TrainingConfig
 from hcml_jax.training.loop import train
@@ -91,14 +91,16 @@ def run(config: Mapping[str, Any], workdir: str, mode: str) -> None:
     if mode == "train":
         preflight.check_devices(typed.training)
         preflight.check_splits(typed.training, typed.evaluation)
-    data = _open(typed, folder, make_method(num_classes=2))
+    elsewhere = mode == "evaluate" and not folder.trained  # what init_from names is evaluated
+    known = known_classes(typed.init_from) if elsewhere else ()
+    data = _open(typed, folder, make_method(num_classes=2), known)
     preflight.check_data(data, typed.training if mode == "train" else None, typed.evaluation)
     method = make_method(num_classes=len(data.classes))
-    preflight.check_selection(method, data, typed.evaluation)
     if mode == "train":
         preflight.check_method(method, data, typed.training, typed.data.jitter)
     start = start_of(typed.init_from, method, data.clip_shape)
-    given = start() if start and mode == "evaluate" and not folder.trained else None
+    given = start() if start and elsewhere else None
+    preflight.check_selection(method, data, typed.evaluation, given)
     if given:
         preflight.check_given(given, data)
     if not folder.claimed:
@@ -119,16 +121,18 @@ def _write(what: str, folder: Workdir) -> None:
     from hcml_jax.inference import export
     from hcml_jax.visualization.page import write_page
 
+    if what == "export" and jax.process_count() > 1:
+        raise ConfigError(f"--mode=export is for one process, not {jax.process_count()}")
     if cluster.is_first():
         print(f"{what} in {export(folder.path) if what == 'export' else write_page(folder.path)}")
     cluster.meet()
 
 
-def _open(config: ExperimentConfig, folder: Workdir, method: Method) -> Data:
+def _open(config: ExperimentConfig, folder: Workdir, method: Method, classes: tuple[str, ...]) -> Data:
     import data_pipelines
 
     future = max(stage.reads.future for stage in method.stages)
-    options = {"future": future, "process": jax.process_index()}
+    options = {"future": future, "process": jax.process_index(), "classes": classes}
     data = cluster.first_then_others(lambda: data_pipelines.open_data(config.data, folder.path, **options))
     data.warm_up()
     return data

@@ -29,7 +29,7 @@ class Model:
       classes: class names in the order of the scores; empty where the run had no labels.
       clip_shape: `(T, H, W, 3)`, the clips it was trained on.
       trained: whether what classifies has been trained.
-      chosen: which of a method's several `classifiers` predicts; None: it has one, or none has been chosen.
+      chosen: which of a method's several `classifiers` predicts; "": it has one, or none has been chosen.
       recognises: whether it has a classifier that has been trained, and chosen if there are several.
     """
 
@@ -40,12 +40,12 @@ class Model:
         classes: Sequence[str],
         clip_shape: tuple[int, int, int, int],
         trained: bool,
-        chosen: int | None = None,
+        chosen: str = "",
     ):
         self.method, self.variables = method, variables
         self.classes, self.clip_shape = tuple(classes), clip_shape
         self.trained, self.chosen = trained, chosen
-        self.recognises = trained and (chosen is not None or not method.classifiers)
+        self.recognises = trained and bool(chosen or not method.classifiers)
         self._encode = jax.jit(method.encode)
         # What is not asked for is not computed.
         self._part = jax.jit(lambda name, *given: getattr(method.encode(*given), name), static_argnums=0)
@@ -69,7 +69,7 @@ class Model:
                 "this network has no classifier: its run had no labels, has not come to that stage, or trained several "
                 "side by side, of which --mode=evaluate with the protocol 'recognition' chooses one"
             )
-        return probabilities(self._part("logits", self.variables, _checked(clips)), self.chosen)
+        return probabilities(self._part("logits", self.variables, _checked(clips)), self.method, self.chosen)
 
     @property
     def gives_flow(self) -> bool:
@@ -109,13 +109,12 @@ def load(workdir: str | pathlib.Path, stage: str = "") -> Model:
     if (folder / "variables").exists():
         kept = learnt(abstract, method.deployed)
         variables = ocp.load((folder / "variables").absolute(), kept)
-        trained, classifier = described["recognises"], described.get("classifier", "")
+        trained, chosen = described["recognises"], described.get("classifier", "")
     else:
         position = end_of(stage, folder)
         variables = restore(folder, position, abstract)
-        trained, classifier = recognises(method, position), _selected(Workdir(folder), position)
+        trained, chosen = recognises(method, position), _selected(Workdir(folder), position)
     shape = tuple(described["clip_shape"])
-    chosen = method.classifiers.index(classifier) if classifier else None
     return Model(method, variables, described["classes"], shape, trained, chosen)
 
 
@@ -143,8 +142,7 @@ def export(workdir: pathlib.Path) -> pathlib.Path:
         ocp.save((partial / "variables").absolute(), kept)
         tensors = partial / "backbone.safetensors"
         save_tensors(tensors, model.method.architecture, kept)
-        classifier = "" if model.chosen is None else model.method.classifiers[model.chosen]
-        described = Workdir(workdir).read() | {"recognises": model.trained, "classifier": classifier}
+        described = Workdir(workdir).read() | {"recognises": model.trained, "classifier": model.chosen}
         classes = model.classes if model.recognises else ()
         save_artifact(partial, model.method, kept, classes, described, model.chosen)
         replace_text(partial / "run.json", json.dumps(described, indent=1) + "\n")

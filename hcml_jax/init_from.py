@@ -16,6 +16,7 @@ from hcml_jax.models import Normalisation
 from hcml_jax.training.mesh import Layout, make_mesh
 from hcml_jax.training.restore import learnt
 from hcml_jax.training.step import abstract_variables
+from hcml_jax.training.workdir import Workdir
 from hcml_jax.weights.import_weights import is_imported, read_imported
 
 Path = tuple[str, ...]  # (collection, module, ..., array)
@@ -53,6 +54,7 @@ class Start:
       caution: of clips that are normalised otherwise than those that the backbone comes from; "": they are not.
       recognises: whether a classifier that has been trained is among them.
       classes: names of its classes; (): they are not known.
+      chosen: which of several classifiers its run has chosen; "": none.
     """
 
     path: str
@@ -61,6 +63,12 @@ class Start:
     caution: str
     recognises: bool
     classes: tuple[str, ...] = ()
+    chosen: str = ""
+
+    @property
+    def modules(self) -> frozenset[str]:
+        """The top-level modules of which something was taken."""
+        return frozenset(path[1] for path in self.taken)
 
     def __call__(self, variables: Variables) -> Variables:
         """The run's fresh variables with what was taken in place; each array stays where it lies."""
@@ -73,6 +81,12 @@ class Start:
     def __str__(self) -> str:
         fresh = f"; fresh: {', '.join(self.fresh)}" if self.fresh else ""
         return f"starting from {self.path}: {len(self.taken)} arrays{fresh}{self.caution}"
+
+
+def known_classes(config: InitFrom) -> tuple[str, ...]:
+    """The classes that all of a run or its export classifies; () where that is not known, or less is taken."""
+    folder = Workdir(pathlib.Path(config.path))
+    return tuple(folder.read()["classes"]) if config.path and not config.prefixes and folder.claimed else ()
 
 
 def start_of(config: InitFrom, method: Method, clip_shape: tuple[int, ...]) -> Callable[[], Start] | None:
@@ -107,7 +121,7 @@ def read_start(
       ConfigError: if it does not fit: it has arrays for which the run has no place, lacks some of a part, or has some
         of another shape; or if the folder holds no variables.
     """
-    found, theirs, trained, classes = _read(config)
+    found, theirs, trained, classes, chosen = _read(config)
     taken = _under(found, config.prefixes, config.path)
     here = flax.traverse_util.flatten_dict(learnt(variables))
     _check_fits(config.path, taken, here)
@@ -121,7 +135,7 @@ def read_start(
             f"{our_std} (config.method.backbone.mean and std)"
         )
     recognises = trained and set(deployed) <= {path[1] for path in taken}
-    return Start(config.path, taken, tuple(sorted(fresh)), caution, recognises, classes)
+    return Start(config.path, taken, tuple(sorted(fresh)), caution, recognises, classes, chosen)
 
 
 def _check_fits(folder: str, taken: Mapping[Path, np.ndarray], here: Mapping[Path, jax.Array]) -> None:
@@ -147,23 +161,24 @@ def _check_fits(folder: str, taken: Mapping[Path, np.ndarray], here: Mapping[Pat
         raise ConfigError(f"config.init_from.path {folder} {problem}")
 
 
-def _read(config: InitFrom) -> tuple[dict[Path, np.ndarray], Normalisation, bool, tuple[str, ...]]:
-    """What the folder has learnt, by which mean and deviation its clips were normalised, whether it can classify, and
-    what, if that is known."""
+def _read(config: InitFrom) -> tuple[dict[Path, np.ndarray], Normalisation, bool, tuple[str, ...], str]:
+    """What the folder has learnt, by which mean and deviation its clips were normalised, whether it can classify,
+    what, if that is known, and by which of several classifiers."""
     folder = pathlib.Path(config.path)
     try:
         if is_imported(folder):
             if config.stage:
                 raise ConfigError(f"{folder} holds imported weights, which have no stages")
-            (found, normalisation), recognises, classes = read_imported(folder), True, ()
+            (found, normalisation), recognises, classes, chosen = read_imported(folder), True, (), ""
         else:
             model = load(folder, config.stage)
             found, normalisation = learnt(model.variables), model.method.normalisation
-            recognises, classes = model.trained, model.classes
+            recognises, classes, chosen = model.trained, model.classes, model.chosen
     except UserError as error:
         raise ConfigError(f"config.init_from.path: {error}") from error
     variables = flax.traverse_util.flatten_dict(found)
-    return {path: np.asarray(variables[path]) for path in sorted(variables)}, normalisation, recognises, classes
+    arrays = {path: np.asarray(variables[path]) for path in sorted(variables)}
+    return arrays, normalisation, recognises, classes, chosen
 
 
 def _under(found: Mapping[Path, np.ndarray], prefixes: tuple[str, ...], folder: str) -> dict[Path, np.ndarray]:

@@ -11,11 +11,14 @@ import numpy as np
 
 from data_pipelines import DataConfig
 from hcml_jax.config import UserError, build
+from hcml_jax.evaluation.baselines import dis_flow
 from hcml_jax.inference import Model, load
 from hcml_jax.ops import flow_to_color
 from hcml_jax.training.workdir import Workdir
 
 CRF = 18  # of the written video
+ENDINGS = (".mp4", ".mkv", ".mov")
+NO_FLOW = "OpenCV's, for this network has none of its own, or is an export, which leaves flow heads out"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -30,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     if min(given.clips, given.top, given.seconds) <= 0:
         parser.error("--clips, --top and --seconds must be above 0")
+    out = given.out or pathlib.Path(f"{given.video.name}.flow.mp4")
+    if out.suffix not in ENDINGS:
+        parser.error(f"--out {out} must end in {', '.join(ENDINGS)}")
     try:
         model, config = load(given.model), data_config(given.model)
         if model.recognises:
@@ -37,11 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 print(f"{share:.3f}  {name}")
         else:
             print("this network has not learnt to classify", file=sys.stderr)
-        out = given.out or pathlib.Path(f"{given.video.name}.flow.mp4")
-        if write_flow(model, given.video, config, out, given.seconds):
-            print(f"flow in {out}")
-        else:
-            print("this network gives no flow: its method learns none, or it is an export", file=sys.stderr)
+        write_flow(model, given.video, config, out, given.seconds)
+        print(f"flow in {out}" + ("" if model.gives_flow else f": {NO_FLOW}"))
     except (UserError, OSError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
 
@@ -69,11 +72,10 @@ def predict(model: Model, video: pathlib.Path, config: DataConfig, clips: int = 
     return [(model.classes[i], float(shares[i])) for i in np.argsort(-shares)]
 
 
-def write_flow(model: Model, video: pathlib.Path, config: DataConfig, out: pathlib.Path, seconds: float) -> bool:
+def write_flow(model: Model, video: pathlib.Path, config: DataConfig, out: pathlib.Path, seconds: float) -> None:
     """Writes the video, as the network sees it, and beside it the flow of its lowest level in Baker's colours.
 
-    Returns:
-      Whether the network gives flow between frames that follow each other; if not, nothing is written.
+    If the network has no flow, it is that of OpenCV's DIS.
 
     Raises:
       DataError: the video cannot be read.
@@ -81,10 +83,8 @@ def write_flow(model: Model, video: pathlib.Path, config: DataConfig, out: pathl
     from data_pipelines.one_video import read_whole
     from data_pipelines.write_video import encode
 
-    if not model.gives_flow:
-        return False
     frames, rate = read_whole(video, config, seconds)
-    flow = flow_of(model, frames)
+    flow = flow_of(model, frames) if model.gives_flow else dis_flow(frames[None])[0]
     longest = float(np.percentile(np.linalg.norm(flow, axis=-1), 99.5))
     colors = np.asarray(flow_to_color(flow, max(longest, 1e-3)))
     beside = np.concatenate([frames[:-1], np.round(255 * colors).astype(np.uint8)], axis=2)
@@ -93,7 +93,6 @@ def write_flow(model: Model, video: pathlib.Path, config: DataConfig, out: pathl
         whole = pathlib.Path(folder) / f"flow{out.suffix or '.mp4'}"
         encode(beside[:, :height, :width], whole, crf=CRF, rate=max(1, round(rate)))
         whole.replace(out)
-    return True
 
 
 def flow_of(model: Model, frames: np.ndarray) -> np.ndarray:

@@ -70,6 +70,8 @@ def check_evaluation(data: Data, evaluation: EvaluationConfig) -> None:
     crop, side = evaluation.crop or data.sampling["crop"], evaluation.short_side or data.sampling["short_side"]
     if crop > side:
         raise ConfigError(f"config.evaluation: crop {crop} must not exceed short_side {side}")
+    if not data.classes and evaluation.split not in data.splits:
+        cluster.say(f"the table has no split {evaluation.split!r}: clips of split {data.splits[0]!r} are shown")
     if not data.classes or not GALLERIES & asked:
         return
     gallery = data.num_labelled("train")
@@ -86,6 +88,11 @@ def check_evaluation(data: Data, evaluation: EvaluationConfig) -> None:
 def check_given(start: Start, data: Data) -> None:
     """Tells what is evaluated; raises ConfigError if it is a trained classifier of other classes than the clips'."""
     cluster.say(f"nothing was trained here: what config.init_from names is evaluated, {start.path}")
+    if start.recognises and not start.classes and data.classes:
+        cluster.say(
+            "caution: these weights do not tell their classes; they are taken to be the clips', in this order: "
+            f"{', '.join(data.classes[:5])}, ..."
+        )
     if start.recognises and start.classes and start.classes != data.classes:
         pairs = zip(start.classes, data.classes, strict=False)
         theirs, ours = next((pair for pair in pairs if pair[0] != pair[1]), (start.classes[-1], data.classes[-1]))
@@ -95,10 +102,10 @@ def check_given(start: Start, data: Data) -> None:
         )
 
 
-def check_selection(method: Method, data: Data, evaluation: EvaluationConfig) -> None:
-    """Raises ConfigError if a method has several classifiers and no split to choose one by."""
+def check_selection(method: Method, data: Data, evaluation: EvaluationConfig, start: Start | None) -> None:
+    """Raises ConfigError if a method has several classifiers to choose from, and no split to choose one by."""
     split = evaluation.selection
-    if not method.classifiers:
+    if not method.classifiers or "recognition" not in evaluation.protocols or (start and start.chosen):
         return
     wrong = {"train": "trained on", evaluation.split: "reported"}.get(split)
     if split not in data.splits:

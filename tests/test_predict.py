@@ -10,7 +10,7 @@ from data_pipelines.one_video import read_clips_of, read_whole
 from data_pipelines.write_video import encode
 from hcml_jax.inference import Model
 from hcml_jax.methods.base import Encoded
-from hcml_jax.predict import flow_of, predict, write_flow
+from hcml_jax.predict import flow_of, main, predict, write_flow
 
 CONFIG = DataConfig("somewhere", frames=4, stride=2, short_side=(32, 32), crop=32, short_clips="loop")
 
@@ -80,13 +80,27 @@ def test_flow_over_two_frames_is_spread_over_both():
 
 def test_the_video_is_written_with_its_flow_beside_it(video, tmp_path):
     out = tmp_path / "flow.mp4"
-    assert write_flow(model(), video, CONFIG, out, 20)
+    write_flow(model(), video, CONFIG, out, 20)
     with av.open(str(out)) as container:
         shown = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert np.shape(shown) == (5, 32, 64, 3)
     np.testing.assert_allclose([f[:, :32].mean() for f in shown], np.arange(0, 10, 2) * 20, atol=4)
     assert {p.name for p in tmp_path.iterdir()} == {"a.mp4", "flow.mp4"}
-    assert not write_flow(model(flows=False), video, CONFIG, tmp_path / "none.mp4", 20)
+
+
+def test_without_a_flow_of_its_own_opencvs_is_shown(video, tmp_path, monkeypatch):
+    monkeypatch.setattr("hcml_jax.predict.dis_flow", lambda clips: np.zeros((*np.shape(clips)[:-1], 2))[:, 1:] + 3.0)
+    write_flow(model(flows=False), video, CONFIG, tmp_path / "flow.mp4", 20)
+    with av.open(str(tmp_path / "flow.mp4")) as container:
+        (frame, *_) = (frame.to_ndarray(format="rgb24") for frame in container.decode(video=0))
+    assert frame.shape == (32, 64, 3)
+    assert np.ptp(frame[:, 36:60].mean((0, 1))) > 20  # it is coloured
+
+
+def test_a_file_that_cannot_be_written_is_refused_first(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "a.mp4"), "--model", str(tmp_path), "--out", "flow.txt"])
+    assert "--out flow.txt must end in .mp4, .mkv, .mov" in capsys.readouterr().err
 
 
 def test_what_is_no_video_is_named(tmp_path):

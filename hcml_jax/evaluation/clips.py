@@ -50,9 +50,9 @@ class Clips:
         """V, clips of each video."""
         return self.reads.clips * self.reads.crops
 
-    def rows(self, split: str) -> list[int]:
-        """The table's rows of a split."""
-        return list(self.data.spread(split, self.data.num_clips(split)))
+    def rows(self, split: str, labelled_only: bool = False) -> list[int]:
+        """The table's rows of a split, or those of them with a label."""
+        return list(self.data.spread(split, self.data.num_clips(split), labelled_only))
 
     def batches(self, split: str, rows: Sequence[int] | None = None, *, flow: bool = False, told="") -> Iterator[Batch]:
         """This process's part of every batch of a split, or of some rows, its pixels on this process's devices."""

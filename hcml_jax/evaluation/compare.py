@@ -67,7 +67,8 @@ def differences(one: str, other: str) -> dict[str, dict[str, str]]:
     with np.load(paths[0]) as first, np.load(paths[1]) as second:
         _, here, there = np.intersect1d(first["video"], second["video"], return_indices=True)
         columns = {"difference": {}, "95%": {}, "p": {}}
-        for figure in sorted(set(first) & set(second) - {"video"}) if len(here) else ():
+        shared = [figure for figure in sorted(set(first) & set(second) - {"video"}) if _is_headline(figure)]
+        for figure in shared if len(here) else ():
             given = second[figure][there].astype(float), first[figure][here].astype(float)
             if np.isnan(given[0] - given[1]).all():
                 continue
@@ -88,7 +89,11 @@ def means(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
 def _headline(results: Mapping[str, Any]) -> dict[str, float]:
     """Without what only a closer look needs: `results.json` has it."""
     flat = {name: value for name, value in flatten_dict(results, sep=".").items() if isinstance(value, int | float)}
-    return {name: value for name, value in flat.items() if name.startswith(SHOWN) or not DETAILS.search(name)}
+    return {name: value for name, value in flat.items() if _is_headline(name)}
+
+
+def _is_headline(name: str) -> bool:
+    return name.startswith(SHOWN) or not DETAILS.search(name)
 
 
 def main(folders: Sequence[str]) -> None:

@@ -28,7 +28,8 @@ _LABELS = "the clips have no labels"
 NEEDS = {
     "recognition": "the network has not learnt to classify",
     "flow": "the network learns no flow, and the clips' is not known",
-    **dict.fromkeys(("neighbours", "linear", "retrieval", "controls"), _LABELS),
+    **dict.fromkeys(("neighbours", "linear", "retrieval"), _LABELS),
+    "controls": f"{_LABELS}, or neither recognition, neighbours nor linear is among the protocols and possible",
 }
 DETAILS = ("classes", "gains")  # of which `per_video.npz` has nothing: "knn" says it
 

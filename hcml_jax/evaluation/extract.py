@@ -79,7 +79,7 @@ def baseline(name: str, readouts: Sequence[str]) -> Source:
 
 
 def extract(source: Source, clips: Clips, split: str, folder: pathlib.Path, control: str, features: bool) -> Extracted:
-    """What a source makes of the videos of a split, read from files where they are there already.
+    """What a source makes of the labelled videos of a split, read from files where they are there already.
 
     An extraction that was interrupted goes on where it was.
 
@@ -92,7 +92,7 @@ def extract(source: Source, clips: Clips, split: str, folder: pathlib.Path, cont
       features: whether features are wanted beside class scores.
 
     Raises:
-      FeatureError: a file is damaged, or no video could be read.
+      FeatureError: a file is damaged, or no labelled video could be read.
     """
     about = {**source.about, **clips.about, "split": split, "control": control, "features": features}
     files = FeatureFiles(folder / "-".join(filter(None, (source.name, split, control, clips.views))))
@@ -100,8 +100,8 @@ def extract(source: Source, clips: Clips, split: str, folder: pathlib.Path, cont
     if cluster.first_then_others(lambda: files.claim(about)):
         cluster.say(f"[evaluate] {files.folder} held features of another network, or of other clips: made anew")
     done = set(files["index"].tolist()) if len(files) else set()
-    left = [row for row in clips.rows(split) if row not in done]
-    size = max(CLIPS_A_FILE // clips.count, 1)
+    left = [row for row in clips.rows(split, labelled_only=True) if row not in done]
+    size = max(CLIPS_A_FILE // (clips.count * clips.videos), 1) * clips.videos
     for first in range(0, len(left), size):
         batches = clips.batches(split, left[first : first + size], told=source.name)
         arrays = cluster.gather(_arrays(source, batches, control, features))

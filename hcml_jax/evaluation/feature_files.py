@@ -43,7 +43,7 @@ class Extracted:
           FeatureError: there are none.
         """
         if "index" not in arrays:
-            raise FeatureError("there are no features: no video of the split could be read")
+            raise FeatureError("there are no features: no labelled video of the split could be read")
         return cls(arrays, np.argsort(arrays["index"]))
 
     @functools.cached_property

@@ -33,6 +33,7 @@ def nearest(gallery: np.ndarray, queries: np.ndarray, count: int, *, centred: bo
     Raises:
       ValueError: K is not in 1..G.
     """
+    gallery, queries = _floating(gallery), _floating(queries)
     if not 1 <= count <= len(gallery):
         raise ValueError(f"expected 1 to {len(gallery)} neighbours out of a gallery of {len(gallery)}, found {count}")
     mean = gallery.mean(0, dtype=np.float64).astype(gallery.dtype) if centred else 0
@@ -70,7 +71,7 @@ def knn_classify(
       ValueError: k is not in 1..G.
     """
     found = nearest(gallery, queries, neighbours, centred=centred)
-    return vote(labels[found.rows], found.cosines, temperature)
+    return vote(np.asarray(labels)[found.rows], found.cosines, temperature)
 
 
 def vote(labels: np.ndarray, cosines: np.ndarray, temperature: float | None = None) -> np.ndarray:
@@ -111,6 +112,7 @@ def retrieval_recall(
       ValueError: a k is not in 1..G.
     """
     found = nearest(gallery, queries, max(ks), centred=centred)
+    labels, query_labels = np.asarray(labels), np.asarray(query_labels)
     return {k: float(hits.mean()) for k, hits in recalled(labels[found.rows], query_labels, ks).items()}
 
 
@@ -143,6 +145,12 @@ def _largest(x: np.ndarray, count: int) -> np.ndarray:
     room = count - above.sum(1, keepdims=True)
     chosen = above | (equal & (equal.cumsum(1, dtype=np.int32) <= room))
     return chosen.nonzero()[1].reshape(-1, count)
+
+
+def _floating(x) -> np.ndarray:
+    """In float32 at least."""
+    x = np.asarray(x)
+    return x.astype(np.promote_types(x.dtype, np.float32), copy=False)
 
 
 def _unit(x: np.ndarray) -> np.ndarray:

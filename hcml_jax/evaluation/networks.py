@@ -10,8 +10,8 @@ from hcml_jax.batch import Data
 from hcml_jax.methods.base import Method, Variables
 from hcml_jax.training.checkpoints import Position
 from hcml_jax.training.mesh import Layout, make_mesh
-from hcml_jax.training.restore import positions, recognises, restore
-from hcml_jax.training.step import abstract_variables, derive, init_variables
+from hcml_jax.training.restore import learnt, positions, recognises, restore
+from hcml_jax.training.step import abstract_variables, init_variables
 from hcml_jax.training.workdir import Workdir
 
 
@@ -21,10 +21,14 @@ class Given(Protocol):
     Attributes:
       path: where they come from.
       recognises: whether their classifier has been trained.
+      modules: the top-level modules of which there are any.
+      chosen: which of a method's several `classifiers` has been chosen; "": none.
     """
 
     path: str
     recognises: bool
+    modules: frozenset[str]
+    chosen: str
 
     def __call__(self, variables: Variables) -> Variables:
         """Puts them in place of fresh ones."""
@@ -70,11 +74,13 @@ class Networks:
         return "representation" if name == "last" and where("last") == where("representation") else name
 
     def load(self, name: str) -> Variables:
-        """The network's variables."""
+        """The network's variables; of given ones, no module that serves training alone and is not among them."""
         clip_shape = self.data.clip_shape
         if name == self.beside[-1] or self.given:
             fresh = init_variables(self.method, clip_shape, self.seed, self.layout)
-            return fresh if name == self.beside[-1] else derive(self.method, self.given(fresh), self.layout)
+            if name == self.beside[-1]:
+                return fresh
+            return learnt(self.given(fresh), (*self.method.deployed, *self.given.modules))
         position = self.positions["start" if name == "untrained" else name]
         abstract = abstract_variables(self.method, clip_shape, Layout(make_mesh()))
         found = jax.device_get(restore(self.workdir.path, position, abstract))

@@ -57,9 +57,8 @@ class Subject:
 
     @property
     def has_flow(self) -> bool:
-        """Whether the flow of the clips is known."""
-        splits = {"train", self.reported}
-        return splits <= {*self.data.splits} and all(map(self.data.has_flow, splits))
+        """Whether the flow of the clips that are reported is known."""
+        return self.data.has_flow(self.reported)
 
     @property
     def learns_flow(self) -> bool:
@@ -69,8 +68,8 @@ class Subject:
 
     @functools.cached_property
     def flow_readouts(self) -> dict[str, np.ndarray]:
-        """Level -> weights of its linear read-out of flow, fitted on the training split; empty without known flow."""
-        if not self.has_flow:
+        """Level -> weights of its linear read-out of flow, fitted on the training split; empty without its flow."""
+        if "train" not in self.data.splits or not self.data.has_flow("train"):
             return {}
         rows = self.data.spread("train", READOUT_CLIPS)
         batches = self.clips("1x1").batches("train", rows, flow=True, told="flow")
@@ -134,8 +133,7 @@ class Subject:
     def _extract(self, source: str, split: str, control: str, views: str) -> Extracted:
         with_features = views == self.config.views[0]
         given = self._once(self._source, source), self.clips(views), split, self._folder, control, with_features
-        found = extract.extract(*given)
-        return found.where(found.labels >= 0)
+        return extract.extract(*given)
 
     def _search(self, source: str, name: str, centred: bool, control: str) -> Nearest:
         gallery, test = self.gallery(source), self.test(source, control)

@@ -59,11 +59,14 @@ def write_page(workdir: pathlib.Path) -> pathlib.Path:
 
 
 def _head(workdir: pathlib.Path, described: Mapping, results: Mapping) -> str:
-    method = described["config"]["method"]
+    config = described["config"]
+    method = config["method"]
     frames, height, width, _ = described["clip_shape"]
     facts = [f"method {method['name']}, backbone {method.get('backbone', {}).get('name', '')}"]
     facts.append(f"clips of {frames} frames of {height} x {width}, {len(described['classes'])} classes")
     facts.append("clips: " + ", ".join(f"{n} {name}" for name, n in described["clips"].items() if name != "digest"))
+    if split := config["training"]["validation_split"]:
+        facts.append(f"the best checkpoint and early ends: by split {split}")
     if selected := results.get("selected"):
         facts.append(f"classifier chosen on split {selected['split']}: {selected['classifier']}")
     where = results.get("checkpoint", {})
@@ -116,9 +119,7 @@ def _tables(results: Mapping) -> Iterable[str]:
     rows = [[name or "first view", *(scores.share(*path, kind) for kind in kinds)] for name, path in ways.items()]
     yield _table("Recognition", ["", "top-1", "top-5", "mean over classes"], rows, "top1" in results)
     yield from _feature_tables(results, scores)
-    counts = next(iter(results.get("retrieval", {}).values()), {})
-    rows = [[name, *(scores.share("retrieval", name, k) for k in counts)] for name in results.get("retrieval", {})]
-    yield _table("Retrieval", ["", *(f"R@{k}" for k in counts)], rows, rows)
+    yield _retrieval(results, scores)
     yield _ways(results, scores)
     yield _controls(results, scores)
     yield _flow(scores)
@@ -165,6 +166,17 @@ def _feature_tables(results: Mapping, scores: _Scores) -> Iterable[str]:
     yield _table("Without a network", ["", "kNN", "linear"], rows, rows)
 
 
+def _retrieval(results: Mapping, scores: _Scores) -> str:
+    counts = next(iter(results.get("retrieval", {}).values()), {})
+    paths = []
+    for where in ((), ("untrained",), ("random",), ("baseline",)):
+        found = _down(results, where) or {}
+        paths += [(*where, "retrieval", name) for name in found.get("retrieval", {})]
+        paths += [(*where, "readouts", grid, "retrieval") for grid in found.get("readouts", {})]
+    rows = [[_named(path), *(scores.share(*path, k) for k in counts)] for path in paths]
+    return _table("Retrieval", ["", *(f"R@{k}" for k in counts)], rows, counts)
+
+
 def _ways(results: Mapping, scores: _Scores) -> str:
     """Neighbours that vote otherwise or are not centred, other k, and efficacy."""
     ways = {name: (name,) for name in ("knn", "knn_weighted", "knn_uncentred") if name in results}
@@ -203,7 +215,7 @@ def _flow(scores: _Scores) -> str:
 
 def _named(path: Sequence[str]) -> str:
     """ "kNN level0" of ("knn", "level0")."""
-    names = {"knn": "kNN", "top1": "top-1", "readouts": "", "baseline": ""}
+    names = {"knn": "kNN", "top1": "top-1", "readouts": "", "baseline": "", "retrieval": ""}
     return " ".join(filter(None, (names.get(name, name.replace("_", " ")) for name in path)))
 
 

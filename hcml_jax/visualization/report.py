@@ -19,6 +19,7 @@ from hcml_jax.visualization.embedding import draw_embedding
 from hcml_jax.visualization.figure import save_figure
 from hcml_jax.visualization.flow import draw_flow
 from hcml_jax.visualization.moving import save_moving
+from hcml_jax.visualization.page import PICTURES
 from hcml_jax.visualization.retrieval import draw_retrieval, moving_retrieval
 
 RETRIEVED = 4
@@ -32,8 +33,8 @@ def write_report(subject: Subject, records: Sequence[Mapping], folder: pathlib.P
     `metrics.jsonl`.
     """
     done = subject.config.protocols
-    for path in folder.glob("*"):  # of an evaluation before
-        path.unlink()
+    for name in PICTURES:  # of an evaluation before
+        (folder / name).unlink(missing_ok=True)
     if not subject.config.figure_clips:
         return
     if records:

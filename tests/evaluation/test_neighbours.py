@@ -60,6 +60,16 @@ def test_classes_are_those_of_scikit_learn():
     np.testing.assert_array_equal(found, reference.predict(queries))
 
 
+def test_whole_numbers_half_precision_and_lists_are_taken():
+    rng = np.random.default_rng(3)
+    gallery, queries = rng.integers(0, 256, (40, 6)), rng.integers(0, 256, (9, 6))
+    labels = (np.arange(40) % 3).tolist()
+    expected = knn_classify(gallery.astype(float), np.array(labels), queries.astype(float), 5)
+    for dtype in (np.uint8, np.float16, int):
+        np.testing.assert_array_equal(knn_classify(gallery.astype(dtype), labels, queries.astype(dtype), 5), expected)
+    assert 0 <= retrieval_recall(gallery.tolist(), labels, queries.tolist(), [0] * 9, (1, 5))[5] <= 1
+
+
 def test_of_equal_counts_the_label_met_first_wins():
     gallery = np.array([[1, 0.0], [1, 0.1], [1, 0.2], [1, 0.3]])
     labels = np.array([2, 1, 1, 2])

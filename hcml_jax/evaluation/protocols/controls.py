@@ -11,11 +11,15 @@ from hcml_jax.evaluation.protocols.hits import merge
 from hcml_jax.evaluation.protocols.recognition import recognise
 from hcml_jax.evaluation.subject import REPRESENTATION, Subject
 
+FEATURES = {"neighbours": ("knn", neighbours.hits), "linear": ("linear", linear.hits)}
+
 
 def parts(subject: Subject) -> Iterator:
     """One for each control, below "controls"."""
-    for control in CONTROLS if subject.labelled else ():
-        yield f"controls, {control}", functools.partial(_control, subject, control)
+    asked, recognises = {*subject.config.protocols}, subject.networks.recognises
+    if subject.labelled and (asked & set(FEATURES) or (recognises and "recognition" in asked)):
+        for control in CONTROLS:
+            yield f"controls, {control}", functools.partial(_control, subject, control)
 
 
 def _control(subject: Subject, control: str) -> dict[str, Any]:
@@ -26,9 +30,9 @@ def _control(subject: Subject, control: str) -> dict[str, Any]:
     found, asked = {}, subject.config.protocols
     if "recognition" in asked and subject.networks.recognises:
         merge(found, recognise(subject, subject.config.views[0], control))
-    for kind, protocol in (("knn", neighbours), ("linear", linear)):
-        if protocol.__name__.rsplit(".", 1)[-1] in asked:
-            merge(found, scores(subject, kind, protocol.hits, REPRESENTATION, control))
+    for protocol, (kind, hits) in FEATURES.items():
+        if protocol in asked:
+            merge(found, scores(subject, kind, hits, REPRESENTATION, control))
             for baseline in subject.config.baselines:
-                merge(found, beside(subject, kind, protocol.hits, baseline, control))
-    return {"controls": {control: found}} if found else {}
+                merge(found, beside(subject, kind, hits, baseline, control))
+    return {"controls": {control: found}}

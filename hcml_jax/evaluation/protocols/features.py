@@ -4,13 +4,15 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
 import numpy as np
 
 from hcml_jax.evaluation.intervals import PerVideo
 from hcml_jax.evaluation.protocols.hits import accuracy, by_family, merge
 from hcml_jax.evaluation.subject import REPRESENTATION, Subject
 
-Hits = Callable[..., np.ndarray]  # (subject, source, feature's name, control="", few_labels=False) -> bool [N]
+# (subject, source, feature's name, control="", few_labels=False) -> bool [N], or a dictionary of such
+Hits = Callable[..., np.ndarray | dict[str, np.ndarray]]
 
 
 def compared(subject: Subject, title: str, kind: str, hits: Hits, more: Callable[[Subject], dict]) -> Iterator:
@@ -45,8 +47,8 @@ def scores(subject: Subject, kind: str, hits: Hits, source: str, control: str = 
     """Scores of a source's features and read-outs, on test videos changed by a control or ("") as they are."""
     test = subject.test(source, control)
 
-    def score(name: str) -> PerVideo:
-        return accuracy(hits(subject, source, name, control), test)
+    def score(name: str) -> PerVideo | dict[str, PerVideo]:
+        return jax.tree.map(lambda hit: accuracy(hit, test), hits(subject, source, name, control))
 
     found = {kind: {name: score(name) for name in subject.names(source)}}
     grids = {name: {kind: score(name)} for name in subject.names(source, readouts=True)}

@@ -34,7 +34,14 @@ def recognise(subject: Subject, views: str, control: str = "") -> dict[str, Any]
 
 
 def select(subject: Subject) -> tuple[int, dict[str, Any]]:
-    """Which of the classifiers is best on the split "selection", seen as most protocols see clips; and why."""
+    """Which of the classifiers is best on the split "selection", seen as most protocols see clips; and why.
+
+    Given variables keep the one that their own run has chosen.
+    """
+    given = subject.networks.given
+    if given and given.chosen:
+        index = subject.method.classifiers.index(given.chosen)
+        return index, {"classifier": given.chosen, "split": f"that {given.path} was chosen by"}
     held_out = subject.extracted(LAST, subject.config.selection)
     predicted = average_views(held_out.logits, subject.config.average).argmax(-1)
     shares = (predicted == held_out.labels[:, None]).mean(0)
