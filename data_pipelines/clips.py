@@ -3,10 +3,9 @@
 import io
 import math
 import threading
-import zlib
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
 import numpy as np
 from PIL import Image
@@ -17,6 +16,7 @@ from data_pipelines.sampling import View, draw_views
 from data_pipelines.table import Row
 from data_pipelines.video import VideoInfo, read_clips
 from hcml_jax.batch import Batch, Reads, blank_batch
+from hcml_jax.files import DAMAGED
 
 # Python 3.11 before 3.11.8 cannot parse literals, such as numpy's headers, in two threads at once
 # (https://github.com/python/cpython/issues/106905).
@@ -165,7 +165,7 @@ def _read_flow(row: Row, info: VideoInfo) -> np.ndarray:
             content = file.read("flow.npy")
         with _PARSING:
             flow = np.load(io.BytesIO(content))
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
+    except DAMAGED as error:
         raise DataError(f"{row.flow}: no array 'flow' can be read ({error})") from error
     if flow.shape != wanted:
         raise DataError(f"{row.flow}: flow has shape {flow.shape}, its video needs {wanted}")

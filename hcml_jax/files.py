@@ -5,9 +5,14 @@ import pathlib
 import shutil
 import tempfile
 import uuid
+import zlib
 from collections.abc import Iterator
+from zipfile import BadZipFile
 
 from hcml_jax.config import ConfigError
+
+# What numpy raises of a damaged `.npz`.
+DAMAGED = (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error)
 
 
 @contextlib.contextmanager

@@ -10,9 +10,7 @@ import html
 import pathlib
 import sys
 import tempfile
-import zlib
 from collections.abc import Sequence
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -20,18 +18,15 @@ from data_pipelines import DataConfig
 from hcml_jax.config import ConfigError, UserError, nearest
 from hcml_jax.evaluation.extract import digest
 from hcml_jax.evaluation.neighbours import nearest as nearest_rows
-from hcml_jax.files import new_file, replace_text
+from hcml_jax.files import DAMAGED, new_file, replace_text
 from hcml_jax.inference import Model, load
 from hcml_jax.predict import data_config
 from hcml_jax.progress import Progress
+from hcml_jax.visualization.document import document
 from hcml_jax.visualization.moving import save_moving
 
 KEPT_EVERY = 64  # videos, so that little is lost where the work is interrupted
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 1100px; padding: 1rem; }
-div { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0; max-width: 220px; overflow-wrap: anywhere; }
-img { max-width: 100%; height: auto; }
-"""
+STYLE = "div { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0; max-width: 220px; }"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -153,7 +148,7 @@ class Index:
             with self._path.open("rb") as file, np.load(file) as arrays:
                 stamps = arrays["videos"].tolist()
                 features = {name: arrays[name] for name in arrays if name != "videos"}
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
+        except DAMAGED as error:
             raise ConfigError(f"{self._path} is damaged ({error}): delete it and search again") from error
         return {s: {name: values[i] for name, values in features.items()} for i, s in enumerate(stamps)}
 
@@ -184,16 +179,10 @@ def write_page(
         name = html.escape(path.name)
         return f'<figure><img src="{source}" alt="{name}"><figcaption>{name}<br>{told}</figcaption></figure>'
 
-    view = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-    head = (
-        f'<!doctype html><html lang=en><head>{view}<link rel="icon" href="data:,"><title>Videos that move alike</title>'
-    )
     shown = "".join(figure(path, f"cosine {cosine:.3f}") for path, cosine in found)
-    replace_text(
-        out,
-        f"{head}<style>{STYLE}</style></head><body><h1>Videos that move alike</h1><div>{figure(query, 'query')}</div>"
-        f"<h2>Most alike by {html.escape(feature)}</h2><div>{shown}</div></body></html>\n",
-    )
+    title, by = "Videos that move alike", f"Most alike by {html.escape(feature)}"
+    body = f"<h1>{title}</h1><div>{figure(query, 'query')}</div><h2>{by}</h2><div>{shown}</div>"
+    replace_text(out, document(title, body, STYLE))
 
 
 def _stamp(path: pathlib.Path) -> str:

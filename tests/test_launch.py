@@ -131,9 +131,12 @@ def test_an_export_predicts_the_same_without_its_side_branch(finished, sprites, 
     for name, values in features.items():
         np.testing.assert_allclose(found["features"][name], values, rtol=1e-3, atol=1e-5)
     assert json.loads((finished / "export" / "model.json").read_text())["classes"] == list(model.classes)
-    wrong(tmp_path, sprites, mode="evaluate", init_from__path=str(finished / "export"))
+    asked = {"evaluation__protocols": ("recognition", "flow")}
+    wrong(tmp_path, sprites, mode="evaluate", init_from__path=str(finished / "export"), **asked)
     ours, theirs = (json.loads((folder / "results.json").read_text()) for folder in (tmp_path / "run", finished))
     assert ours["top1"] == theirs["top1"]
+    assert {"epe", "l1"} <= theirs["flow"].keys()
+    assert ours["flow"].keys() == {"readout_epe", "epe_zero", "epe_zero_by_level"}  # it has no head
     again = launch(finished, sprites, "--mode=export")
     assert again.returncode != 0
     assert "is there already" in again.stderr
@@ -164,7 +167,8 @@ def test_given_weights_are_evaluated_as_they_are(finished, sprites, tmp_path):
 def test_clips_of_the_reported_split_suffice_for_protocols_that_learn_from_no_others(finished, sprites, tmp_path):
     header, *rows = (sprites / "table.csv").read_text().splitlines()
     (tmp_path / "test.csv").write_text("\n".join([header, *(row for row in rows if ",test," in row)]))
-    fields = {"data__table": str(tmp_path / "test.csv"), "init_from__path": str(finished)}
+    # Classes are in the network's order, not by name.
+    fields = {"data__sprites": None, "data__table": str(tmp_path / "test.csv"), "init_from__path": str(finished)}
     everything = {"mode": "evaluate", "evaluation__protocols": ("recognition", "flow", "controls", "cost")}
     wrong(tmp_path, sprites, **fields, **everything)
     ours, theirs = (json.loads((folder / "results.json").read_text()) for folder in (tmp_path / "run", finished))

@@ -6,15 +6,13 @@ import functools
 import json
 import pathlib
 import shutil
-import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
 from hcml_jax.config import UserError
-from hcml_jax.files import new_file, replace_text
+from hcml_jax.files import DAMAGED, new_file, replace_text
 
 PREFIX = "features/"
 
@@ -149,7 +147,7 @@ def _opened(path: pathlib.Path) -> Iterator[Mapping[str, np.ndarray]]:
     try:
         with path.open("rb") as file, np.load(file) as arrays:
             yield arrays
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
+    except DAMAGED as error:
         raise FeatureError(
             f"{path}: features cannot be read ({error}): delete {path.parent} and evaluate again"
         ) from error

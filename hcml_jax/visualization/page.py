@@ -13,6 +13,7 @@ from typing import Any
 from hcml_jax.config import ConfigError
 from hcml_jax.files import replace_text
 from hcml_jax.training.workdir import Workdir
+from hcml_jax.visualization.document import document
 
 PACKAGES = ("hcml_jax", "jax", "flax", "optax", "numpy", "orbax-checkpoint")
 # File in `figures/` -> what it shows.
@@ -26,13 +27,11 @@ PICTURES = {
     "embedding.png": "Features in the plane (t-SNE)",
 }
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 1100px; padding: 1rem; color: #1b1f24;
-  overflow-wrap: anywhere; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; border-bottom: 1px solid #d5dae0; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem .7rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #eceff2; }
 th:first-child, td:first-child { text-align: left; } small { color: #66707b; }
-img { max-width: 100%; height: auto; } pre { overflow-x: auto; background: #f5f7f9; padding: .8rem; }
+pre { overflow-x: auto; background: #f5f7f9; padding: .8rem; }
 figure { margin: 1.2rem 0; } figcaption { color: #66707b; }
 """
 
@@ -50,11 +49,7 @@ def write_page(workdir: pathlib.Path) -> pathlib.Path:
     results = json.loads(folder.results.read_text())
     parts = [_head(workdir, described, results), *_tables(results), *_pictures(folder.figures)]
     parts += [_config(described["config"]), _versions()]
-    title = html.escape(f"hcml_jax: {workdir.name}")
-    view = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-    icon = '<link rel="icon" href="data:,">'  # browsers ask for one
-    page = f"<!doctype html><html lang=en><head>{view}{icon}<title>{title}</title><style>{STYLE}</style></head><body>"
-    replace_text(folder.report, page + "\n".join(parts) + "</body></html>\n")
+    replace_text(folder.report, document(f"hcml_jax: {workdir.name}", "\n".join(parts), STYLE))
     return folder.report
 
 

@@ -108,7 +108,16 @@ def test_classes_are_the_training_labels_in_order(write):
 
 
 def test_a_table_of_test_clips_alone_has_their_classes(write):
-    assert class_names(read_table(*write(HEADER, "a.mp4,b,test", "b.mp4,a,test"))) == ("a", "b")
+    rows = read_table(*write(HEADER, "a.mp4,b,test", "b.mp4,a,test"))
+    assert class_names(rows) == ("a", "b")
+    assert hold_out(rows, 0.5) == rows
+
+
+def test_classes_are_those_of_a_network_that_knows_them_all(write):
+    rows = read_table(*write(HEADER, "a.mp4,b,train", "b.mp4,a,train"))
+    assert class_names(rows, known=("c", "b", "a")) == ("c", "b", "a")
+    assert class_names(rows, known=("c", "b")) == ("a", "b")
+    assert class_names(read_table(*write(HEADER, "a.mp4,,train")), known=("a", "b")) == ()
 
 
 def test_a_class_has_one_family(write):
