@@ -54,7 +54,8 @@ def test_a_run_leaves_results_and_pictures(finished):
     levels = {"level0", "level1", "level2", "backbone"}
     assert set(results["knn"]) == set(results["linear"]) == set(results["retrieval"]) == levels
     assert set(results["readouts"]) == {f"{name}/{grid}" for name in levels for grid in ("Tx1x1", "3x3")}
-    assert set(results["readouts"]["level0/3x3"]) == {"knn", "linear"}
+    assert set(results["readouts"]["level0/3x3"]) == {"knn", "linear", "retrieval"}
+    assert set(results["baseline"]["retrieval"]["pixels"]) == {"1", "5"}
     assert set(results["controls"]) == {"reversed", "shuffled", "single_frame"}
     for low, high in (results["intervals"]["top1"], results["intervals"]["knn"]["level0"]):
         assert 0 <= low <= high <= 1
