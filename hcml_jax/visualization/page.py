@@ -167,7 +167,8 @@ def _retrieval(results: Mapping, scores: _Scores) -> str:
     for where in ((), ("untrained",), ("random",), ("baseline",)):
         found = _down(results, where) or {}
         paths += [(*where, "retrieval", name) for name in found.get("retrieval", {})]
-        paths += [(*where, "readouts", grid, "retrieval") for grid in found.get("readouts", {})]
+        grids = [grid for grid, kinds in found.get("readouts", {}).items() if "retrieval" in kinds]
+        paths += [(*where, "readouts", grid, "retrieval") for grid in grids]
     rows = [[_named(path), *(scores.share(*path, k) for k in counts)] for path in paths]
     return _table("Retrieval", ["", *(f"R@{k}" for k in counts)], rows, counts)
 

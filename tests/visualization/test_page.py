@@ -18,7 +18,7 @@ RESULTS = {
     "linear": {"level0": 0.75},
     "untrained": {"knn": {"level0": 0.1}},
     "readouts": {"level0/3x3": {"knn": 0.625}},
-    "baseline": {"knn": {"<pixels>": 0.125}},
+    "baseline": {"knn": {"<pixels>": 0.125}, "readouts": {"pixels/2x2": {"retrieval": {"1": 0.25, "5": 0.375}}}},
     "retrieval": {"level0": {"1": 0.5, "5": 0.875}},
     "controls": {"reversed": {"top1": 0.0625, "knn": {"level0": 0.3}}},
     "gains": {"level0 to level1": {"left": 0.4}},
@@ -38,6 +38,7 @@ def run(tmp_path):
     described = {
         "config": {
             "method": {"name": "hcml", "backbone": {"name": "r2d_10"}},
+            "training": {"validation_split": "val"},
             "note": "</pre><script>alert(1)</script>",
         },
         "classes": ["a", "b"],
@@ -59,6 +60,9 @@ def test_the_page_tells_what_the_folder_holds(run):
         assert cell in text
     for cell in ("R@5", "87.5", "6.2", "0.257", "0.020", "85,374", "40.0", "16 train, 8 test"):
         assert cell in text
+    for cell in ("pixels/2x2</td><td>25.0</td><td>37.5", "the best checkpoint and early ends: by split val"):
+        assert cell in text
+    assert text.count("level0/3x3</td>") == 1  # among features, not in the table of retrieval
     assert "<script" not in text and "http" not in text
     assert text.count("<img") == 1 and PICTURES["retrieval.webp"] in text
 
