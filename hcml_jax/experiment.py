@@ -149,7 +149,6 @@ def _evaluate(config: ExperimentConfig, folder: Workdir, method: Method, data: D
     subject = Subject(networks, config.evaluation, config.evaluation.batch_size or config.training.batch_size)
     evaluate(subject)
     if cluster.is_first():
-        cluster.say("[evaluate] pictures")
         write_report(subject, read_records(folder.path), folder.figures)
         print(f"results in {folder.results}, to look at in {write_page(folder.path)}")
         if data.skipped:

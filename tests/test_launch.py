@@ -176,6 +176,13 @@ def test_clips_of_the_reported_split_suffice_for_protocols_that_learn_from_no_ot
     assert ours["top1"] == theirs["top1"]
     assert ours["flow"]["l1"].keys() == theirs["flow"]["l1"].keys()
     assert "top1" in ours["controls"]["reversed"]
+    (tmp_path / "test.csv").write_text("\n".join([header, *(r for r in rows if ",test," in r and "speed_up" not in r)]))
+    asked = {"mode": "evaluate", "evaluation__protocols": ("recognition",), "evaluation__figure_clips": 1}
+    wrong(tmp_path / "some", sprites, **fields, **asked)  # of a class that the network knows there is no clip
+    found = tmp_path / "some" / "run"
+    described = [json.loads((folder / "run.json").read_text())["classes"] for folder in (found, finished)]
+    assert described[0] == described[1]
+    assert (found / "figures" / "confusion.png").exists()
     for mode in ("train", "evaluate"):  # neighbours need a gallery
         with pytest.raises(UserError, match="config.data: the table has no split 'train'"):
             wrong(tmp_path / mode, sprites, mode=mode, **fields)

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
+from hcml_jax import cluster
 from hcml_jax.batch import Batch, Reads
 from hcml_jax.evaluation.activation import activation, grad_cam
 from hcml_jax.evaluation.protocols.recognition import average_views, select
@@ -37,6 +38,7 @@ def write_report(subject: Subject, records: Sequence[Mapping], folder: pathlib.P
         (folder / name).unlink(missing_ok=True)
     if not subject.config.figure_clips:
         return
+    cluster.say("[evaluate] pictures")
     if records:
         terms = {name for stage in subject.method.stages for name in stage.terms}
         save_figure(draw_curves(records, terms), folder / "curves.png")
@@ -114,7 +116,8 @@ def _draw_confusion(subject: Subject, path: pathlib.Path) -> None:
     scores = average_views(recognised.logits, subject.config.average)
     predicted = (scores[:, select(subject)[0]] if subject.method.classifiers else scores).argmax(1)
     matrix = confusion_matrix(recognised.labels, predicted, labels=range(len(classes)))
-    save_figure(draw_confusion(matrix, classes, subject.data.families or None), path)
+    families = subject.data.families
+    save_figure(draw_confusion(matrix, classes, families if set(classes) <= set(families) else None), path)
 
 
 def _batch(subject: Subject, split: str, rows: Iterable[int], flow: bool = False) -> Batch:
