@@ -136,10 +136,10 @@ def test_damage_is_named(tmp_path):
 
 def test_a_file_that_is_gone_is_made_anew_beside_the_others(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "CLIPS_A_FILE", 2)
-    extract(SOURCE, clips(Videos(5, broken=9)), "test", tmp_path, "", True)
+    extract(SOURCE, clips(Videos(5, broken=9), batch_size=2), "test", tmp_path, "", True)
     (tmp_path / "mean-test-1x1" / "00000.npz").unlink()
     videos = Videos(5, broken=9)
-    found = extract(SOURCE, clips(videos), "test", tmp_path, "", True)
+    found = extract(SOURCE, clips(videos, batch_size=2), "test", tmp_path, "", True)
     assert videos.read == [4, 3] and found.index.tolist() == [0, 1, 2, 3, 4]
 
 
