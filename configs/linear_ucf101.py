@@ -1,9 +1,9 @@
 """Linear training on UCF-101: classifiers on a frozen network, on augmented clips.
 
 After the file's name stands "mscl" (MSCL Table 6: 88.7 from Kinetics-400; CoCLR's recipe) or "fima" (FIMA Table 4:
-73.1). Rates from a tenth to 100 times each paper's are tried in the same run: CoCLR's code normalises features by batch
-after it has brought them to length 1, which makes them larger, and gradients with them; here nothing does. A twentieth
-of the training clips is held out to choose by.
+73.1). Rates from a tenth to 100 times each paper's are tried in the same run: CoCLR's code
+applies batch normalisation after it has brought features to length 1. That makes features and gradients larger; this
+config has no such normalisation. A twentieth of the training clips is held out to choose by.
 
 Command:  python launch.py --config configs/linear_ucf101.py:fima --workdir runs/linear \\
               --config.data.root=/data/ucf101_split1 --config.init_from.path=runs/kinetics

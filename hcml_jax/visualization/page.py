@@ -63,7 +63,8 @@ def _head(workdir: pathlib.Path, described: Mapping, results: Mapping) -> str:
     if split := config["training"]["validation_split"]:
         facts.append(f"the best checkpoint and early ends: by split {split}")
     if selected := results.get("selected"):
-        facts.append(f"classifier chosen on split {selected['split']}: {selected['classifier']}")
+        where = f"on split {selected['split']}" if "split" in selected else f"in {selected['chosen_in']}"
+        facts.append(f"classifier chosen {where}: {selected['classifier']}")
     where = results.get("checkpoint", {})
     if "given" in where:
         facts.append(f"not trained here: what {where['given']} holds")

@@ -19,7 +19,7 @@ class Once:
         self._make, self._made = make, {}
 
     def __call__(self, method, stage, *given):
-        # An optimizer follows from the method's stage: all runs have as many clips and as large batches.
+        # An optimizer follows from the method's stage: schedules here are in steps, whatever the clips and batches.
         key = id(method), stage.name, *(one for one in given if isinstance(one, int | loop.Layout))
         if key not in self._made:
             self._made[key] = method, self._make(method, stage, *given)  # kept, so that no other gets its id

@@ -41,7 +41,7 @@ def select(subject: Subject) -> tuple[int, dict[str, Any]]:
     given = subject.networks.given
     if given and given.chosen:
         index = subject.method.classifiers.index(given.chosen)
-        return index, {"classifier": given.chosen, "split": f"that {given.path} was chosen by"}
+        return index, {"classifier": given.chosen, "chosen_in": given.path}
     held_out = subject.extracted(LAST, subject.config.selection)
     predicted = average_views(held_out.logits, subject.config.average).argmax(-1)
     shares = (predicted == held_out.labels[:, None]).mean(0)
