@@ -10,7 +10,7 @@ from data_pipelines.video import VideoInfo, probe
 from hcml_jax.files import replace_text
 from hcml_jax.progress import Progress
 
-VERSION = 2  # of what `probe` finds: raise it when it finds something else
+VERSION = 3  # of what `probe` finds: raise it when it finds something else
 
 
 def scan_videos(paths: Iterable[Path], workers: int, memory: Path | None = None) -> dict[Path, VideoInfo | VideoError]:

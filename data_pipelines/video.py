@@ -46,8 +46,8 @@ def probe(path: str | Path) -> VideoInfo:
     """Counts the frames of a video (headers often err) and decodes at least the first.
 
     Raises:
-      VideoError: the file is missing, empty, no video, or its first frame (where packets do not tell the number of
-        frames: any frame) cannot be decoded. Names file and reason.
+      VideoError: the file is missing, empty, no video, cut short (it ends before half of what its header tells), or its
+        first frame (where packets do not tell the number of frames: any frame) cannot be decoded. Names file and reason.
     """
     with _opened(path) as (container, stream):
         times = _packet_times(container, stream)
@@ -58,14 +58,15 @@ def probe(path: str | Path) -> VideoInfo:
             raise VideoError(f"{path}: has no frames")
         if times and first.pts != min(times):  # cut out of a longer video: frames without a keyframe come first
             times = {}
-        num_frames = len(times) or 1 + sum(1 for _ in frames)
+        shown = sorted(times) or [first.pts, *(frame.pts for frame in frames)]
+        _check_length(path, container, stream, shown)
         width, height = first.width, first.height
         if _quarter_turns(first) % 2:
             width, height = height, width
         fps = _frame_rate(stream, list(times))
-    order = {time: i for i, time in enumerate(sorted(times))}
+    order = {time: i for i, time in enumerate(shown)}
     keyframes = tuple((order[time], time) for time, is_key in times.items() if is_key)
-    return VideoInfo(num_frames, width, height, fps, keyframes)
+    return VideoInfo(len(shown), width, height, fps, keyframes)
 
 
 def read_frames(
@@ -150,6 +151,21 @@ def _packet_times(container, stream) -> dict[int, bool]:
     times = {packet.pts: packet.is_keyframe for packet in packets}
     odd = any(packet.is_discard or packet.is_corrupt for packet in packets)
     return {} if odd or None in times or len(times) < len(packets) else times
+
+
+def _check_length(path: str | Path, container, stream, times: list[int | None]) -> None:
+    """Raises VideoError if a file ends before half of what its header tells; MP4 is found cut by the decoder itself.
+
+    Whole files miss some of it, too: dropped frames count in AVI's header, sound that goes on in Matroska's.
+    """
+    told = found = 0
+    if container.format.name == "avi":
+        told, found = stream.frames, len(times)
+    elif container.format.name == "matroska,webm" and container.duration and stream.average_rate and None not in times:
+        told, found = container.duration / av.time_base, (max(times) - times[0]) * stream.time_base
+        found += 1 / stream.average_rate  # the last frame is seen for a while
+    if found < told / 2:
+        raise VideoError(f"{path}: cut short, it ends at {float(found / told):.0%} of the length that its header tells")
 
 
 def _frame_rate(stream, times: list[int]) -> float:

@@ -168,6 +168,35 @@ def test_a_video_that_ends_early_is_an_error(tmp_path):
         read_frames(path, [28], longer)
 
 
+@pytest.mark.parametrize(("name", "codec"), [("a.mkv", "libx264"), ("a.webm", "libvpx"), ("b.webm", "libvpx-vp9")])
+def test_a_matroska_file_cut_to_less_than_half_is_refused(tmp_path, name, codec):
+    path = Path(write_video(tmp_path / name, numbered_frames(100), codec=codec, g="1"))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 6 // 10])
+    assert 50 <= probe(path).num_frames < 100
+    path.write_bytes(whole[: len(whole) // 3])
+    with pytest.raises(VideoError, match=f"{name}: cut short, it ends at [234].% of the length"):
+        probe(path)
+
+
+@pytest.mark.parametrize(("told", "refused"), [(59, False), (81, True)])
+def test_avi_may_miss_less_than_half_of_the_frames_it_tells(tmp_path, told, refused):
+    path = Path(write_video(tmp_path / "a.avi", numbered_frames(40), **CODECS["mpeg4.avi"]))
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<I", content, content.index(b"vids") + 32, told)  # the length in the stream's header
+    path.write_bytes(content)
+    if refused:
+        with pytest.raises(VideoError, match="a.avi: cut short, it ends at 49% of the length"):
+            probe(path)
+    else:
+        assert probe(path).num_frames == 40
+
+
+@pytest.mark.parametrize("name", ["mpeg4.avi", "vp9_alpha.webm"])
+def test_a_single_frame_is_a_whole_video(tmp_path, name):
+    assert probe(write_video(tmp_path / name, numbered_frames(1), **CODECS[name])).num_frames == 1
+
+
 def test_a_damaged_video_is_an_error(tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (20, 48, 64, 3)).astype(np.uint8)
     path = Path(write_video(tmp_path / "a.mp4", noise))
