@@ -47,7 +47,8 @@ def probe(path: str | Path) -> VideoInfo:
 
     Raises:
       VideoError: the file is missing, empty, no video, cut short (it ends before half of what its header tells), or its
-        first frame (where packets do not tell the number of frames: any frame) cannot be decoded. Names file and reason.
+        first frame (any frame, where packets do not tell the number of frames) cannot be decoded. Names file and
+        reason.
     """
     with _opened(path) as (container, stream):
         times = _packet_times(container, stream)

@@ -43,17 +43,11 @@ class ExperimentConfig:
         if self.seed < 0:
             raise ConfigError(f"seed must be 0 or more, not {self.seed}")
         if self.training.first_stage and not self.init_from.path:
-            raise ConfigError(
-                f"training.first_stage {self.training.first_stage!r} begins on weights from elsewhere: name them in "
-                "init_from.path"
-            )
+            raise ConfigError(f"training.first_stage {self.training.first_stage!r} needs weights: name init_from.path")
 
 
 def complete(config: Mapping[str, Any]) -> ConfigDict:
-    """What a file of `configs/` returns: the config with every default spelt out, locked.
-
-    So every field can be set on the command line, and the run's folder records them all.
-    """
+    """Spells out every default and locks the config: any field can be set on the command line, and is recorded."""
     return ConfigDict(_filled(config)).lock()
 
 
@@ -80,35 +74,34 @@ def run(config: Mapping[str, Any], workdir: str, mode: str) -> None:
     config = _filled(config)
     typed = build(ExperimentConfig, config)
     make_method = functools.partial(methods.build_method, config["method"])
-    make_method(num_classes=2)  # a typo should not wait for the data
+    first = make_method(num_classes=2)  # a typo should not wait for the data
     folder = Workdir(pathlib.Path(workdir))
-    if mode in ("export", "report") or (mode == "evaluate" and not typed.init_from.path):
+    writes = mode in ("export", "report")
+    if writes or (mode == "evaluate" and not typed.init_from.path):
         folder.read()  # a mistyped folder should not become a new one
     folder.check(config=config)
-    if mode in ("export", "report"):
-        _write(mode, folder)
-        return
+    if writes:
+        return _write(mode, folder)
     if mode == "train":
         preflight.check_devices(typed.training)
         preflight.check_splits(typed.training, typed.evaluation)
     elsewhere = mode == "evaluate" and not folder.trained  # what init_from names is evaluated
     known = known_classes(typed.init_from) if elsewhere else ()
-    data = _open(typed, folder, make_method(num_classes=2), known)
+    data = _open(typed.data, folder, future=max(stage.reads.future for stage in first.stages), classes=known)
     preflight.check_data(data, typed.training if mode == "train" else None, typed.evaluation)
     method = make_method(num_classes=len(data.classes))
     if mode == "train":
         preflight.check_method(method, data, typed.training, typed.data.jitter)
     start = start_of(typed.init_from, method, data.clip_shape)
     given = start() if start and elsewhere else None
+    preflight.check_given(given, data)
     preflight.check_selection(method, data, typed.evaluation, given)
-    if given:
-        preflight.check_given(given, data)
     if not folder.claimed:
         preflight.check_stages(method, data, typed.training)
         if start:
             cluster.say(str(start()))
-    described = {"config": config, "classes": data.classes, "clip_shape": data.clip_shape, "clips": data.census}
     claim = folder.claim if cluster.is_first() else folder.check
+    described = {"config": config, "classes": data.classes, "clip_shape": data.clip_shape, "clips": data.census}
     cluster.first_then_others(lambda: claim(**described))
     if mode == "train":
         train(method, data, typed.training, folder.path, typed.seed, start)
@@ -128,12 +121,11 @@ def _write(what: str, folder: Workdir) -> None:
     cluster.meet()
 
 
-def _open(config: ExperimentConfig, folder: Workdir, method: Method, classes: tuple[str, ...]) -> Data:
+def _open(config: DataConfig, folder: Workdir, **options: Any) -> Data:
     import data_pipelines
 
-    future = max(stage.reads.future for stage in method.stages)
-    options = {"future": future, "process": jax.process_index(), "classes": classes}
-    data = cluster.first_then_others(lambda: data_pipelines.open_data(config.data, folder.path, **options))
+    opened = functools.partial(data_pipelines.open_data, config, folder.path, process=jax.process_index(), **options)
+    data = cluster.first_then_others(opened)
     data.warm_up()
     return data
 

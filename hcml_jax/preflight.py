@@ -85,8 +85,10 @@ def check_evaluation(data: Data, evaluation: EvaluationConfig) -> None:
             cluster.say(f"of config.evaluation.{field}, those above the {gallery} clips of split 'train' are left out")
 
 
-def check_given(start: Start, data: Data) -> None:
+def check_given(start: Start | None, data: Data) -> None:
     """Tells what is evaluated; raises ConfigError if it is a trained classifier of other classes than the clips'."""
+    if not start:
+        return
     cluster.say(f"nothing was trained here: what config.init_from names is evaluated, {start.path}")
     if start.recognises and not start.classes and data.classes:
         cluster.say(

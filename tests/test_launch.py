@@ -267,7 +267,7 @@ def test_levels_learnt_once_serve_a_joint_run(finished, sprites, tmp_path, capsy
         wrong(tmp_path / "a", sprites, **fields | {"training__first_stage": "joit"})
     with pytest.raises(UserError, match="no stage 'level3' has ended. Did you mean 'level"):
         wrong(tmp_path / "a", sprites, **fields | {"init_from__stage": "level3"})
-    with pytest.raises(UserError, match="first_stage 'joint' begins on weights from elsewhere"):
+    with pytest.raises(UserError, match="first_stage 'joint' needs weights"):
         wrong(tmp_path / "a", sprites, training__first_stage="joint")
 
 
