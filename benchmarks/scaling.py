@@ -169,7 +169,7 @@ def count_contrast(method: HCML, stage: Stage, variables, batch, devices: int) -
     rngs = {"positions": jax.random.key(0)}
     run = functools.partial(method.network.apply, method=method.forward, rngs=rngs)
     _, side = jax.eval_shape(lambda v, x: run(v, x, False), variables, clips)
-    for level, (predictions, targets) in side.predictions.items():
+    for level, (predictions, _, targets, _) in side.futures.items():
         if f"contrastive/{level}" in stage.terms:
             videos, time, positions, channels = targets.shape
             queries = videos * positions * sum(time - 1 - k for k in range(predictions.shape[0]))

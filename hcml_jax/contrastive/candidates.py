@@ -6,27 +6,30 @@ import jax.numpy as jnp
 from hcml_jax.ops.check import check_equal, checked
 
 
-def sample_positions(key, batch: int, height: int, width: int, count: int) -> jax.Array:
-    """Draws positions of a grid for each video, without replacement.
+def sample_positions(key, weights, count: int) -> jax.Array:
+    """Draws positions of a grid for each video, without replacement, in proportion to weights.
 
     Args:
       key: a jax random key.
-      batch: B, videos.
-      height: of the grid.
-      width: of the grid.
-      count: N, positions to draw for each video, at most height * width.
+      weights: [B, H, W], floating, 0 or more: how likely each position of each video is drawn first. Where fewer than
+        `count` are above 0, the others follow in an order of chance.
+      count: N, positions to draw for each video, at most H * W.
 
     Returns:
-      int32 [B, N], y * width + x.
+      int32 [B, N], y * W + x.
 
     Raises:
-      ValueError: `count` is not in 1..height * width.
+      ValueError: `weights` is no floating [B, H, W] array, or `count` is not in 1..H * W.
     """
-    cells = height * width
-    if not 1 <= count <= cells:
-        raise ValueError(f"count: expected 1 to {cells} ({height} x {width}), found {count}")
+    weights = checked("weights", weights, "B H W").astype(jnp.float32)
+    batch, height, width = weights.shape
+    if not 1 <= count <= height * width:
+        raise ValueError(f"count: expected 1 to {height * width} ({height} x {width}), found {count}")
+    # The largest of log-weights with Gumbel noise are a draw without replacement.
     keys = jax.random.split(key, batch)
-    return jax.vmap(lambda k: jax.random.permutation(k, cells)[:count])(keys).astype(jnp.int32)
+    noise = jax.vmap(lambda k: jax.random.gumbel(k, (height * width,)))(keys)
+    scores = jnp.log(jnp.maximum(weights, 1e-30)).reshape(batch, -1) + noise
+    return jax.lax.top_k(scores, count)[1].astype(jnp.int32)
 
 
 def gather_positions(features, positions) -> jax.Array:
@@ -103,14 +106,15 @@ def _futures(targets, steps: int) -> jax.Array:
     return jnp.concatenate([targets[:, k:] for k in range(1, steps + 1)], axis=1)
 
 
-def without_breaks(consecutive, steps: int, positions: int) -> tuple[jax.Array, jax.Array]:
-    """Which predictions and which targets are of frames that follow each other.
+def comparable(consecutive, predictable, steps: int, positions: int) -> tuple[jax.Array, jax.Array]:
+    """Which predictions and which targets are compared.
 
-    The features of a frame see the step to the next one (the last frame is paired with itself). A prediction depends
-    on the steps on its way and on that of its target.
+    The features of a frame see the step to the next one. A prediction depends on the steps on its way and on that of
+    its target: none may lead across the break of a clip.
 
     Args:
       consecutive: bool [B, T - 1], whether a frame leads on to the next one.
+      predictable: bool [T], at which frames there are targets; False where features see a frame paired with itself.
       steps: K, frames ahead that are predicted.
       positions: N.
 
@@ -121,6 +125,23 @@ def without_breaks(consecutive, steps: int, positions: int) -> tuple[jax.Array, 
     reached, ways = whole, []
     for ahead in range(1, steps + 1):
         reached = reached[:, :-1] & whole[:, ahead:]
-        ways.append(reached)
+        ways.append(reached & predictable[ahead:])
     ways = jnp.concatenate(ways, axis=1)
-    return tuple(jnp.repeat(of_frames.reshape(-1), positions) for of_frames in (ways, whole))
+    return tuple(jnp.repeat(of_frames.reshape(-1), positions) for of_frames in (ways, whole & predictable))
+
+
+def centre(targets, candidates) -> jax.Array:
+    """Targets less the mean of those that are candidates.
+
+    Motion features are not negative, so that any two of them are similar; what is left tells them apart.
+
+    Args:
+      targets: [B, T, N, C], floating.
+      candidates: bool [B*T*N] (`comparable`).
+
+    Returns:
+      [B, T, N, C].
+    """
+    counted = candidates.reshape(*targets.shape[:3], 1)
+    total = jnp.sum(targets, axis=(0, 1, 2), keepdims=True, where=counted)
+    return targets - total / jnp.maximum(counted.sum(), 1).astype(targets.dtype)

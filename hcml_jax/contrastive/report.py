@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from hcml_jax.contrastive.candidates import align_predictions
+from hcml_jax.contrastive.temporal import info_nce_in_time
 from hcml_jax.ops.check import checked
 from hcml_jax.ops.normalise import unit_vectors
 
@@ -15,13 +16,15 @@ def contrast_report(predictions, targets, hits, kept, candidates) -> dict[str, j
       predictions: [K, B, T, N, C], floating, for the steps ahead 1..K (`pair_predictions`).
       targets: [B, T, N, C], floating.
       hits: bool [M], which predictions are most similar to their target (`info_nce_and_hits`).
-      kept: bool [M], which predictions count; their own targets are candidates (`without_breaks`).
+      kept: bool [M], which predictions count; their own targets are candidates (`comparable`).
       candidates: bool [B*T*N], which targets they are compared with.
 
     Returns:
-      float32 scalars without gradient: "top1", the share of hits, and the mean cosines "positive_cosine" with the
-      target, "spatial_cosine" with the same video's other positions, "temporal_cosine" with other times of the same
-      position, "easy_cosine" with other videos; 0 where there is nothing to compare with.
+      float32 scalars without gradient: "top1", the share of hits; "right_time", the share of predictions that are more
+      similar to their target than to all others of its position, beside "right_time_chance", what guessing would give;
+      and the mean cosines "positive_cosine" with the target, "spatial_cosine" with the same video's other positions,
+      "temporal_cosine" with other times of the same position, "easy_cosine" with other videos; 0 where there is nothing
+      to compare with.
 
     Raises:
       ValueError: the shapes do not fit each other.
@@ -29,17 +32,21 @@ def contrast_report(predictions, targets, hits, kept, candidates) -> dict[str, j
     predictions = checked("predictions", predictions, "K B T N C")
     targets = checked("targets", targets, "B T N C")
     predictions, targets = (jax.lax.stop_gradient(unit_vectors(x)) for x in (predictions, targets))
+    in_time = info_nce_in_time(predictions, targets, candidates, temperature=1.0).hits
     candidates = candidates.reshape(*targets.shape[:3], 1).astype(jnp.float32)
     queries, own = align_predictions(predictions, targets)
     totals, counts = _sums_by_type(targets * candidates, own), _sums_by_type(candidates, jnp.ones(()))
-    kept = kept.reshape(*queries.shape[:3], 1)
+    times = jnp.broadcast_to(counts["temporal"] + counts["positive"], (*queries.shape[:3], 1))
+    figures = {"top1": hits, "right_time": in_time, "right_time_chance": 1 / jnp.maximum(times.reshape(-1), 1.0)}
+    kept_places = kept.reshape(*queries.shape[:3], 1)
 
     def mean_cosine(kind):
-        pairs = jnp.sum(jnp.broadcast_to(counts[kind], kept.shape), where=kept)
-        return jnp.sum(queries * totals[kind], where=kept) / jnp.maximum(pairs, 1.0)
+        pairs = jnp.sum(jnp.broadcast_to(counts[kind], kept_places.shape), where=kept_places)
+        return jnp.sum(queries * totals[kind], where=kept_places) / jnp.maximum(pairs, 1.0)
 
-    top1 = jnp.sum(hits, where=kept.reshape(-1), dtype=jnp.float32) / jnp.maximum(jnp.sum(kept, dtype=jnp.float32), 1.0)
-    return {"top1": top1} | {f"{kind}_cosine": mean_cosine(kind) for kind in totals}
+    number = jnp.maximum(jnp.sum(kept, dtype=jnp.float32), 1.0)
+    shares = {name: jnp.sum(values, where=kept, dtype=jnp.float32) / number for name, values in figures.items()}
+    return shares | {f"{kind}_cosine": mean_cosine(kind) for kind in totals}
 
 
 def _sums_by_type(targets, own) -> dict[str, jax.Array]:

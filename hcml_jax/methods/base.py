@@ -110,6 +110,7 @@ class Term:
       classifies: whether it teaches the scores of `Encoded.logits`.
       floors: a scalar that it reports -> the least at which its value still means something; below, a record is warned
         of and is no progress.
+      chances: a scalar that it reports -> the one that guessing would give; a stage that ends no better is told of.
     """
 
     compute: Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
@@ -117,6 +118,7 @@ class Term:
     over_batch: bool = False
     classifies: bool = False
     floors: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    chances: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,6 +153,13 @@ class Stage:
     def floors(self) -> dict[str, float]:
         """Metric -> its floor (see `Term`)."""
         return {f"{name}/{scalar}": floor for name, term in self.terms.items() for scalar, floor in term.floors.items()}
+
+    @property
+    def chances(self) -> dict[str, str]:
+        """Metric -> the metric of its chance (see `Term`)."""
+        return {
+            f"{name}/{one}": f"{name}/{two}" for name, term in self.terms.items() for one, two in term.chances.items()
+        }
 
 
 class Outputs(NamedTuple):

@@ -14,12 +14,15 @@ import jax.numpy as jnp
 from hcml_jax import augment
 from hcml_jax.config import ConfigError, nearest
 from hcml_jax.contrastive import (
+    InfoNCE,
+    centre,
     choose_form,
+    comparable,
     contrast_report,
     info_nce_and_hits,
+    info_nce_in_time,
     pair_predictions,
     spread_report,
-    without_breaks,
 )
 from hcml_jax.methods.base import Encoded, Schedule, Stage, Term, Variables, check_dtype, everything, under
 from hcml_jax.methods.recognition import Forward, Recognition, classification_loss
@@ -27,7 +30,8 @@ from hcml_jax.models import BackboneConfig, MotionHierarchy, SideBranch
 from hcml_jax.ops import backward_warp, photometric_loss, resize_area, resize_flow, smoothness_loss
 
 SUPERVISIONS = ("reconstruction", "contrastive", "action")
-VALID_SHARE = "valid_share"  # of the pixels, where flow leads into the frame
+RIGHT_TIME = "right_time"  # the share of predictions that find their target among the times of its place
+VALID = "valid"  # the share of the pixels where flow leads into the frame
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +52,13 @@ class HCMLConfig:
       normalise_by_valid: divide the photometric term by the valid pixels instead of all.
       prediction_steps: K, how many frames ahead are predicted; at most T - 1 of the level.
       positions: N, spatial positions drawn for each clip; at most those of the level's grid.
+      motion_share: how much of a position's chance to be drawn is in proportion to the flow there of level 0 (which
+        then takes reconstruction); 0: all positions alike.
+      self_paired: whether the features of a clip's last frame, paired with itself, are predicted, and pooled for the
+        supervision "action" (the paper's letter).
       temperature: tau.
+      temporal_weight: how much of the contrastive loss is over the temporal negatives alone, between 0 (eq. 3) and 1.
+      centre_targets: whether the batch's mean is taken off the targets.
       target_gradients: whether gradients also reach the predicted features, where the level below trains too.
       reconstruction_weight: lambda of the joint loss (HCML eq. 4).
       contrastive_weights: gamma^1 and gamma^2 of it.
@@ -69,7 +79,11 @@ class HCMLConfig:
     normalise_by_valid: bool = False
     prediction_steps: int = 3
     positions: int = 49
+    motion_share: float = 0.0
+    self_paired: bool = False
     temperature: float = 0.07
+    temporal_weight: float = 0.0
+    centre_targets: bool = False
     target_gradients: bool = False
     reconstruction_weight: float = 15.0
     contrastive_weights: tuple[float, float] = (0.25, 0.25)
@@ -79,14 +93,19 @@ class HCMLConfig:
 
     def __post_init__(self):
         check_dtype(self.dtype)
-        for name in ("positions", "prediction_steps"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be 1 or more, not {getattr(self, name)}")
-        for name in ("photometric_size", "joint_batch_norm_group"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} must be 0 or more, not {getattr(self, name)}")
+        for name, least in (
+            ("positions", 1),
+            ("prediction_steps", 1),
+            ("photometric_size", 0),
+            ("joint_batch_norm_group", 0),
+        ):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} must be {least} or more, not {getattr(self, name)}")
         if self.temperature <= 0:
             raise ConfigError(f"temperature must be above 0, not {self.temperature}")
+        for name in ("motion_share", "temporal_weight"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} must be between 0 and 1, not {getattr(self, name)}")
         if len(self.flow_channels) != 5 or min(self.flow_channels) < 1:
             raise ConfigError(f"flow_channels must be 5 numbers, 1 or more, not {self.flow_channels}")
         if not 1 <= len(self.levels) <= 3:
@@ -98,6 +117,8 @@ class HCMLConfig:
                 )
         if self.levels[0] == "contrastive":
             raise ConfigError("levels: level 0 has no level below to predict; use 'reconstruction' or 'action'")
+        if self.motion_share and self.levels[0] != "reconstruction":
+            raise ConfigError("motion_share draws positions by level 0's flow: levels must begin with 'reconstruction'")
         needed = self.self_supervised_stages
         if set(self.stages) - {"joint"} != set(needed):
             raise ConfigError(f"stages must be {needed} and, to use labels, 'joint', not {sorted(self.stages)}")
@@ -139,7 +160,14 @@ class HCML(Recognition):
         """The Linen module whose variables this method works on."""
         config, dtype = self.config, jnp.dtype(self.config.dtype)
         heads = SideBranch(
-            self.num_classes, config.levels, config.flow_channels, config.prediction_steps, config.positions, dtype
+            self.num_classes,
+            config.levels,
+            config.flow_channels,
+            config.prediction_steps,
+            config.positions,
+            config.motion_share,
+            config.self_paired,
+            dtype,
         )
         backbone = config.backbone.build(motion_blocks=config.motion_blocks, dtype=dtype)
         return MotionHierarchy(backbone, self.num_classes, heads=heads)
@@ -204,11 +232,12 @@ class HCML(Recognition):
         level, supervision = f"level{number}", self.config.levels[number]
         if supervision == "reconstruction":
             # Flow that leads out of the frame everywhere costs nothing, and has no gradient to come back by.
-            kind = {"over_batch": self.config.normalise_by_valid, "floors": {VALID_SHARE: 0.5}}
+            kind = {"over_batch": self.config.normalise_by_valid, "floors": {VALID: 0.5}}
             compute = self._reconstruction
         else:
-            kind = {"over_batch": supervision == "contrastive"}
-            compute = self._contrast if supervision == "contrastive" else _action
+            kind, compute = {}, _action
+            if supervision == "contrastive":
+                kind, compute = {"over_batch": True, "chances": {RIGHT_TIME: f"{RIGHT_TIME}_chance"}}, self._contrast
         term = Term(functools.partial(compute, level=level), weight, **kind)
         return f"{supervision}/{level}", term
 
@@ -234,26 +263,38 @@ class HCML(Recognition):
             "photometric": photometric,
             "smoothness": smoothness,
             "flow_magnitude": jnp.linalg.norm(flow, axis=-1).mean(),
-            VALID_SHARE: _mean(valid.astype(jnp.float32), paired),
+            VALID: _mean(valid.astype(jnp.float32), paired),
         }
         return photometric + config.smoothness_weight * smoothness, report
 
     def _contrast(self, forward: Forward, *, level: str):
         """HCML eq. 3, averaged over the predictions."""
         recognised, side = forward.outputs
-        predictions, targets = side.predictions[level]
+        predictions, blind, targets, predictable = side.futures[level]
         if not self.config.target_gradients:
             targets = jax.lax.stop_gradient(targets)
-        queries, keys, positives = pair_predictions(predictions, targets)
-        kept, candidates = without_breaks(self._consecutive(forward, level), len(predictions), targets.shape[2])
-        # A pair of equal owners is left out: no query meets a target that sees the break of a clip.
-        owners = jnp.zeros(len(queries), jnp.int32), candidates.astype(jnp.int32)
-        form = choose_form(len(queries), len(keys))
-        losses, hits = info_nce_and_hits(
-            queries, keys, positives, temperature=self.config.temperature, form=form, owners=owners
-        )
+        consecutive = self._consecutive(forward, level)
+        kept, candidates = comparable(consecutive, predictable, len(predictions), targets.shape[2])
+        if self.config.centre_targets:
+            targets = centre(targets, candidates)
+        compared = functools.partial(self._compare, targets=targets, candidates=candidates)
+        losses, hits = compared(predictions)
+        ways = {"copying": jnp.broadcast_to(targets, predictions.shape), "without_motion": blind}
+        without = {name: _mean(compared(jax.lax.stop_gradient(way)).losses, kept) for name, way in ways.items()}
         report = contrast_report(predictions, targets, hits, kept, candidates)
-        return _mean(losses, kept), report | spread_report(recognised.features[level])
+        return _mean(losses, kept), report | without | spread_report(recognised.features[level])
+
+    def _compare(self, predictions: jax.Array, targets: jax.Array, candidates: jax.Array) -> InfoNCE:
+        """The loss of each prediction, and whether it finds its target among all."""
+        queries, keys, positives = pair_predictions(predictions, targets)
+        # A pair of equal owners is left out: no query meets a target that is no candidate.
+        owners = jnp.zeros(len(queries), jnp.int32), candidates.astype(jnp.int32)
+        form, temperature = choose_form(len(queries), len(keys)), self.config.temperature
+        losses, hits = info_nce_and_hits(queries, keys, positives, temperature=temperature, form=form, owners=owners)
+        if share := self.config.temporal_weight:
+            in_time = info_nce_in_time(predictions, targets, candidates, temperature=temperature)
+            losses = (1 - share) * losses + share * in_time.losses
+        return InfoNCE(losses, hits)
 
     def _consecutive(self, forward: Forward, level: str) -> jax.Array:
         """Whether each of the level's frames leads on to its next one without a break: bool `[B, T^l - 1]`."""

@@ -5,12 +5,13 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from hcml_jax.contrastive import gather_positions, sample_positions
 from hcml_jax.models.backbone import Backbone
 from hcml_jax.models.heads import Classifier, FlowHead, Predictors, SideBySide
 from hcml_jax.models.layers import Train, at_least_float32
-from hcml_jax.ops import avg_pool_to, unit_vectors
+from hcml_jax.ops import avg_pool_to, resize_area, unit_vectors
 
 
 class Recognised(NamedTuple):
@@ -21,17 +22,33 @@ class Recognised(NamedTuple):
     logits: jax.Array | None = None
 
 
+class Future(NamedTuple):
+    """What a level predicts of the level below, at some positions of each clip.
+
+    Attributes:
+      predictions: `[K, B, T, N, D]`; entry `[k, :, t]` is of frame t + k + 1.
+      blind: the same, made of the level's mean motion in place of its own.
+      targets: `[B, T, N, D]`.
+      predictable: bool `[T]`, at which frames there are targets.
+    """
+
+    predictions: jax.Array
+    blind: jax.Array
+    targets: jax.Array
+    predictable: np.ndarray
+
+
 class SideOutputs(NamedTuple):
     """What the side branch makes of motion features, by level; each level is in one of them.
 
     Attributes:
       flow: `[B, T - 1, H, W, 2]`, in cells of the level's grid.
-      predictions: predictions `[K, B, T, N, D]` of the level below, and their targets `[B, T, N, D]`.
+      futures: what is predicted of the level below.
       actions: class scores `[B, classes]`.
     """
 
     flow: dict[str, jax.Array]
-    predictions: dict[str, tuple[jax.Array, jax.Array]]
+    futures: dict[str, Future]
     actions: dict[str, jax.Array]
 
 
@@ -127,8 +144,11 @@ class SideBranch(nn.Module):
       classes: of the classifiers.
       supervisions: of each level from the lowest on: "reconstruction", "contrastive" or "action".
       flow_channels: of the flow heads.
-      prediction_steps: how many frames ahead are predicted; at most T - 1 of the level.
+      prediction_steps: how many frames ahead are predicted; at most as many as the level has.
       positions: drawn for each clip from the stream "positions"; at most those of the level's grid.
+      motion_share: how much of a position's chance to be drawn is in proportion to the flow there of level 0; the rest
+        is the same for all.
+      self_paired: whether the last frame's features, which are of a frame paired with itself, are predicted and pooled.
       dtype: what heads compute in.
     """
 
@@ -137,6 +157,8 @@ class SideBranch(nn.Module):
     flow_channels: tuple[int, ...]
     prediction_steps: int
     positions: int
+    motion_share: float = 0.0
+    self_paired: bool = False
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -152,24 +174,43 @@ class SideBranch(nn.Module):
             elif only_flow:
                 continue
             elif supervision == "action":
-                pooled = at_least_float32(motion).mean((1, 2, 3))
-                outputs.actions[name] = Classifier(self.classes, name=name)(pooled)
+                seen = at_least_float32(motion).mean((1, 2, 3)) if self.self_paired else pooled(motion)
+                outputs.actions[name] = Classifier(self.classes, name=name)(seen)
             else:
                 lower = features[f"level{level - 1}"]
-                outputs.predictions[name] = self._predict(level, motion, lower)
+                outputs.futures[name] = self._predict(name, motion, lower, outputs.flow.get("level0"))
         return outputs
 
-    def _predict(self, level, motion, lower):
+    def _predict(self, name: str, motion: jax.Array, lower: jax.Array, flow: jax.Array | None) -> Future:
         batch, time, height, width, _ = motion.shape
-        if time < 2:
+        lower, predictable = _targets(lower, (time, height, width), self.self_paired)
+        last = int(np.flatnonzero(predictable).max(initial=0))  # the last frame that can be predicted
+        if not last:
             raise ValueError(
-                f"level {level} has {time} frame: predicting its future needs 2 or more; use longer clips "
-                "or smaller temporal strides"
+                f"{name} has {time} frame{'s' * (time > 1)}, of which none but the first is paired with a later one: "
+                "predicting its future needs more; use longer clips or smaller temporal strides"
             )
-        lower = avg_pool_to(lower, time, height, width)
+        weights = jnp.full((batch, height, width), 1 / (height * width))
+        if self.motion_share:
+            moving = resize_area(jnp.linalg.norm(flow, axis=-1).mean(1)[..., None], height, width)[..., 0]
+            total = moving.sum((1, 2), keepdims=True)
+            weights = (1 - self.motion_share) * weights + self.motion_share * moving / jnp.maximum(total, 1e-6)
         count = min(self.positions, height * width)
-        positions = sample_positions(self.make_rng("positions"), batch, height, width, count)
+        positions = sample_positions(self.make_rng("positions"), weights, count)
         motion, lower = (gather_positions(x, positions) for x in (motion, lower))
-        steps = min(self.prediction_steps, time - 1)
-        predictions = Predictors(steps, self.dtype, name=f"level{level}")(motion, lower)
-        return predictions, lower.astype(jnp.float32)
+        head = Predictors(min(self.prediction_steps, last), self.dtype, name=name)
+        mean = jnp.broadcast_to(at_least_float32(motion).mean((0, 1, 2)), motion.shape).astype(motion.dtype)
+        return Future(head(motion, lower), head(mean, lower), lower.astype(jnp.float32), predictable)
+
+
+def _targets(lower: jax.Array, grid: tuple[int, int, int], self_paired: bool) -> tuple[jax.Array, np.ndarray]:
+    """Motion features averaged over the cells of a grid in time, height and width, and at which of its times any are.
+
+    Without `self_paired` the last frame is left out.
+    """
+    frames, time = lower.shape[1], grid[0]
+    counts = np.arange(frames) < (frames if self_paired else frames - 1)
+    share = np.repeat(counts.astype(np.float32), time).reshape(time, frames).mean(1)  # of each cell
+    each = (-1, 1, 1, 1)
+    pooled = avg_pool_to(lower * counts.reshape(each).astype(lower.dtype), *grid)
+    return pooled / np.maximum(share, 1e-6).reshape(each).astype(lower.dtype), share > 0

@@ -123,6 +123,7 @@ class _Run:
             step += int(state.step)
             self._stop_if_asked(step)
             variables = state.variables
+        self._tell_of_chance()
 
     def _begin(self, stage: Stage) -> Variables:
         """What the first stage starts from; given variables are saved, as step 0."""
@@ -226,6 +227,18 @@ class _Run:
                 f"[{stage.name}] step {done}: {name} is {metrics[name]:.2f}, under {stage.floors[name]:g}: its loss "
                 "means little, and is not taken for progress"
             )
+
+    def _tell_of_chance(self) -> None:
+        """Says which stages ended no better than by chance at what they were to learn."""
+        split = "validation" if self.config.validation_split else "train"
+        for stage in self.method.stages:
+            records = [r for r in self.writer.records if (r["stage"], r["split"]) == (stage.name, split)]
+            for metric, chance in stage.chances.items():
+                if records and records[-1][metric] <= records[-1][chance]:
+                    cluster.say(
+                        f"caution: stage {stage.name} ended with {metric} at {records[-1][metric]:.3f}, where guessing "
+                        f"gives {records[-1][chance]:.3f}: it has not learnt its task"
+                    )
 
     def _validate(self, validation_step, state: TrainState, stage: Stage, before: int) -> float | None:
         """The validation loss, logged, or the last training loss where there is no such split; None below a floor."""

@@ -10,13 +10,14 @@ from hcml_jax.visualization.figure import new_figure
 # Panel -> the last parts of the names of its metrics. What no panel asks for (clips per second,
 # norms of gradients) is not drawn.
 PANELS = {
-    "loss": ("loss", "photometric", "smoothness"),
+    "loss": ("loss", "photometric", "smoothness", "copying", "without_motion"),
     "top-1": ("top1",),
+    "right time": ("right_time", "right_time_chance"),
     "cosine": ("positive_cosine", "spatial_cosine", "temporal_cosine", "easy_cosine"),
     "feature std": ("std",),
     "effective rank": ("effective_rank",),
     "flow (px)": ("flow_magnitude",),
-    "valid share": ("valid_share",),
+    "valid share": ("valid",),
 }
 PANEL_OF = {metric: panel for panel, metrics in PANELS.items() for metric in metrics}
 TRAINING = {"linewidth": 1.2}

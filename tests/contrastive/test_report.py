@@ -3,9 +3,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hcml_jax.contrastive import contrast_report, info_nce_and_hits, pair_predictions, spread_report, without_breaks
+from hcml_jax.contrastive import comparable, contrast_report, info_nce_and_hits, pair_predictions, spread_report
 
 K, B, T, N, C = 2, 3, 4, 5, 6
+EVERY = np.ones(T, bool)
 
 
 def predictions_and_targets(batch=B, positions=N, dtype=np.float32):
@@ -18,18 +19,24 @@ def predictions_and_targets(batch=B, positions=N, dtype=np.float32):
 
 
 @jax.jit
-def report(predictions, targets, consecutive=True):
+def report(predictions, targets, consecutive=True, predictable=EVERY):
     hits = info_nce_and_hits(*pair_predictions(predictions, targets), temperature=0.07).hits
     consecutive = jnp.broadcast_to(consecutive, (len(targets), T - 1))
-    return contrast_report(predictions, targets, hits, *without_breaks(consecutive, K, targets.shape[2]))
+    return contrast_report(predictions, targets, hits, *comparable(consecutive, predictable, K, targets.shape[2]))
 
 
 def report_by_loops(queries, keys, positives, kept, candidates):
     queries, keys = np.asarray(queries, np.float64), np.asarray(keys, np.float64)
-    found = {"top1": [], "positive": [], "spatial": [], "temporal": [], "easy": []}
+    found = {"top1": [], "right_time": [], "right_time_chance": []}
+    found |= {"positive": [], "spatial": [], "temporal": [], "easy": []}
     for query, positive in zip(queries[kept], np.asarray(positives)[kept], strict=True):
         cosines = keys @ query / np.linalg.norm(query) / np.linalg.norm(keys, axis=1)
         found["top1"].append(cosines.argmax() == positive)
+        times = [
+            j for j in range(positive % N, len(cosines), N) if j // (T * N) == positive // (T * N) and candidates[j]
+        ]
+        found["right_time"].append(max(times, key=lambda j: cosines[j]) == positive)
+        found["right_time_chance"].append(1 / len(times))
         for j, cosine in enumerate(cosines):
             if not candidates[j]:
                 continue
@@ -40,17 +47,19 @@ def report_by_loops(queries, keys, positives, kept, candidates):
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("predictable", [EVERY, EVERY & (np.arange(T) < T - 1)], ids=["all", "no last frame"])
 @pytest.mark.parametrize("breaks", [[], [(0, 1), (2, 0)]])
-def test_equals_the_loops(dtype, breaks):
+def test_equals_the_loops(dtype, breaks, predictable):
     arrays = predictions_and_targets(dtype=dtype)
     consecutive = np.ones((B, T - 1), bool)
     for place in breaks:
         consecutive[place] = False
-    figures = report(*arrays, consecutive)
-    masks = map(np.asarray, without_breaks(consecutive, K, N))
+    figures = report(*arrays, consecutive, predictable)
+    masks = map(np.asarray, comparable(consecutive, predictable, K, N))
     expected = report_by_loops(*pair_predictions(*arrays), *masks)
-    assert 0.1 < expected["top1"] < 0.9
-    assert figures["top1"] == pytest.approx(expected.pop("top1"))
+    assert 0.05 < expected["top1"] < expected["right_time"] < 0.95
+    for name in ("top1", "right_time", "right_time_chance"):
+        assert figures[name] == pytest.approx(expected.pop(name)), name
     for name, cosine in expected.items():
         assert figures[f"{name}_cosine"] == pytest.approx(cosine, abs=1e-5), name
 
@@ -70,10 +79,10 @@ def test_where_all_is_broken_nothing_is_reported():
 def test_perfect_predictions_have_top1_1_and_collapsed_ones_0():
     _, targets = predictions_and_targets()
     perfect = jnp.stack([jnp.roll(targets, -k, axis=1) for k in range(1, K + 1)])
-    assert report(perfect, targets)["top1"] == 1
+    assert report(perfect, targets)["top1"] == report(perfect, targets)["right_time"] == 1
     alike = jnp.broadcast_to(targets[:1, :1, :1], targets.shape)
     figures = report(jnp.broadcast_to(alike, perfect.shape), alike)
-    assert figures["top1"] == 0
+    assert figures["top1"] == figures["right_time"] == 0
     assert figures["easy_cosine"] == pytest.approx(1, abs=1e-5)
 
 

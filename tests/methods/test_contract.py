@@ -84,17 +84,17 @@ def test_pairs_across_a_break_leave_the_photometric_loss():
     expected = (squares * batch.consecutive[:, 0]).mean()
     name = "reconstruction/level0"
     np.testing.assert_allclose(outputs.metrics[f"{name}/photometric"], expected, rtol=1e-5)
-    assert outputs.metrics[f"{name}/valid_share"] == 1
+    assert outputs.metrics[f"{name}/valid"] == 1
     batch.consecutive[:] = False  # nothing is left to be right about
     _, outputs = loss(method, method.stages[0], True)(variables, batch, jax.random.key(0))
-    assert outputs.metrics[f"{name}/valid_share"] == 0
+    assert outputs.metrics[f"{name}/valid"] == 0
 
 
-def test_flow_that_leads_out_of_the_frame_is_told_by_the_valid_share():
+def test_flow_that_leads_out_of_the_frame_is_told_by_the_valid():
     method, variables, head = quadratic(levels=("reconstruction",))
     head["bias"] = jnp.array([4.0, 0.0])  # cells of the 8 x 8 grid: half the frame
     step = loss(method, method.stages[0], True)
-    share = "reconstruction/level0/valid_share"
+    share = "reconstruction/level0/valid"
     assert step(variables, tiny.batch(), jax.random.key(0))[1].metrics[share] == 0.5
     head["bias"] = jnp.array([99.0, 0.0])
     _, outputs = step(variables, tiny.batch(), jax.random.key(0))

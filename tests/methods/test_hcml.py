@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,9 @@ import pytest
 from jax.extend.core import jaxprs_in_params
 
 from hcml_jax.config import ConfigError
+from hcml_jax.contrastive import info_nce, info_nce_in_time, pair_predictions
 from hcml_jax.methods import build_method
+from hcml_jax.rng import streams
 from hcml_jax.training import freezing
 from hcml_jax.training.mesh import Layout, make_mesh
 from hcml_jax.training.optimizer import make_optimizer
@@ -205,6 +208,109 @@ def test_contrast_is_against_every_sampled_target_of_the_batch(method, variables
     np.testing.assert_allclose(outputs.metrics["contrastive/level1"], np.log(candidates), rtol=1e-5)
 
 
+def side_of(method, variables, batch):
+    """The side branch's outputs, of a fixed key."""
+    clip = method.normalise(batch.clip[:, 0].astype(np.float32) / 255)
+    rngs = {"positions": jax.random.key(0)}
+    return method.network.apply(variables, clip, False, rngs=rngs, method=method.forward)[1]
+
+
+@pytest.mark.parametrize(("frames", "predictable"), [(8, [1, 1, 1, 1]), (7, [1, 1, 1, 1]), (9, [1, 1, 1, 1, 1])])
+def test_targets_leave_out_the_frame_that_is_paired_with_itself(frames, predictable):
+    """By the paper's letter they do not."""
+    batch = tiny.batch(2, clip_shape=(frames, 16, 16, 3))
+    for self_paired in (False, True):
+        method = tiny.hcml(levels=("reconstruction", "contrastive"), self_paired=self_paired, positions=16)
+        variables = jax.jit(method.init)(jax.random.key(0), batch)
+        lower = np.asarray(method.encode(variables, batch.clip[:, 0]).maps["level0"], np.float64)
+        used = lower if self_paired else lower[:, :-1]
+        future = side_of(method, variables, batch).futures["level1"]
+        time = future.targets.shape[1]
+        assert future.predictable.tolist() == [bool(p) for p in predictable]
+        # Of all positions, whatever their order, the mean is that of the grid.
+        edges = np.arange(time + 1) * frames / time
+        cells = itertools.pairwise(edges)
+        overlap = [[max(0, min(t + 1, b) - max(t, a)) for t in range(used.shape[1])] for a, b in cells]
+        expected = np.einsum("st,btc->bsc", overlap, used.mean((2, 3))) / np.sum(overlap, 1)[None, :, None]
+        np.testing.assert_allclose(future.targets.mean(2), expected, atol=1e-5)
+
+
+def test_a_last_target_of_that_frame_alone_is_none():
+    """Where levels do not stride, the last target would be that frame and nothing else."""
+    backbone = tiny.BACKBONE | {"temporal_strides": (1, 1, 1, 1)}
+    found = {}
+    for self_paired in (False, True):
+        method = tiny.hcml(backbone=backbone, self_paired=self_paired, prediction_steps=99)
+        variables = tiny.init(method)
+        found[self_paired] = side_of(method, variables, tiny.batch()).futures["level1"]
+        loss = jax.jit(functools.partial(method.loss, stage=method.stages[1], train=True))
+        outputs = loss(variables, tiny.batch(), jax.random.key(0))[1]
+        chance = outputs.metrics["contrastive/level1/right_time_chance"]
+        assert chance == pytest.approx(1 / (8 if self_paired else 7))
+    assert found[True].predictable.all() and len(found[True].predictions) == 7
+    assert found[False].predictable.tolist() == [True] * 7 + [False] and len(found[False].predictions) == 6
+
+
+def test_clips_too_short_to_predict_anything_are_refused():
+    with pytest.raises(ValueError, match="level2 has 1 frame, of which none but the first"):
+        jax.eval_shape(tiny.hcml().init, jax.random.key(0), tiny.batch(clip_shape=(4, 16, 16, 3)))
+
+
+def test_positions_follow_the_flow_where_asked():
+    """With a flow head whose flow is not 0 in one corner alone, that corner is drawn."""
+    method = tiny.hcml(levels=("reconstruction", "contrastive"), motion_share=1.0, positions=4)
+    variables = tiny.init(method)
+    features = jax.jit(method.encode)(variables, tiny.batch().clip[:, 0]).maps
+    features = {name: jnp.asarray(maps) for name, maps in features.items()}
+    marked = jnp.zeros_like(features["level0"]).at[:, :, :4, 4:].set(1.0)  # a quarter of level 0: of level 1, too
+    head = {name: jax.tree.map(jnp.zeros_like, layer) for name, layer in variables["params"]["heads"]["level0"].items()}
+    head["flow"]["kernel"] = head["flow"]["kernel"].at[1, 1, : marked.shape[-1]].set(1.0)
+    params = {"params": {**variables["params"]["heads"], "level0": head}}
+    side = method.network.heads.apply(
+        params, features | {"level0": marked}, False, rngs={"positions": jax.random.key(0)}
+    )
+    np.testing.assert_array_equal(side.futures["level1"].targets, 1.0)
+    with pytest.raises(ConfigError, match="levels must begin with 'reconstruction'"):
+        tiny.hcml(levels=("action", "contrastive"), motion_share=0.5)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_the_loss_in_time_is_a_share_of_the_contrast(method, variables, share):
+    """Beside it: what is lost by copies of the present, and by the level's mean motion."""
+    batch, key = tiny.batch(), jax.random.key(0)
+    method = tiny.hcml(temporal_weight=share, centre_targets=True)
+    _, outputs = jax.jit(functools.partial(method.loss, stage=method.stages[1], train=False))(variables, batch, key)
+    rngs = streams(key, "dropout", "positions")
+    clip = method.normalise(batch.clip[:, 0].astype(np.float32) / 255)
+    future = method.network.apply(variables, clip, False, rngs=rngs, method=method.forward)[1].futures["level1"]
+    targets = future.targets - future.targets.mean((0, 1, 2))
+    candidates = jnp.ones(targets[..., 0].size, bool)
+
+    def expected(predictions):
+        over_all = info_nce(*pair_predictions(predictions, targets), temperature=0.07)
+        in_time = info_nce_in_time(predictions, targets, candidates, temperature=0.07).losses
+        return (1 - share) * over_all.mean() + share * in_time.mean()
+
+    level = "contrastive/level1"
+    copies = jnp.broadcast_to(targets, future.predictions.shape)
+    for name, predictions in ((level, future.predictions), (f"{level}/copying", copies)):
+        np.testing.assert_allclose(outputs.metrics[name], expected(predictions), rtol=1e-4)
+    np.testing.assert_allclose(outputs.metrics[f"{level}/without_motion"], expected(future.blind), rtol=1e-4)
+    assert not np.allclose(future.blind, future.predictions)
+
+
+def test_blind_predictions_are_of_the_mean_motion():
+    method = tiny.hcml(levels=("reconstruction", "contrastive"), positions=16)
+    variables = tiny.init(method)
+    features = jax.jit(method.encode)(variables, tiny.batch().clip[:, 0]).maps
+    features = {name: jnp.asarray(maps) for name, maps in features.items()}
+    heads, rngs = {"params": variables["params"]["heads"]}, {"positions": jax.random.key(0)}
+    blind = method.network.heads.apply(heads, features, False, rngs=rngs).futures["level1"].blind
+    mean = jnp.broadcast_to(features["level1"].mean((0, 1, 2, 3)), features["level1"].shape)
+    of_mean = method.network.heads.apply(heads, features | {"level1": mean}, False, rngs=rngs).futures["level1"]
+    np.testing.assert_allclose(blind, of_mean.predictions, atol=1e-5)
+
+
 def gradient_of_contrast(method, variables):
     stage = method.stages[-1]
     name = "contrastive/level1"
@@ -322,6 +428,8 @@ def test_without_labels_there_is_no_joint_stage():
         ({"levels": ("contrastive",)}, "level 0 has no level below"),
         ({"levels": ("reconstrution",)}, "Did you mean 'reconstruction'"),
         ({"smoothness": 0.1}, "config.method.smoothness is not a field.*'smoothness_weight'"),
+        ({"temporal_weight": 1.5}, "temporal_weight must be between 0 and 1, not 1.5"),
+        ({"motion_share": -0.5}, "motion_share must be between 0 and 1, not -0.5"),
         ({"positions": "4"}, "config.method.positions must be int, not str"),
         ({"stages": {"level0": tiny.schedule()}}, "stages must be"),
         ({"stages": {}}, "stages must be"),

@@ -313,12 +313,29 @@ def test_steps_are_logged_in_windows(tmp_path, method):
     assert [r["step"] for r in read_records(tmp_path / "run")] == [2, 4]
 
 
+@pytest.mark.parametrize(("right", "told"), [(0.25, True), (0.5, False)])
+def test_a_stage_that_ends_no_better_than_by_chance_is_told_of(monkeypatch, right, told):
+    method, said = tiny.hcml(), []
+    task = "contrastive/level1/right_time"
+    records = [
+        {"stage": "level1", "split": split, task: share, f"{task}_chance": 0.25}
+        for split, share in (("validation", 1 - right), ("train", 1.0), ("validation", right), ("train", 1.0))
+    ]
+    monkeypatch.setattr(loop.cluster, "say", said.append)
+    writer = types.SimpleNamespace(records=records)
+    loop._Run._tell_of_chance(types.SimpleNamespace(config=CONFIG, writer=writer, method=method))
+    message = (
+        f"caution: stage level1 ended with {task} at 0.250, where guessing gives 0.250: it has not learnt its task"
+    )
+    assert said == [message] * told
+
+
 class Leading(HCML):
     """A method of which so much of the flow leads into the frame."""
 
     def _reconstruction(self, forward, **options):
         term, report = super()._reconstruction(forward, **options)
-        return term, report | {"valid_share": jnp.float32(self.share)}
+        return term, report | {"valid": jnp.float32(self.share)}
 
 
 def test_a_loss_below_its_floor_is_warned_of_and_is_no_progress(tmp_path, capsys):
@@ -330,12 +347,12 @@ def test_a_loss_below_its_floor_is_warned_of_and_is_no_progress(tmp_path, capsys
         object.__setattr__(method, "share", share)
         run(tmp_path / name, method, config=dataclasses.replace(CONFIG, validation_split=""))
         records = read_records(tmp_path / name)
-        assert records[0]["reconstruction/level0/valid_share"] == pytest.approx(share)
+        assert records[0]["reconstruction/level0/valid"] == pytest.approx(share)
         folder = tmp_path / name / "checkpoints"
         told = [json.loads(p.read_text()) for p in folder.glob("*/metrics/metrics")]
         kept[name] = [metrics["loss"] for metrics in told]
         assert [metrics["complete"] for metrics in told].count(True) == 1  # ends are kept all the same
-        warned = "valid_share is 0.10, under 0.5" in capsys.readouterr().err
+        warned = "valid is 0.10, under 0.5" in capsys.readouterr().err
         assert warned == (name == "invalid")
     assert None not in kept["valid"]
     assert set(kept["invalid"]) == {None}  # the best is not chosen among the meaningless
@@ -355,7 +372,7 @@ def test_a_stage_ends_early_on_losses_above_the_floor_alone(losses, shares, conv
     stages = {"level0": tiny.schedule(steps=9, patience=2)}
     stage = tiny.hcml(levels=("reconstruction",), stages=stages, num_classes=0).stages[0]
     records = [
-        {"stage": "level0", "split": "train", "loss": loss, "reconstruction/level0/valid_share": s}
+        {"stage": "level0", "split": "train", "loss": loss, "reconstruction/level0/valid": s}
         for loss, s in zip(losses, shares, strict=True)
     ]
     writer = types.SimpleNamespace(records=records)

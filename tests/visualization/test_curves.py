@@ -51,7 +51,7 @@ def test_only_losses_that_span_decades_are_logarithmic():
         ("reconstruction/level0/photometric", "loss"),
         ("reconstruction/level0/smoothness", "loss"),
         ("reconstruction/level0/flow_magnitude", "flow (px)"),
-        ("reconstruction/level0/valid_share", "valid share"),
+        ("reconstruction/level0/valid", "valid share"),
         ("classification/top1", "top-1"),
         ("contrastive/level1/easy_cosine", "cosine"),
         ("contrastive/level1/std", "feature std"),
