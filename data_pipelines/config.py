@@ -59,6 +59,7 @@ class SpritesConfig:
       zoom: (least, most) factor of growth, a frame.
       closing_speed: (least, most) change of the distance between two sprites, a frame.
       background_speed: greatest speed of the background in x and in y, a frame.
+      appearance_cue: share of the training clips whose colours go with their class; none of splits "val" and "test" do.
       crf: constant rate factor of the H.264 encoder; 0 is lossless, 51 worst.
 
     Raises:
@@ -81,6 +82,7 @@ class SpritesConfig:
     zoom: tuple[float, float] = (1.05, 1.08)
     closing_speed: tuple[float, float] = (2.0, 3.0)
     background_speed: float = 0.1
+    appearance_cue: float = 0.0
     crf: int = 12
 
     def __post_init__(self):
@@ -89,6 +91,7 @@ class SpritesConfig:
         _require(self.train_per_class >= 1, "train_per_class", self.train_per_class, "must be >= 1")
         for field in ("test_per_class", "val_per_class", "seed", "background_speed"):
             _require(getattr(self, field) >= 0, field, getattr(self, field), "must be >= 0")
+        _require(0 <= self.appearance_cue <= 1, "appearance_cue", self.appearance_cue, "must be in [0, 1]")
         _require(0 <= self.crf <= 51, "crf", self.crf, "must be in 0..51")
         _require(self.contrast > 0, "contrast", self.contrast, "must be positive")
         self._check_classes()

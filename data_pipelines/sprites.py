@@ -1,7 +1,8 @@
 """Motion Sprites: textured shapes over a textured, slowly moving background, rendered in JAX.
 
 A class is a motion (`data_pipelines.motions`), nothing else: textures, colours, outlines, sizes and the background with
-its velocity are drawn from keys of their own, in the same way for every class. The families "elementary" and
+its velocity are drawn from keys of their own, in the same way for every class. (`appearance_cue` makes colours go with
+the class in training, to see who is misled.) The families "elementary" and
 "composed" show one sprite, "relational" shows two, so one frame may tell the family.
 
 Textures are sums of plane waves evaluated at the exact place of every pixel: they move by fractions of a pixel without
@@ -18,6 +19,7 @@ from data_pipelines.motions import MOTIONS, Path, draw_motion, frame_times
 
 _WAVES = 4
 _TINT = 0.15  # waves are mostly light and dark: video files keep colour at half resolution
+_SPREAD, _CUE_SPREAD = 0.08, 0.02  # of a hue, in turns of the colour circle
 _LOBES = (0.0, 4.0, 5.0)  # disc, rounded square, star: outline = radius (1 + bulge cos(lobes angle))
 _BULGES = (0.0, 0.12, LARGEST_BULGE - 1.0)
 
@@ -40,7 +42,9 @@ class Look(NamedTuple):
     shape: jax.Array
 
 
-def render(key: jax.Array, class_index: jax.Array, config: SpritesConfig) -> tuple[jax.Array, jax.Array, jax.Array]:
+def render(
+    key: jax.Array, class_index: jax.Array, config: SpritesConfig, cue: jax.Array | float = 0.0
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Renders one clip; usable under `jit` (`config` static) and `vmap` (over keys and classes).
 
     Within a family, what one frame shows is independent of the class for a frame at a random time; among classes that
@@ -50,6 +54,7 @@ def render(key: jax.Array, class_index: jax.Array, config: SpritesConfig) -> tup
       key: a random key; with the class and `config` it fixes the clip.
       class_index: int scalar, index into `config.classes`.
       config: sizes, speeds and textures.
+      cue: the chance that the clip has its class's colours.
 
     Returns:
       clip: uint8 `[T, H, W, 3]`, RGB.
@@ -66,7 +71,7 @@ def render(key: jax.Array, class_index: jax.Array, config: SpritesConfig) -> tup
     limit = config.background_speed
     velocity = jax.random.uniform(velocity_key, (2,), minval=-limit, maxval=limit)
 
-    look = _draw_look(look_key, config)
+    look = _draw_look(look_key, config, class_index, cue)
     offset = _offsets(path.centre, config.size, wrap=~two)
     local = _to_sprite(offset, path)
     coverage = _coverage(local, path.scale, jnp.where(two, pair_radius, radius), look.shape[1:])
@@ -83,8 +88,9 @@ def _draw_radii(key: jax.Array, config: SpritesConfig) -> tuple[jax.Array, jax.A
     return tuple(low + (high - low) * unit for low, high in (config.radius, config.pair_radius))
 
 
-def _draw_look(key: jax.Array, config: SpritesConfig) -> Look:
+def _draw_look(key: jax.Array, config: SpritesConfig, class_index: jax.Array, cue: jax.Array | float) -> Look:
     length_key, angle_key, phase_key, light_key, tint_key, hue_key, shape_key = jax.random.split(key, 7)
+    first_key, jitter_key, cue_key = *jax.random.split(hue_key), jax.random.fold_in(hue_key, 2)
     short, long = config.wavelength
     length = jax.random.uniform(length_key, (3, _WAVES), minval=short, maxval=long)
     # Waves point all round, so that motion shows in every direction (no aperture problem).
@@ -99,16 +105,19 @@ def _draw_look(key: jax.Array, config: SpritesConfig) -> Look:
         wave=2 * jnp.pi / length[..., None] * direction,
         phase=jax.random.uniform(phase_key, (3, _WAVES), maxval=2 * jnp.pi),
         mixing=mixing,
-        colour=_draw_colours(hue_key),
+        colour=jnp.where(
+            jax.random.bernoulli(cue_key, cue),
+            _draw_colours(jitter_key, class_index / len(config.classes), _CUE_SPREAD),
+            _draw_colours(jitter_key, jax.random.uniform(first_key), _SPREAD),
+        ),
         shape=jax.random.randint(shape_key, (3,), 0, len(_LOBES)),
     )
 
 
-def _draw_colours(key: jax.Array) -> jax.Array:
-    """Three colours `[3, 3]` a third of the colour circle apart, give or take: layers stand out."""
-    first, jitter = jax.random.split(key)
-    hue = jax.random.uniform(first) + jnp.arange(3.0) / 3
-    hue += jax.random.uniform(jitter, (3,), minval=-0.08, maxval=0.08)
+def _draw_colours(key: jax.Array, first: jax.Array, spread: float) -> jax.Array:
+    """Three colours `[3, 3]` a third of the colour circle apart, from hue `first` in [0, 1]: layers stand out."""
+    hue = first + jnp.arange(3.0) / 3
+    hue += jax.random.uniform(key, (3,), minval=-spread, maxval=spread)
     return 0.5 + 0.25 * jnp.cos(2 * jnp.pi * (hue[:, None] + jnp.arange(3.0) / 3))
 
 

@@ -129,9 +129,9 @@ def _render_batches(config: SpritesConfig, clips: list[_Clip]) -> Iterator[tuple
     """Yields clips with their frames `[B, T, H, W, 3]` and flows `[B, T-1, H, W, 2]`."""
 
     @jax.jit
-    def render_batch(numbers, labels):
+    def render_batch(numbers, labels, cues):
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(config.seed), numbers)
-        frames, flows, _ = jax.vmap(render, in_axes=(0, 0, None))(keys, labels, config)
+        frames, flows, _ = jax.vmap(render, in_axes=(0, 0, None, 0))(keys, labels, config, cues)
         return frames, flows
 
     for start in range(0, len(clips), _BATCH):
@@ -139,7 +139,8 @@ def _render_batches(config: SpritesConfig, clips: list[_Clip]) -> Iterator[tuple
         padded = (batch * _BATCH)[:_BATCH]  # one shape, one compilation
         numbers = jnp.array([clip.number for clip in padded])
         labels = jnp.array([clip.label for clip in padded])
-        frames, flows = jax.device_get(render_batch(numbers, labels))
+        cues = jnp.array([config.appearance_cue if clip.split == "train" else 0.0 for clip in padded])
+        frames, flows = jax.device_get(render_batch(numbers, labels, cues))
         yield batch, frames[: len(batch)], flows[: len(batch)]
 
 

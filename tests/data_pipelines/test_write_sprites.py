@@ -122,3 +122,19 @@ def test_a_clip_is_encoded_to_the_same_bytes_every_time(tmp_path):
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(encoded, range(320)))
     assert all(len(set(found[clip::8])) == 1 for clip in range(8))
+
+
+def test_colours_go_with_the_class_in_training_alone(tmp_path):
+    """Of two classes half a colour circle apart, the hue of a frame's edge tells which one, or no more than chance."""
+    sizes = {"train_per_class": 20, "test_per_class": 20, "val_per_class": 0}
+    config = SpritesConfig(classes=("zoom_in", "zoom_out"), **sizes, seed=4, frames=2, appearance_cue=0.9)
+    folder, right = write_sprites(config, tmp_path / "sprites"), {}
+    for split in ("train", "test"):
+        for label, name in enumerate(config.classes):
+            means = [read_frames(folder / f"{split}/{name}_{i:04d}.mp4", [0])[0] for i in range(20)]
+            # The hue of the ground, whose texture averages out; a sprite's hue lies a third of the circle away.
+            edges = [np.concatenate([frame[:4].reshape(-1, 3), frame[-4:].reshape(-1, 3)]).mean(0) for frame in means]
+            hues = np.angle(np.array(edges) @ np.exp(-2j * np.pi * np.arange(3) / 3)) / (2 * np.pi)
+            right.setdefault(split, []).extend((np.abs((hues - label / 2 + 0.5) % 1 - 0.5) < 0.25).tolist())
+    assert np.mean(right["train"]) > 0.8
+    assert np.mean(right["test"]) < 0.75
