@@ -26,7 +26,7 @@ from hcml_jax.contrastive import (
 )
 from hcml_jax.methods.base import Encoded, Schedule, Stage, Term, Variables, check_dtype, everything, under
 from hcml_jax.methods.recognition import Forward, Recognition, classification_loss
-from hcml_jax.models import BackboneConfig, MotionHierarchy, SideBranch
+from hcml_jax.models import BackboneConfig, MotionHierarchy, SideBranch, paired
 from hcml_jax.ops import backward_warp, photometric_loss, resize_area, resize_flow, smoothness_loss
 
 SUPERVISIONS = ("reconstruction", "contrastive", "action")
@@ -282,7 +282,7 @@ class HCML(Recognition):
         ways = {"copying": jnp.broadcast_to(targets, predictions.shape), "without_motion": blind}
         without = {name: _mean(compared(jax.lax.stop_gradient(way)).losses, kept) for name, way in ways.items()}
         report = contrast_report(predictions, targets, hits, kept, candidates)
-        return _mean(losses, kept), report | without | spread_report(recognised.features[level])
+        return _mean(losses, kept), report | without | spread_report(paired(recognised.features[level]))
 
     def _compare(self, predictions: jax.Array, targets: jax.Array, candidates: jax.Array) -> InfoNCE:
         """The loss of each prediction, and whether it finds its target among all."""
