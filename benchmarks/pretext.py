@@ -15,6 +15,8 @@ from typing import Any
 from runs import call, finish
 
 from configs import hcml_sprites
+from hcml_jax.evaluation.compare import read_results
+from hcml_jax.experiment import run
 from hcml_jax.training.metrics import read_records
 
 LETTER = {"self_paired": True, "motion_share": 0.0, "temporal_weight": 0.0, "centre_targets": False}
@@ -48,16 +50,19 @@ def config_of(seed: int, levels: int, method: Mapping[str, Any], schedule: Mappi
     config["training"]["validate_on_reported"] = True
     config["evaluation"] |= {
         "split": "val",
-        "protocols": ("neighbours", "linear"),
+        "protocols": (),
         "readouts": ("Tx1x1", "3x3"),
         "baselines": (),
         "neighbours": (10,),
+        "figure_clips": 0,
     }
     return config
 
 
-def trial(workdir: pathlib.Path, seed: int, level: int, name: str, below: pathlib.Path) -> dict[str, float]:
-    """The figures of one run."""
+def trial(
+    workdir: pathlib.Path, seed: int, level: int, name: str, below: pathlib.Path, features: bool
+) -> dict[str, float]:
+    """The figures of one run: of its task and, with `features`, of what its features are good for."""
     config = config_of(seed, level + 1, *TRIALS[name])
     config["init_from"] = {"path": str(below)}
     config["training"]["first_stage"] = f"level{level}"
@@ -65,18 +70,22 @@ def trial(workdir: pathlib.Path, seed: int, level: int, name: str, below: pathli
     results = finish(config, folder)
     task, where = f"contrastive/level{level}", f"level{level}"
     last = [record for record in read_records(folder) if record["split"] == "validation"][-1]
-    readouts = results["readouts"]
-    return {
+    figures = {
         "right time": last[f"{task}/right_time"],
         "chance": last[f"{task}/right_time_chance"],
         "loss": last[task],
         "copying": last[f"{task}/copying"],
         "without motion": last[f"{task}/without_motion"],
-        "kNN": results["knn"][where],
-        "linear": results["linear"][where],
-        "linear, time kept": readouts[f"{where}/Tx1x1"]["linear"],
-        "linear, 3x3": readouts[f"{where}/3x3"]["linear"],
     }
+    if features and "linear" not in results:
+        config["evaluation"]["protocols"] = ("neighbours", "linear")
+        run(config, str(folder), "evaluate")
+        results = read_results(folder)
+    if "linear" in results:
+        readouts = results["readouts"]
+        figures |= {"kNN": results["knn"][where], "linear": results["linear"][where]}
+        figures |= {f"linear, {grid}": readouts[f"{where}/{grid}"]["linear"] for grid in ("Tx1x1", "3x3")}
+    return figures
 
 
 def _slug(name: str) -> str:
@@ -85,10 +94,11 @@ def _slug(name: str) -> str:
 
 def table(rows: Mapping[str, list[dict[str, float]]]) -> str:
     """The rows as Markdown; each cell is the mean over seeds."""
-    heads = list(next(iter(rows.values()))[0])
+    heads = list(dict.fromkeys(head for found in rows.values() for figures in found for head in figures))
     lines = ["| | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
     for name, found in rows.items():
-        cells = [f"{statistics.mean(figures[head] for figures in found):.3f}" for head in heads]
+        known = {head: [figures[head] for figures in found if head in figures] for head in heads}
+        cells = [f"{statistics.mean(values):.3f}" if values else "" for values in known.values()]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -99,15 +109,19 @@ def main() -> None:
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--trials", nargs="+", choices=list(TRIALS), default=list(TRIALS))
+    parser.add_argument("--levels", type=int, nargs="+", choices=(1, 2), default=[1, 2])
     parser.add_argument("--keep", choices=list(TRIALS), default="half in time, not centred", help="below level 2")
+    parser.add_argument("--no-features", action="store_true", help="read how levels solve their task, no more")
     arguments = parser.parse_args()
-    rows: dict[int, dict[str, list]] = {1: {}, 2: {}}
+    rows: dict[int, dict[str, list]] = {level: {} for level in arguments.levels}
     for seed in arguments.seeds:
         level0 = arguments.workdir / f"level0-{seed}"
         finish(config_of(seed, 1, {}, {}), level0)
-        for level, below in ((1, level0), (2, arguments.workdir / f"level1-{_slug(arguments.keep)}-{seed}")):
+        below = {1: level0, 2: arguments.workdir / f"level1-{_slug(arguments.keep)}-{seed}"}
+        for level in arguments.levels:
             for name in arguments.trials:
-                rows[level].setdefault(name, []).append(trial(arguments.workdir, seed, level, name, below))
+                found = trial(arguments.workdir, seed, level, name, below[level], not arguments.no_features)
+                rows[level].setdefault(name, []).append(found)
                 print(f"level {level}, seed {seed}\n{table(rows[level])}", flush=True)
 
 
