@@ -141,6 +141,7 @@ class DataConfig:
       validation_share: share of each class's training rows, and of the unlabelled ones, that is held out as split
         "validation"; 0: none.
       labels_per_class: in training, only so many clips of each class keep their label; 0: all.
+      labels_seed: of which clips those are, apart from the run's own seed: runs are compared on the same ones.
       skip_bad: leave out videos that cannot be used, instead of stopping.
       workers: threads that decode; 0: one for each core.
       cache_mb: decoded clips held in memory, of those that are not random, at most so many MB; 0: none.
@@ -160,6 +161,7 @@ class DataConfig:
     crop: int = 224
     validation_share: float = 0.0
     labels_per_class: int = 0
+    labels_seed: int = 0
     skip_bad: bool = False
     workers: int = 0
     cache_mb: int = 256
@@ -169,7 +171,7 @@ class DataConfig:
         for field, least in (("frames", 2), ("stride", 1), ("crop", 1)):
             value = getattr(self, field)
             _require(value >= least, field, value, f"must be at least {least}")
-        for field in ("labels_per_class", "workers", "cache_mb"):
+        for field in ("labels_per_class", "labels_seed", "workers", "cache_mb"):
             _require(getattr(self, field) >= 0, field, getattr(self, field), "must be >= 0")
         share = self.validation_share
         _require(0 <= share < 1, "validation_share", share, "must be in [0, 1)")

@@ -118,7 +118,7 @@ class Data:
         self._rows = {split: [r for r in usable if r.split == split] for split in self.splits}
         self._of_index = {row.index: row for row in usable}
         self._labels = {name: i for i, name in enumerate(self.classes)}
-        self.labelled = labelled_rows(usable, config.labels_per_class)
+        self.labelled = labelled_rows(usable, config.labels_per_class, config.labels_seed)
         self._reader = ClipReader(config, infos)
         self._skipped, self._future = skipped, future
 

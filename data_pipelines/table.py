@@ -117,14 +117,15 @@ def class_families(rows: Sequence[Row]) -> dict[str, str]:
     return families
 
 
-def labelled_rows(rows: Sequence[Row], per_class: int) -> frozenset[int]:
+def labelled_rows(rows: Sequence[Row], per_class: int, seed: int = 0) -> frozenset[int]:
     """Indices of the training rows whose label may be used in training.
 
     Args:
       rows: the table.
-      per_class: so many rows of each class, drawn once and for all; 0: all that have a label.
+      per_class: so many rows of each class; 0: all that have a label.
+      seed: of which those are.
     """
-    order = np.random.default_rng(0)
+    order = np.random.default_rng(seed)
     of_class = {label: indices for label, indices in _training_rows(rows).items() if label}
     chosen = (order.permutation(indices)[: per_class or None] for indices in of_class.values())
     return frozenset(int(index) for indices in chosen for index in indices)

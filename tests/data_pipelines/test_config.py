@@ -37,6 +37,7 @@ DATA_FAULTS = [
     ({"frames": 1}, "frames: found 1"),
     ({"stride": 0}, "stride: found 0, must be at least 1"),
     ({"crop": 0}, "crop: found 0"),
+    ({"labels_seed": -1}, "labels_seed: found -1"),
     ({"labels_per_class": -1}, "labels_per_class: found -1"),
     ({"validation_share": 1.0}, r"validation_share: found 1.0, must be in \[0, 1\)"),
     ({"validation_share": -0.1}, "validation_share: found -0.1"),

@@ -135,6 +135,8 @@ def test_few_labels_are_the_same_few_and_nested(write):
     assert labelled_rows(rows, 0) == set(range(40))
     few, more = labelled_rows(rows, 3), labelled_rows(rows, 10)
     assert few == labelled_rows(rows, 3) and few < more
+    others = labelled_rows(rows, 3, seed=1)
+    assert len(others) == len(few) and others != few and others == labelled_rows(rows, 3, seed=1)
     assert sorted(rows[i].label for i in few) == ["x"] * 3 + ["y"] * 3
     assert more != set(range(20))  # drawn, not the first ones
 
