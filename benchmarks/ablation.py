@@ -1,121 +1,193 @@
 """The paper's ablations on Motion Sprites with few labels: `python benchmarks/ablation.py --workdir runs/ablation`.
 
-Table 2 (motion blocks, self-supervision), Table 1 (supervisions by level), one level at a time against all at once,
-and Figure 3 (levels added one by one), over seeds. Every run has its own folder and resumes where it stopped.
+Table 2 (motion blocks, self-supervision), Figure 3 (levels added one by one), one level at a time against all at once,
+Table 1 (supervisions by level), and a control that the paper has not: supervision by action at every level, then joint.
+Every arm's last stage, the one that learns the classifier, is tuned on the validation split with the same tries, at the
+first seed; then all seeds are reported on the test split. A seed draws the first parameters, the order of clips and
+which clips keep their label. Every run has its own folder and resumes where it stopped.
 """
 
 import argparse
+import dataclasses
+import itertools
 import json
 import pathlib
 import statistics
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from runs import call, finish
 
 from configs import hcml_sprites, supervised_sprites
+from hcml_jax.evaluation.intervals import PerVideo, intervals
 
-REPEATED = {
-    "action": ("action",) * 3,
-    "reconstruction": ("reconstruction",) * 3,
-    "contrastive": ("reconstruction", "contrastive", "contrastive"),
+STEPS, RATES = (300, 1200, 2400), (3e-3, 1e-2, 3e-2)
+TRIES = tuple(itertools.product(STEPS, RATES))
+SHORT = (300, 1e-2)  # by which the rate of levels that learn all at once is chosen
+RATES_AT_ONCE = (5e-3, 1.5e-2, 3e-2)
+PROTOCOLS = {"protocols": ("recognition", "neighbours", "linear"), "readouts": ("Tx1x1",), "baselines": ()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """A way to a classifier.
+
+    Attributes:
+      levels: supervisions of the levels that are learnt first, from the lowest on; (): none.
+      blocks: whether a network without levels has motion blocks.
+      at_once: whether the levels learn at the same time.
+      joint: whether a classifier is learnt at all.
+    """
+
+    levels: tuple[str, ...] = ()
+    blocks: bool = True
+    at_once: bool = False
+    joint: bool = True
+
+
+HIERARCHY = ("reconstruction", "contrastive", "contrastive")
+ARMS = {
+    "R2D": Arm(blocks=False),
+    "motion blocks": Arm(),
+    "HCML": Arm(HIERARCHY),
+    "HCML, level 0": Arm(HIERARCHY[:1]),
+    "HCML, levels 0 and 1": Arm(HIERARCHY[:2]),
+    "HCML, all levels at once": Arm(HIERARCHY, at_once=True),
+    "action at every level": Arm(("action",) * 3),
+    "reconstruction at every level": Arm(("reconstruction",) * 3, joint=False),
+}
+TABLES = {
+    "Table 2": ("R2D", "motion blocks", "HCML"),
+    "Figure 3": ("motion blocks", "HCML, level 0", "HCML, levels 0 and 1", "HCML"),
+    "training of the levels": ("HCML", "HCML, all levels at once"),
+    "supervision of the levels": ("HCML", "action at every level"),
+}
+SUPERVISIONS = {
+    "action": "action at every level",
+    "reconstruction": "reconstruction at every level",
+    "contrastive": "HCML",
 }
 
 
-def hcml(levels=REPEATED["contrastive"], joint=True, progressive=True) -> dict[str, Any]:
-    """The demo with other levels."""
-    config = hcml_sprites.get_config().to_dict()
-    stages = config["method"]["stages"]
-    kept = {
-        f"level{level}": stages[f"level{level}"] | _rate(stages, supervision)
-        for level, supervision in enumerate(levels)
-    }
-    if not progressive:  # as many steps as the levels have one after another
-        kept = {"levels": kept["level0"] | {"steps": sum(s["steps"] for s in kept.values())}}
-    if joint:
-        kept["joint"] = stages["joint"]
-    config["method"] |= {"levels": levels, "progressive": progressive, "stages": kept}
-    return config
+class Runs:
+    """The runs of a folder, made when they are first asked for."""
+
+    def __init__(self, workdir: pathlib.Path, scale: float):
+        """`scale`: of all steps."""
+        self._workdir, self._scale = workdir, scale
+
+    def tuned(self, name: str, seed: int) -> dict[str, Any]:
+        """The choice of an arm by the validation split: "steps", "rate" and "levels_rate", and what each try gave."""
+        arm, levels_rate = ARMS[name], None
+        if arm.at_once:
+            tops = {rate: self._top1(name, seed, SHORT, rate) for rate in RATES_AT_ONCE}
+            levels_rate = max(tops, key=tops.get)
+        tops = {one: self._top1(name, seed, one, levels_rate) for one in TRIES}
+        steps, rate = max(tops, key=tops.get)
+        tried = {f"{steps} steps, {rate:g}": top1 for (steps, rate), top1 in tops.items()}
+        return {"steps": steps, "rate": rate, "levels_rate": levels_rate, "validation": tried}
+
+    def joint(self, name: str, seed: int, choice: Mapping[str, Any]) -> pathlib.Path:
+        """The folder of an arm's run with a choice, evaluated on the test split."""
+        return self._classify(name, seed, (choice["steps"], choice["rate"]), choice["levels_rate"], "test")
+
+    def levels(self, name: str, seed: int, rate: float | None = None) -> pathlib.Path:
+        """The folder of an arm's levels, evaluated on the test split."""
+        arm, config = ARMS[name], hcml_sprites.get_config().to_dict()
+        config["method"] |= {"levels": arm.levels, "progressive": not arm.at_once, "stages": _stages(arm, rate)}
+        return self._finish(config, f"{name}, levels{_told(rate)}", seed, "test")
+
+    def _top1(self, name: str, seed: int, tried: tuple[int, float], levels_rate: float | None) -> float:
+        folder = self._classify(name, seed, tried, levels_rate, "val")
+        return json.loads((folder / "results.json").read_text())["top1"]
+
+    def _classify(
+        self, name: str, seed: int, tried: tuple[int, float], levels_rate: float | None, split: str
+    ) -> pathlib.Path:
+        arm, (steps, rate) = ARMS[name], tried
+        config = (hcml_sprites if arm.levels else supervised_sprites).get_config().to_dict()
+        method = config["method"]
+        last = "joint" if arm.levels else "supervised"
+        schedule = method["stages"][last] | {"steps": steps, "learning_rate": rate}
+        if arm.levels:
+            stages = _stages(arm, levels_rate) | {last: schedule}
+            method |= {"levels": arm.levels, "progressive": not arm.at_once, "stages": stages}
+            config["init_from"] = {"path": str(self.levels(name, seed, levels_rate))}
+            config["training"]["first_stage"] = last
+        else:
+            method["stages"] = {last: schedule}
+            method["motion_blocks"] = ("res2", "res3", "res4") if arm.blocks else ()
+        return self._finish(config, f"{name}, {steps} steps{_told(rate)}{_told(levels_rate)}, {split}", seed, split)
+
+    def _finish(self, config: dict[str, Any], name: str, seed: int, split: str) -> pathlib.Path:
+        for schedule in config["method"]["stages"].values():
+            schedule |= {key: max(1, round(schedule[key] * self._scale)) for key in ("steps",)}
+            schedule["warmup"] = schedule["warmup"] * self._scale
+        config["seed"] = config["data"]["labels_seed"] = seed
+        config["training"]["validate_on_reported"] = split == "val"
+        config["evaluation"] |= {"split": split, "figure_clips": 0, **PROTOCOLS}
+        if split == "val":
+            config["evaluation"]["protocols"] = ("recognition",)
+        folder = self._workdir / f"{''.join(c if c.isalnum() else '_' for c in name)}_{seed}"
+        finish(config, folder)
+        return folder
 
 
-def _rate(stages: Mapping[str, Any], supervision: str) -> dict[str, float]:
-    """A rate that suits the supervision: what the demo has for it; for contrast, what the level has."""
+def _stages(arm: Arm, rate: float | None) -> dict[str, Any]:
+    """The demo's schedules for the levels; at once they take as many steps as one after another."""
+    demo = hcml_sprites.get_config().to_dict()["method"]["stages"]
     like = {"reconstruction": "level0", "action": "joint"}
-    if supervision not in like:
-        return {}
-    return {"learning_rate": stages[like[supervision]]["learning_rate"]}
+    stages = {}
+    for number, supervision in enumerate(arm.levels):
+        known = demo[like.get(supervision, f"level{number}")]
+        stages[f"level{number}"] = demo[f"level{number}"] | {"learning_rate": known["learning_rate"]}
+    if not arm.at_once:
+        return stages
+    steps = sum(schedule["steps"] for schedule in stages.values())
+    return {"levels": stages["level0"] | {"steps": steps, "learning_rate": rate or SHORT[1]}}
 
 
-def supervised(motion_blocks: tuple[str, ...]) -> dict[str, Any]:
-    """The baseline with these motion blocks."""
-    config = supervised_sprites.get_config().to_dict()
-    config["method"]["motion_blocks"] = motion_blocks
-    return config
+def _told(rate: float | None) -> str:
+    return "" if rate is None else f", {rate:g}"
 
 
-def experiments() -> dict[str, dict[str, Any]]:
-    """Run name -> config."""
-    contrastive = REPEATED["contrastive"]
-    return {
-        "bare": supervised(()),
-        "blocks": supervised(("res2", "res3", "res4")),
-        "hcml": hcml(),
-        "one_level": hcml(contrastive[:1]),
-        "two_levels": hcml(contrastive[:2]),
-        "all_at_once": hcml(progressive=False),
-        "reconstruction": hcml(REPEATED["reconstruction"], joint=False),
-        "action": hcml(REPEATED["action"], joint=False),
-    }
+def cell(folders: list[pathlib.Path], *figure: str) -> str:
+    """The mean over seeds with its 95% interval over videos, and every seed."""
+    files = [np.load(folder / "per_video.npz") for folder in folders]
+    shares = np.mean([file[".".join(figure)] for file in files], axis=0)
+    ((low, high),) = intervals([PerVideo(shares, np.arange(len(shares)))])
+    each = ", ".join(f"{100 * np.nanmean(file['.'.join(figure)]):.1f}" for file in files)
+    return f"{100 * np.nanmean(shares):.1f} ({100 * low:.0f} to {100 * high:.0f}; {each})"
 
 
-def scale(config: dict[str, Any], factor: float) -> None:
-    """Shortens the self-supervised stages of a config in place."""
-    for name, stage in config["method"]["stages"].items():
-        if name.startswith("level"):
-            stage["steps"] = max(1, round(stage["steps"] * factor))
-            stage["warmup"] = stage["warmup"] * factor
-
-
-def tables(results: Mapping[str, list[Mapping[str, Any]]]) -> str:
-    """The ablations as Markdown; each cell is the mean over seeds and, in brackets, every seed."""
-
-    def row(head: str, name: str, *figure: str) -> str:
-        return f"| {head} | {_cell([_read(r, figure) for r in results[name]])} |"
-
-    lines = ["| Table 2 | top-1 |", "|---|---|"]
-    lines += [row("R2D", "bare", "top1"), row("+ motion blocks", "blocks", "top1")]
-    lines += [row("+ self-supervision", "hcml", "top1"), "", "| Figure 3 | top-1 |", "|---|---|"]
-    for head, name in (("no level", "bare"), ("1", "one_level"), ("2", "two_levels"), ("3", "hcml")):
-        lines.append(row(head, name, "top1"))
-    lines += ["", "| training of the levels | top-1 |", "|---|---|"]
-    lines += [row("one at a time", "hcml", "top1"), row("all at once", "all_at_once", "top1")]
-    runs = {"action": "action", "reconstruction": "reconstruction", "contrastive": "hcml"}
-    for kind in ("efficacy", "linear"):
-        lines += ["", f"| Table 1: {kind} | {' | '.join(runs)} |", "|---" * 4 + "|"]
+def tables(joint: Mapping[str, list[pathlib.Path]], levels: Mapping[str, list[pathlib.Path]]) -> str:
+    """The ablations as Markdown, in per cent, of those arms that were run."""
+    lines = []
+    for title, names in TABLES.items():
+        lines += ["", f"| {title} | top-1 |", "|---|---|"]
+        lines += [f"| {name} | {cell(joint[name], 'top1')} |" for name in names if name in joint]
+    shown = {kind: levels[name] for kind, name in SUPERVISIONS.items() if name in levels}
+    for title, figure in (
+        ("linear probe, mean", ("linear", "level{}")),
+        ("linear probe, time kept", ("readouts", "level{}/Tx1x1", "linear")),
+    ):
+        lines += ["", f"| Table 1: {title} | {' | '.join(shown)} |", "|---" * (len(shown) + 1) + "|"]
         for level in range(3):
-            cells = [
-                "-" if (level, head) == (0, "contrastive") else _level(results[name], kind, level)
-                for head, name in runs.items()
-            ]
+            cells = (
+                "-" if (level, kind) == (0, "contrastive") else cell(folders, *(name.format(level) for name in figure))
+                for kind, folders in shown.items()
+            )
             lines.append(f"| level {level} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    lines += ["", f"| Table 1: efficacy | {' | '.join(shown)} |", "|---" * (len(shown) + 1) + "|"]
+    for level in range(3):
+        lines.append(f"| level {level} | {' | '.join(_efficacy(folders, level) for folders in shown.values())} |")
+    return "\n".join(lines[1:])
 
 
-def _level(results, kind: str, level: int) -> str:
-    return _cell([_read(r, (kind, f"level{level}")) for r in results])
-
-
-def _read(results: Mapping[str, Any], figure: tuple[str, ...]) -> float | None:
-    for name in figure:
-        results = results[name]
-    return results
-
-
-def _cell(values: list[float | None]) -> str:
-    if None in values:
-        return "no gap"
-    shown = ", ".join(f"{value:.3f}" for value in values)
-    return f"{statistics.mean(values):.3f} ({shown})"
+def _efficacy(folders: list[pathlib.Path], level: int) -> str:
+    found = [json.loads((folder / "results.json").read_text())["efficacy"][f"level{level}"] for folder in folders]
+    return "no gap" if None in found else f"{statistics.mean(found):.1f} ({', '.join(f'{x:.1f}' for x in found)})"
 
 
 def main() -> None:
@@ -123,23 +195,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--scale", type=float, default=0.6, help="of the demo's steps without labels")
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
+    parser.add_argument("--scale", type=float, default=1.0, help="of all steps")
     arguments = parser.parse_args()
-    results: dict[str, list] = {name: [] for name in experiments()}
-    for seed in arguments.seeds:
-        for name, config in experiments().items():
-            config["seed"] = seed
-            scale(config, arguments.scale)
-            config["evaluation"] |= {
-                "protocols": ("recognition", "neighbours", "linear"),
-                "readouts": (),
-                "baselines": (),
-            }
-            results[name].append(finish(config, arguments.workdir / f"{name}_{seed}"))
-    text = tables(results)
-    (arguments.workdir / "ablation.json").write_text(json.dumps(results, indent=1))
-    (arguments.workdir / "ablation.md").write_text(text + "\n")
-    print(text)
+    runs, joint, levels, choices = Runs(arguments.workdir, arguments.scale), {}, {}, {}
+    for name in arguments.arms:
+        if ARMS[name].joint:
+            choices[name] = choice = runs.tuned(name, arguments.seeds[0])
+            joint[name] = [runs.joint(name, seed, choice) for seed in arguments.seeds]
+        if ARMS[name].levels:
+            rate = choices.get(name, {}).get("levels_rate")
+            levels[name] = [runs.levels(name, seed, rate) for seed in arguments.seeds]
+        text = tables(joint, levels)
+        (arguments.workdir / "choices.json").write_text(json.dumps(choices, indent=1))
+        (arguments.workdir / "ablation.md").write_text(text + "\n")
+        print(text, flush=True)
 
 
 if __name__ == "__main__":
