@@ -11,12 +11,19 @@ from data_pipelines.errors import DataError
 
 
 def open_data(config: DataConfig, workdir: str | Path | None = None, **options):
-    """Opens the clips that `config` names; see `data_pipelines.data.open_data`."""
+    """Opens the clips that `config` names: see `data_pipelines.videos.open_videos` for its options.
+
+    Sprites that are rendered as they are read need neither tensorflow nor PyAV.
+    """
+    if config.sprites and config.sprites.rendered:
+        from data_pipelines.rendered import open_rendered
+
+        return open_rendered(config, **{name: options[name] for name in ("future", "classes") if name in options})
     missing = [name for name in ("av", "tensorflow") if find_spec(name) is None]
     if missing:
         raise DataError(
             f"reading videos needs {' and '.join(missing)}: install the extra 'data', as in pip install '.[data]'"
         )
-    from data_pipelines import data
+    from data_pipelines.videos import open_videos
 
-    return data.open_data(config, workdir, **options)
+    return open_videos(config, workdir, **options)

@@ -60,6 +60,7 @@ class SpritesConfig:
       closing_speed: (least, most) change of the distance between two sprites, a frame.
       background_speed: greatest speed of the background in x and in y, a frame.
       appearance_cue: share of the training clips whose colours go with their class; none of splits "val" and "test" do.
+      rendered: clips are rendered as they are read, and none is written; training then sees new ones in every epoch.
       crf: constant rate factor of the H.264 encoder; 0 is lossless, 51 worst.
 
     Raises:
@@ -83,6 +84,7 @@ class SpritesConfig:
     closing_speed: tuple[float, float] = (2.0, 3.0)
     background_speed: float = 0.1
     appearance_cue: float = 0.0
+    rendered: bool = False
     crf: int = 12
 
     def __post_init__(self):
@@ -127,7 +129,8 @@ class DataConfig:
     """Which clips, and how they are sampled from their videos.
 
     Attributes:
-      root: folder of videos; with `sprites`, the folder they are written to if it does not exist.
+      root: folder of videos; with `sprites`, the folder they are written to if it does not exist; "": they are
+        `rendered`.
       table: annotation table (docs/data.md), relative to `root`; empty: `table.csv` there, and without it every video
         in the folder is an unlabelled training clip.
       sprites: render Motion Sprites; None: `root` holds the user's videos.
@@ -167,7 +170,8 @@ class DataConfig:
     cache_mb: int = 256
 
     def __post_init__(self):
-        _require(bool(self.root), "root", self.root, "must name a folder")
+        rendered = self.sprites is not None and self.sprites.rendered
+        _require(bool(self.root) != rendered, "root", self.root, "must name a folder, unless sprites are rendered")
         for field, least in (("frames", 2), ("stride", 1), ("crop", 1)):
             value = getattr(self, field)
             _require(value >= least, field, value, f"must be at least {least}")

@@ -1,99 +1,40 @@
-"""Opens a source of clips and hands out its batches."""
+"""Clips in splits, and their batches: which rows, in which order, by whatever reads them."""
 
 import contextlib
 import hashlib
 import json
 import math
-import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from data_pipelines.clips import ClipReader, find_fault
 from data_pipelines.config import DataConfig
 from data_pipelines.errors import DataError, VideoError
-from data_pipelines.loader import batches, import_tensorflow
+from data_pipelines.loader import batches, import_tensorflow, num_workers
 from data_pipelines.sampling import epoch_order, view_generator
-from data_pipelines.scan import scan_videos
 from data_pipelines.skipped import SkipLog
-from data_pipelines.table import Row, class_families, class_names, hold_out, labelled_rows, list_faults, read_table
-from data_pipelines.video import VideoInfo
-from hcml_jax import cluster
+from data_pipelines.table import Row, class_families, labelled_rows
 from hcml_jax.batch import ONE_CLIP, Batch, Reads
 from hcml_jax.config import ConfigError, nearest
 
 _ENDLESS = 2**62  # examples
 
 
-def open_data(
-    config: DataConfig,
-    workdir: str | Path | None = None,
-    future: int = 0,
-    process: int = 0,
-    classes: Sequence[str] = (),
-) -> "Data":
-    """Opens the clips that `config` names; renders Motion Sprites first if it says so.
+class Reader(Protocol):
+    """Makes examples of rows: a `Batch` without its first axis."""
 
-    Looks at every video once. With `workdir`, what was found is remembered in `videos.json` there, and clips left out
-    are listed in `skipped.jsonl`.
+    def example(self, row: Row, label: int, reads: Reads, generator: np.random.Generator | None = None) -> Batch:
+        """The clips of `row`: at random with `generator`, evenly spread without; raises VideoError if it cannot."""
 
-    Args:
-      config: which clips, and how to sample them.
-      workdir: folder of the run, made if need be; None: nothing is written.
-      future: most frames behind a clip that are ever read; a video must be long enough for them too.
-      process: number of this process of the run; one above 0 lists clips left out in a file of its own,
-        `skipped.<process>.jsonl`.
-      classes: of a network that is evaluated: see `class_names`.
-
-    Raises:
-      DataError: the folder, the table (`read_table`) or videos are unusable; lists the videos.
-    """
-    if config.sprites is not None:
-        from data_pipelines.write_sprites import write_sprites  # needs jax
-
-        write_sprites(config.sprites, config.root)
-    rows = read_table(config.root, config.table)
-    if config.validation_share:
-        rows = hold_out(rows, config.validation_share)
-    memory = skip_file = None
-    if workdir is not None:
-        folder = Path(workdir)
-        folder.mkdir(parents=True, exist_ok=True)
-        memory = folder / "videos.json"
-        skip_file = folder / (f"skipped.{process}.jsonl" if process else "skipped.jsonl")
-    infos = scan_videos([row.path for row in rows], _workers(config), memory)
-    skipped = SkipLog(skip_file)
-    faults = {row: find_fault(row, infos[row.path], config, future) for row in rows}
-    usable = _usable(config, faults, skipped)
-    if skipped.entries:
-        cluster.say(f"{len(skipped.entries)} of {len(rows)} clips cannot be used and are left out")
-    names = class_names(rows, config.sprites.classes if config.sprites else (), classes)
-    return Data(config, rows, names, usable, infos, skipped, future)
-
-
-def _workers(config: DataConfig) -> int:
-    return config.workers or os.cpu_count() or 1
-
-
-def _usable(config: DataConfig, faults: Mapping[Row, str | None], skipped: SkipLog) -> list[Row]:
-    """The rows a clip can be taken of; raises DataError for the others, or records them."""
-    bad = {row: fault for row, fault in faults.items() if fault}
-    usable = [row for row in faults if row not in bad]
-    if bad and not (config.skip_bad and usable):
-        raise DataError(
-            f"{len(bad)} of {len(faults)} clips cannot be used (skip_bad=True leaves them out, "
-            f"short_clips='loop' begins short ones again):{list_faults([*bad.values()])}"
-        )
-    for row, fault in bad.items():
-        skipped.add(row, fault)
-    return usable
+    def blank(self, reads: Reads, label: int = -1, index: int = 0) -> Batch:
+        """A black example that stands for one that cannot be read; it is not valid."""
 
 
 class Data:
-    """Clips in splits: a `hcml_jax.batch.Data`, which says what everything here means. Made by `open_data`.
+    """Clips in splits: a `hcml_jax.batch.Data`, which says what everything here means.
 
     Attributes:
       config: what it was opened with.
@@ -107,10 +48,11 @@ class Data:
         rows: Sequence[Row],
         classes: tuple[str, ...],
         usable: Sequence[Row],
-        infos: Mapping[Path, VideoInfo],
+        reader: Reader,
         skipped: SkipLog,
         future: int,
     ):
+        """`rows` are all, of which a clip can be taken of those that are `usable`; `future` as `open_data` was told."""
         self.config = config
         self.classes = classes
         self.families = class_families(rows)
@@ -119,8 +61,7 @@ class Data:
         self._of_index = {row.index: row for row in usable}
         self._labels = {name: i for i, name in enumerate(self.classes)}
         self.labelled = labelled_rows(usable, config.labels_per_class, config.labels_seed)
-        self._reader = ClipReader(config, infos)
-        self._skipped, self._future = skipped, future
+        self._reader, self._skipped, self._future = reader, skipped, future
 
     @property
     def clip_shape(self) -> tuple[int, int, int, int]:
@@ -277,7 +218,7 @@ class Data:
         return self.rows(split)
 
     def _batches(self, read, numbers: tuple[int, int], size: int, reads: Reads) -> Iterator[Batch]:
-        return batches(read, numbers, size, self._reader.blank(reads), _workers(self.config))
+        return batches(read, numbers, size, self._reader.blank(reads), num_workers(self.config))
 
     def _train_example(self, rows: Sequence[Row], key: tuple, reads: Reads, number: int) -> Batch:
         epoch, position = divmod(number, len(rows))

@@ -13,6 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from data_pipelines.config import DataConfig
 from hcml_jax.batch import Batch
 
 _IMPORTING = threading.Lock()
@@ -55,6 +56,11 @@ def batches(
             yield Batch(**batch)
     except tf.errors.OpError:
         raise read.failure or RuntimeError("tf.data stopped") from None
+
+
+def num_workers(config: DataConfig) -> int:
+    """Threads that read."""
+    return config.workers or os.cpu_count() or 1
 
 
 class _Reader:

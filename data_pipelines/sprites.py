@@ -24,6 +24,31 @@ _LOBES = (0.0, 4.0, 5.0)  # disc, rounded square, star: outline = radius (1 + bu
 _BULGES = (0.0, 0.12, LARGEST_BULGE - 1.0)
 
 
+class SpriteClip(NamedTuple):
+    """One clip of a set: its number in the whole set, the index of its class, its split and name."""
+
+    number: int
+    label: int
+    split: str
+    name: str
+
+
+def plan(config: SpritesConfig) -> list[SpriteClip]:
+    """The clips of a set, in order."""
+    clips = []
+    # A clip's number is its key: "val" comes last, so that its size changes no other clip.
+    for split in ("train", "test", "val"):
+        for label, class_name in enumerate(config.classes):
+            for i in range(getattr(config, f"{split}_per_class")):
+                clips.append(SpriteClip(len(clips), label, split, f"{split}/{class_name}_{i:04d}"))
+    return clips
+
+
+def cue_of(config: SpritesConfig, split: str) -> float:
+    """The chance of a clip of this split to have its class's colours."""
+    return config.appearance_cue if split == "train" else 0.0
+
+
 class Look(NamedTuple):
     """Appearance of N layers (background, sprite 1, sprite 2).
 

@@ -12,7 +12,6 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +19,7 @@ import numpy as np
 
 from data_pipelines.config import FAMILIES, SpritesConfig
 from data_pipelines.errors import DataError
-from data_pipelines.sprites import render
+from data_pipelines.sprites import SpriteClip, cue_of, plan, render
 from data_pipelines.table import TABLE
 from data_pipelines.write_video import encode
 from hcml_jax.config import ConfigError
@@ -31,15 +30,6 @@ VERSION = 2  # of the renderer: raise it when the same config gives other clips
 _MARK = "sprites.json"
 _BATCH = 64
 _FRAME_RATE = 8  # a second
-
-
-class _Clip(NamedTuple):
-    """One clip to write: its number in the whole set, class and split."""
-
-    number: int
-    label: int
-    split: str
-    name: str
 
 
 def write_sprites(config: SpritesConfig, folder: str | Path) -> Path:
@@ -92,18 +82,8 @@ def _is_complete(folder: Path, config: SpritesConfig) -> bool:
     return True
 
 
-def _plan(config: SpritesConfig) -> list[_Clip]:
-    clips = []
-    # A clip's number is its key: "val" comes last, so that its size changes no other clip.
-    for split in ("train", "test", "val"):
-        for label, class_name in enumerate(config.classes):
-            for i in range(getattr(config, f"{split}_per_class")):
-                clips.append(_Clip(len(clips), label, split, f"{split}/{class_name}_{i:04d}"))
-    return clips
-
-
 def _write_all(config: SpritesConfig, folder: Path) -> None:
-    clips = _plan(config)
+    clips = plan(config)
     for split in {clip.split for clip in clips}:
         (folder / split).mkdir()
     with Progress("Motion Sprites", len(clips), "clips") as progress, ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -125,7 +105,9 @@ def _finish(pending: list, progress: Progress) -> None:
     progress.add(len(pending))
 
 
-def _render_batches(config: SpritesConfig, clips: list[_Clip]) -> Iterator[tuple[list[_Clip], np.ndarray, np.ndarray]]:
+def _render_batches(
+    config: SpritesConfig, clips: list[SpriteClip]
+) -> Iterator[tuple[list[SpriteClip], np.ndarray, np.ndarray]]:
     """Yields clips with their frames `[B, T, H, W, 3]` and flows `[B, T-1, H, W, 2]`."""
 
     @jax.jit
@@ -139,18 +121,18 @@ def _render_batches(config: SpritesConfig, clips: list[_Clip]) -> Iterator[tuple
         padded = (batch * _BATCH)[:_BATCH]  # one shape, one compilation
         numbers = jnp.array([clip.number for clip in padded])
         labels = jnp.array([clip.label for clip in padded])
-        cues = jnp.array([config.appearance_cue if clip.split == "train" else 0.0 for clip in padded])
+        cues = jnp.array([cue_of(config, clip.split) for clip in padded])
         frames, flows = jax.device_get(render_batch(numbers, labels, cues))
         yield batch, frames[: len(batch)], flows[: len(batch)]
 
 
-def _write_clip(folder: Path, config: SpritesConfig, clip: _Clip, frames: np.ndarray, flow: np.ndarray) -> None:
+def _write_clip(folder: Path, config: SpritesConfig, clip: SpriteClip, frames: np.ndarray, flow: np.ndarray) -> None:
     path = folder / clip.name
     encode(frames, path.with_suffix(".mp4"), crf=config.crf, rate=_FRAME_RATE)
     np.savez_compressed(path.with_suffix(".npz"), flow=flow.astype(np.float16))
 
 
-def _write_table(config: SpritesConfig, path: Path, clips: list[_Clip]) -> None:
+def _write_table(config: SpritesConfig, path: Path, clips: list[SpriteClip]) -> None:
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "label", "split", "family", "flow"])

@@ -376,7 +376,7 @@ def test_a_video_that_breaks_later_stops_the_run_unless_bad_ones_may_be_left_out
 
 def test_videos_are_looked_at_once_and_again_when_they_change(good, tmp_path, monkeypatch):
     looked = []
-    probe = data_pipelines.data.scan_videos.__globals__["probe"]
+    probe = data_pipelines.videos.scan_videos.__globals__["probe"]
     monkeypatch.setattr("data_pipelines.scan.probe", lambda p: looked.append(p.name) or probe(p))
     first = open_videos(good, tmp_path / "run", table="")
     assert sorted(looked) == ["0.mp4", "2.mp4", "3.mp4", "4.mp4"]

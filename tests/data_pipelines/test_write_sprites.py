@@ -110,7 +110,7 @@ def test_a_set_that_is_complete_since_a_writer_looked_is_used(folder, monkeypatc
 def test_a_clip_is_encoded_to_the_same_bytes_every_time(tmp_path):
     """Beside other encoders: clips of the demo that differed from run to run with macroblock trees."""
     config = SpritesConfig()
-    plan = module._plan(config)
+    plan = module.plan(config)
     clips = [plan[number] for number in (9, 16, 25, 66, 74, 84, 1803, 1832)]
     ((_, clips, _),) = module._render_batches(config, clips)
 

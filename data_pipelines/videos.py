@@ -1,0 +1,74 @@
+"""Opens a folder of videos: its table, a look at every file, and what can be used."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from data_pipelines.clips import ClipReader, find_fault
+from data_pipelines.config import DataConfig
+from data_pipelines.data import Data
+from data_pipelines.errors import DataError
+from data_pipelines.loader import num_workers
+from data_pipelines.scan import scan_videos
+from data_pipelines.skipped import SkipLog
+from data_pipelines.table import Row, class_names, hold_out, list_faults, read_table
+from hcml_jax import cluster
+
+
+def open_videos(
+    config: DataConfig,
+    workdir: str | Path | None = None,
+    future: int = 0,
+    process: int = 0,
+    classes: Sequence[str] = (),
+) -> Data:
+    """Opens the videos that `config` names; writes Motion Sprites first if it says so.
+
+    Looks at every video once. With `workdir`, what was found is remembered in `videos.json` there, and clips left out
+    are listed in `skipped.jsonl`.
+
+    Args:
+      config: which clips, and how to sample them.
+      workdir: folder of the run, made if need be; None: nothing is written.
+      future: most frames behind a clip that are ever read; a video must be long enough for them too.
+      process: number of this process of the run; one above 0 lists clips left out in a file of its own,
+        `skipped.<process>.jsonl`.
+      classes: of a network that is evaluated: see `class_names`.
+
+    Raises:
+      DataError: the folder, the table (`read_table`) or videos are unusable; lists the videos.
+    """
+    if config.sprites is not None:
+        from data_pipelines.write_sprites import write_sprites  # needs jax
+
+        write_sprites(config.sprites, config.root)
+    rows = read_table(config.root, config.table)
+    if config.validation_share:
+        rows = hold_out(rows, config.validation_share)
+    memory = skip_file = None
+    if workdir is not None:
+        folder = Path(workdir)
+        folder.mkdir(parents=True, exist_ok=True)
+        memory = folder / "videos.json"
+        skip_file = folder / (f"skipped.{process}.jsonl" if process else "skipped.jsonl")
+    infos = scan_videos([row.path for row in rows], num_workers(config), memory)
+    skipped = SkipLog(skip_file)
+    faults = {row: find_fault(row, infos[row.path], config, future) for row in rows}
+    usable = _usable(config, faults, skipped)
+    if skipped.entries:
+        cluster.say(f"{len(skipped.entries)} of {len(rows)} clips cannot be used and are left out")
+    names = class_names(rows, config.sprites.classes if config.sprites else (), classes)
+    return Data(config, rows, names, usable, ClipReader(config, infos), skipped, future)
+
+
+def _usable(config: DataConfig, faults: Mapping[Row, str | None], skipped: SkipLog) -> list[Row]:
+    """The rows a clip can be taken of; raises DataError for the others, or records them."""
+    bad = {row: fault for row, fault in faults.items() if fault}
+    usable = [row for row in faults if row not in bad]
+    if bad and not (config.skip_bad and usable):
+        raise DataError(
+            f"{len(bad)} of {len(faults)} clips cannot be used (skip_bad=True leaves them out, "
+            f"short_clips='loop' begins short ones again):{list_faults([*bad.values()])}"
+        )
+    for row, fault in bad.items():
+        skipped.add(row, fault)
+    return usable
