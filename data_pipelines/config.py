@@ -53,12 +53,16 @@ class SpritesConfig:
       radius: (least, most) radius of a sprite that is alone.
       pair_radius: (least, most) radius of each of two sprites.
       wavelength: (shortest, longest) wave in a texture.
+      waves: how many waves make a texture.
       contrast: standard deviation of a texture about its colour, in units of the value range.
+      sharpness: how hard a texture's edges are; 0: waves as they are.
       speed: (least, most) mean speed of a translation, a frame.
       rotation: (least, most) angle turned, a frame.
       zoom: (least, most) factor of growth, a frame.
       closing_speed: (least, most) change of the distance between two sprites, a frame.
       background_speed: greatest speed of the background in x and in y, a frame.
+      background_turn: greatest angle that the background turns, a frame.
+      background_growth: greatest logarithm of the factor by which the background grows or shrinks, a frame.
       appearance_cue: share of the training clips whose colours go with their class; none of splits "val" and "test" do.
       rendered: clips are rendered as they are read, and none is written; training then sees new ones in every epoch.
       crf: constant rate factor of the H.264 encoder; 0 is lossless, 51 worst.
@@ -77,12 +81,16 @@ class SpritesConfig:
     radius: tuple[float, float] = (11.5, 14.5)
     pair_radius: tuple[float, float] = (6.5, 9.0)
     wavelength: tuple[float, float] = (5.0, 12.0)
+    waves: int = 4
     contrast: float = 0.22
+    sharpness: float = 0.0
     speed: tuple[float, float] = (1.4, 2.8)
     rotation: tuple[float, float] = (0.15, 0.3)
     zoom: tuple[float, float] = (1.05, 1.08)
     closing_speed: tuple[float, float] = (2.0, 3.0)
     background_speed: float = 0.1
+    background_turn: float = 0.0
+    background_growth: float = 0.0
     appearance_cue: float = 0.0
     rendered: bool = False
     crf: int = 12
@@ -91,7 +99,9 @@ class SpritesConfig:
         _require(self.size >= 16 and self.size % 2 == 0, "size", self.size, "must be even, >= 16")
         _require(self.frames >= 2, "frames", self.frames, "must be at least 2")
         _require(self.train_per_class >= 1, "train_per_class", self.train_per_class, "must be >= 1")
-        for field in ("test_per_class", "val_per_class", "seed", "background_speed"):
+        _require(self.waves >= 1, "waves", self.waves, "must be >= 1")
+        backgrounds = "background_speed", "background_turn", "background_growth"
+        for field in ("test_per_class", "val_per_class", "seed", "sharpness", *backgrounds):
             _require(getattr(self, field) >= 0, field, getattr(self, field), "must be >= 0")
         _require(0 <= self.appearance_cue <= 1, "appearance_cue", self.appearance_cue, "must be in [0, 1]")
         _require(0 <= self.crf <= 51, "crf", self.crf, "must be in 0..51")

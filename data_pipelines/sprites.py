@@ -9,6 +9,7 @@ Textures are sums of plane waves evaluated at the exact place of every pixel: th
 interpolation, and the flow is known in closed form.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -17,7 +18,6 @@ import jax.numpy as jnp
 from data_pipelines.config import FAMILIES, LARGEST_BULGE, SpritesConfig
 from data_pipelines.motions import MOTIONS, Path, draw_motion, frame_times
 
-_WAVES = 4
 _TINT = 0.15  # waves are mostly light and dark: video files keep colour at half resolution
 _SPREAD, _CUE_SPREAD = 0.08, 0.02  # of a hue, in turns of the colour circle
 _LOBES = (0.0, 4.0, 5.0)  # disc, rounded square, star: outline = radius (1 + bulge cos(lobes angle))
@@ -47,6 +47,14 @@ def plan(config: SpritesConfig) -> list[SpriteClip]:
 def cue_of(config: SpritesConfig, split: str) -> float:
     """The chance of a clip of this split to have its class's colours."""
     return config.appearance_cue if split == "train" else 0.0
+
+
+class Camera(NamedTuple):
+    """How the background moves: a frame's shift `[2]` (x, y) in pixels, turn in radians and growth (logarithm)."""
+
+    velocity: jax.Array
+    turn: jax.Array
+    growth: jax.Array
 
 
 class Look(NamedTuple):
@@ -93,18 +101,19 @@ def render(
     draw = draw_motion(motion_key, pair_radius.sum(), config)
     motions = [MOTIONS[name] for name in config.classes]
     path = jax.lax.switch(class_index, motions, draw, frame_times(config.frames))
-    limit = config.background_speed
-    velocity = jax.random.uniform(velocity_key, (2,), minval=-limit, maxval=limit)
-
+    camera = _draw_camera(velocity_key, config)
     look = _draw_look(look_key, config, class_index, cue)
     offset = _offsets(path.centre, config.size, wrap=~two)
     local = _to_sprite(offset, path)
     coverage = _coverage(local, path.scale, jnp.where(two, pair_radius, radius), look.shape[1:])
     coverage = jnp.where(jnp.stack([jnp.array(True), two])[:, None, None], coverage, 0.0)
-    places = jnp.concatenate([_background_places(velocity, config)[:, None], local], axis=1)
-    colours = jax.vmap(_texture, in_axes=(1, 0), out_axes=1)(places, look)
+    times = frame_times(config.frames)
+    ground = jax.vmap(_on_ground, (None, 0, None))(camera, times, _pixel_centres(config.size))
+    places = jnp.concatenate([ground[:, None], local], axis=1)
+    colours = jax.vmap(functools.partial(_texture, sharpness=config.sharpness), (1, 0), 1)(places, look)
     mask = _front(coverage)
-    return jnp.round(255 * _over(colours, coverage)).astype(jnp.uint8), _flow(offset, path, velocity, mask), mask
+    ground_flow = jax.vmap(_in_frame, (None, 0, 0))(camera, times[1:], ground[:-1]) - _pixel_centres(config.size)
+    return jnp.round(255 * _over(colours, coverage)).astype(jnp.uint8), _flow(offset, path, ground_flow, mask), mask
 
 
 def _draw_radii(key: jax.Array, config: SpritesConfig) -> tuple[jax.Array, jax.Array]:
@@ -113,22 +122,30 @@ def _draw_radii(key: jax.Array, config: SpritesConfig) -> tuple[jax.Array, jax.A
     return tuple(low + (high - low) * unit for low, high in (config.radius, config.pair_radius))
 
 
+def _draw_camera(key: jax.Array, config: SpritesConfig) -> Camera:
+    limit = config.background_speed
+    velocity = jax.random.uniform(key, (2,), minval=-limit, maxval=limit)
+    limits = jnp.array([config.background_turn, config.background_growth])
+    turn, growth = jax.random.uniform(jax.random.fold_in(key, 0), (2,), minval=-limits, maxval=limits)
+    return Camera(velocity, turn, growth)
+
+
 def _draw_look(key: jax.Array, config: SpritesConfig, class_index: jax.Array, cue: jax.Array | float) -> Look:
     length_key, angle_key, phase_key, light_key, tint_key, hue_key, shape_key = jax.random.split(key, 7)
     first_key, jitter_key, cue_key = *jax.random.split(hue_key), jax.random.fold_in(hue_key, 2)
     short, long = config.wavelength
-    length = jax.random.uniform(length_key, (3, _WAVES), minval=short, maxval=long)
+    length = jax.random.uniform(length_key, (3, config.waves), minval=short, maxval=long)
     # Waves point all round, so that motion shows in every direction (no aperture problem).
-    spread = jax.random.uniform(angle_key, (3, _WAVES)) + jnp.arange(_WAVES, dtype=jnp.float32)
-    angle = spread * jnp.pi / _WAVES
+    spread = jax.random.uniform(angle_key, (3, config.waves)) + jnp.arange(config.waves, dtype=jnp.float32)
+    angle = spread * jnp.pi / config.waves
     direction = jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1)
-    mixing = jax.random.normal(light_key, (3, _WAVES, 1))
-    mixing += _TINT * jax.random.normal(tint_key, (3, _WAVES, 3))
+    mixing = jax.random.normal(light_key, (3, config.waves, 1))
+    mixing += _TINT * jax.random.normal(tint_key, (3, config.waves, 3))
     # A wave has variance 1/2; each channel is brought to variance contrast^2.
     mixing *= config.contrast * jnp.sqrt(2.0) / jnp.linalg.norm(mixing, axis=1, keepdims=True)
     return Look(
         wave=2 * jnp.pi / length[..., None] * direction,
-        phase=jax.random.uniform(phase_key, (3, _WAVES), maxval=2 * jnp.pi),
+        phase=jax.random.uniform(phase_key, (3, config.waves), maxval=2 * jnp.pi),
         mixing=mixing,
         colour=jnp.where(
             jax.random.bernoulli(cue_key, cue),
@@ -180,16 +197,26 @@ def _coverage(local: jax.Array, scale: jax.Array, radius: jax.Array, shape: jax.
     return jnp.clip((outline - distance) * scale[..., None, None] + 0.5, 0.0, 1.0)
 
 
-def _background_places(velocity: jax.Array, config: SpritesConfig) -> jax.Array:
-    """Where on the background each pixel lies, `[T, H, W, 2]`."""
-    way = frame_times(config.frames)[:, None] * velocity
-    return _pixel_centres(config.size) - way[:, None, None]
+def _on_ground(camera: Camera, time: jax.Array, pixels: jax.Array) -> jax.Array:
+    """Where on the background pixels `[H, W, 2]` lie at a time."""
+    middle = (pixels.shape[0] - 1) / 2
+    turned = _turn(pixels - middle, -camera.turn * time)
+    return turned * jnp.exp(-camera.growth * time) + middle - camera.velocity * time
 
 
-def _texture(places: jax.Array, look: Look) -> jax.Array:
+def _in_frame(camera: Camera, time: jax.Array, places: jax.Array) -> jax.Array:
+    """At which pixels places `[H, W, 2]` of the background are seen at a time: the inverse of `_on_ground`."""
+    middle = (places.shape[0] - 1) / 2
+    offset = (places + camera.velocity * time - middle) * jnp.exp(camera.growth * time)
+    return _turn(offset, camera.turn * time) + middle
+
+
+def _texture(places: jax.Array, look: Look, sharpness: float) -> jax.Array:
     """Colour `[..., 3]` of one layer at `places` `[..., 2]`."""
-    waves = jnp.cos(places @ look.wave.T + look.phase)
-    return jnp.clip(look.colour + waves @ look.mixing, 0.0, 1.0)
+    waves = jnp.cos(places @ look.wave.T + look.phase) @ look.mixing
+    if sharpness:
+        waves = jnp.tanh(sharpness * waves) / sharpness
+    return jnp.clip(look.colour + waves, 0.0, 1.0)
 
 
 def _over(colours: jax.Array, coverage: jax.Array) -> jax.Array:
@@ -207,8 +234,8 @@ def _front(coverage: jax.Array) -> jax.Array:
     return jnp.where(second, jnp.uint8(2), first.astype(jnp.uint8))
 
 
-def _flow(offset: jax.Array, path: Path, velocity: jax.Array, mask: jax.Array) -> jax.Array:
-    """Displacement `[T-1, H, W, 2]` of the front-most layer from each frame to the next."""
+def _flow(offset: jax.Array, path: Path, ground: jax.Array, mask: jax.Array) -> jax.Array:
+    """Displacement `[T-1, H, W, 2]` of the front-most layer from each frame to the next; `ground`: the background's."""
     step = path.centre[1:] - path.centre[:-1]
     angle = path.angle[1:] - path.angle[:-1]
     scale = path.scale[1:] / path.scale[:-1]
@@ -216,4 +243,4 @@ def _flow(offset: jax.Array, path: Path, velocity: jax.Array, mask: jax.Array) -
     there = scale[..., None, None, None] * _turn(here, angle[..., None, None])
     sprites = step[:, :, None, None] + there - here
     front = mask[:-1, ..., None]
-    return jnp.where(front == 0, velocity, jnp.where(front == 1, sprites[:, 0], sprites[:, 1]))
+    return jnp.where(front == 0, ground, jnp.where(front == 1, sprites[:, 0], sprites[:, 1]))
