@@ -36,6 +36,9 @@ TRIALS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "half in time, not centred": ({**MOTION, "temporal_weight": 0.5}, {}),
     "all in time, not centred": ({**MOTION, "temporal_weight": 1.0}, {}),
     "half in time, not centred, twice the steps": ({**MOTION, "temporal_weight": 0.5}, {"steps": 1200}),
+    "all in time, not centred, twice the steps": ({**MOTION, "temporal_weight": 1.0}, {"steps": 1200}),
+    "centred, half in time, twice the steps": ({**CENTRED, "temporal_weight": 0.5}, {"steps": 1200}),
+    "centred, all in time, twice the steps": ({**CENTRED, "temporal_weight": 1.0}, {"steps": 1200}),
 }
 
 

@@ -31,11 +31,14 @@ def get_config() -> ConfigDict:
             "flow_channels": (16, 16, 8, 8, 8),
             "smoothness_weight": 0.005,
             "positions": 16,
+            "motion_share": 0.8,
+            "temporal_weight": 1.0,
+            "centre_targets": True,
             "joint_batch_norm_group": 0,
             "flip": False,  # it would turn "translate_left" into "translate_right"
             "stages": {
                 "level0": stage(900, 1.5e-2),
-                "level1": stage(600, 3e-2),
+                "level1": stage(1000, 3e-2),
                 "level2": stage(600, 2e-2),
                 "joint": stage(300, 1e-2),
             },
