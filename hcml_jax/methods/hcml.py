@@ -117,7 +117,7 @@ class HCMLConfig:
                 )
         if self.levels[0] == "contrastive":
             raise ConfigError("levels: level 0 has no level below to predict; use 'reconstruction' or 'action'")
-        if self.motion_share and self.levels[0] != "reconstruction":
+        if self.motion_share and "contrastive" in self.levels and self.levels[0] != "reconstruction":
             raise ConfigError("motion_share draws positions by level 0's flow: levels must begin with 'reconstruction'")
         needed = self.self_supervised_stages
         if set(self.stages) - {"joint"} != set(needed):

@@ -1,0 +1,95 @@
+"""Trials and ablations: every run's config is valid, every arm is tuned alike, and never on what is reported."""
+
+import importlib
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from data_pipelines.config import DataConfig
+from hcml_jax import methods, preflight
+from hcml_jax.config import build
+from hcml_jax.experiment import ExperimentConfig, complete
+
+BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
+RIGHT = ("steps", 1200, 1e-2)  # the try that is made the best
+
+
+@pytest.fixture
+def ablation(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("ablation")
+
+
+@pytest.fixture
+def finished(ablation, monkeypatch, tmp_path):
+    """Folder -> config of what would have been run; results are made up."""
+    configs = {}
+
+    def finish(config, folder):
+        config = complete(config).to_dict()
+        typed = build(ExperimentConfig, config)
+        method = methods.build_method(config["method"], 16)
+        preflight.check_splits(typed.training, typed.evaluation)
+        assert isinstance(typed.data, DataConfig)
+        assert folder not in configs or configs[folder] == config
+        configs[folder] = config
+        folder.mkdir(parents=True, exist_ok=True)
+        last = method.stages[-1].schedule
+        best = (last.steps, last.learning_rate) == RIGHT[1:]
+        levels = {f"level{level}": 0.5 for level in range(3)}
+        results = {"top1": 0.9 if best else 0.1, "linear": levels, "efficacy": levels}
+        (folder / "results.json").write_text(json.dumps(results))
+        names = ["top1", *(f"linear.{n}" for n in levels), *(f"readouts.{n}/Tx1x1.linear" for n in levels)]
+        np.savez(folder / "per_video.npz", **{name: np.float32([0, 1, 1, 0]) for name in names})
+
+    monkeypatch.setattr(ablation, "finish", finish)
+    monkeypatch.setattr("sys.argv", ["ablation.py", "--workdir", str(tmp_path), "--seeds", "3", "4"])
+    ablation.main()
+    return configs
+
+
+def test_every_arm_is_tuned_alike_on_the_validation_split(ablation, finished, tmp_path):
+    choices = json.loads((tmp_path / "choices.json").read_text())
+    assert choices.keys() == {name for name, arm in ablation.ARMS.items() if arm.joint}
+    for choice in choices.values():
+        assert len(choice["validation"]) == len(ablation.TRIES)
+        assert (choice["steps"], choice["rate"]) == RIGHT[1:]
+    for config in finished.values():
+        assert config["seed"] == config["data"]["labels_seed"] in (3, 4)
+        assert config["evaluation"]["split"] in ("val", "test")
+        assert (config["evaluation"]["split"] == "val") == config["training"]["validate_on_reported"]
+    tried = [c for c in finished.values() if c["evaluation"]["split"] == "val"]
+    assert {c["seed"] for c in tried} == {3}
+
+
+def test_what_learns_a_classifier_starts_from_levels_of_its_own_arm(ablation, finished, tmp_path):
+    for folder, config in finished.items():
+        start = config["init_from"]["path"]
+        if config["training"]["first_stage"]:
+            levels = finished[pathlib.Path(start)]
+            assert levels["method"]["levels"] == config["method"]["levels"]
+            assert (
+                levels["seed"] == config["seed"]
+                and levels["method"]["stages"].keys() < config["method"]["stages"].keys()
+            )
+        else:
+            assert not start, folder
+
+
+def test_the_tables_have_every_arm(ablation, finished, tmp_path):
+    text = (tmp_path / "ablation.md").read_text()
+    for name, arm in ablation.ARMS.items():
+        assert not arm.joint or f"| {name} | 50.0 (0 to 100; 50.0, 50.0) |" in text
+    assert "| level 0 | 50.0 (0 to 100; 50.0, 50.0) | 50.0 (0 to 100; 50.0, 50.0) | - |" in text
+
+
+def test_trials_of_the_pretext_are_configs(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    pretext = importlib.import_module("pretext")
+    for method, schedule in pretext.TRIALS.values():
+        for levels in (1, 2, 3):
+            config = complete(pretext.config_of(0, levels, method, schedule)).to_dict()
+            assert len(methods.build_method(config["method"], 16).stages) == levels
+            assert build(ExperimentConfig, config).evaluation.split == "val"
