@@ -25,6 +25,7 @@ def get_config() -> ConfigDict:
             "test_per_class": 2,
             "val_per_class": 1,
         },
+        "frames": 8,
         "short_side": (32, 32),
         "crop": 32,
         "labels_per_class": 2,
