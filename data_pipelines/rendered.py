@@ -20,7 +20,7 @@ from data_pipelines.data import Data
 from data_pipelines.sampling import draw_views
 from data_pipelines.skipped import SkipLog
 from data_pipelines.sprites import cue_of, plan, render
-from data_pipelines.table import Row, class_names
+from data_pipelines.table import Row, class_names, hold_out
 from hcml_jax.batch import Batch, Reads, blank_batch
 
 
@@ -51,6 +51,8 @@ def open_rendered(config: DataConfig, future: int = 0, classes: Sequence[str] = 
         Row(clip.number, Path(clip.name), name := sprites.classes[clip.label], clip.split, family=FAMILIES[name])
         for clip in plan(sprites)
     ]
+    if config.validation_share:
+        rows = hold_out(rows, config.validation_share)
     names = class_names(rows, sprites.classes, classes)
     return RenderedData(config, rows, names, rows, RecipeReader(config), SkipLog(None), future)
 

@@ -86,6 +86,14 @@ def test_where_few_keep_their_label_there_are_few_labelled_clips():
     assert [int((batch.label >= 0).sum()) for batch in epochs] == [3, 3]
 
 
+def test_a_share_of_the_training_clips_may_be_held_out():
+    data = opened(validation_share=0.34)
+    assert {split: data.num_clips(split) for split in ("train", "validation")} == {"train": 6, "validation": 3}
+    held, again = (take(data.eval_batches("validation", 3), 1)[0] for _ in range(2))
+    np.testing.assert_array_equal(held.clip, again.clip)
+    assert not set(held.index.tolist()) & set(take(data.train_batches(6, **KEY), 1)[0].index.tolist())
+
+
 def test_batches_are_a_function_of_the_step_whatever_the_shards():
     data = opened(jitter=True, short_side=(32, 40), sprites={"frames": 8})
     whole = take(data.train_batches(4, **KEY), 4)
