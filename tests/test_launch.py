@@ -333,7 +333,7 @@ def wrong(tmp_path, sprites, *, workdir=None, mode="train", **fields):
         ({"method__backbone__motion__reduction": 0}, "reduction.* must be 1 or more"),
         ({"method__backbone__motion__reduction": 3}, "config.method does not fit.* do not divide by 3"),
         ({"method__stages": 5}, "config.method.stages must hold named fields, not 5"),
-        ({"data__frames": 4}, "config.method does not fit.*level 2 has 1 frame"),
+        ({"data__frames": 4}, "config.method does not fit.*level2 has 1 frame"),
         ({"evaluation__split": "tset"}, "no split 'tset'. Did you mean 'test'"),
         ({"training__validation_split": "vla"}, "no .*split 'vla'"),
         ({"training__validation_split": "test"}, "are both 'test': .*validation_share"),
