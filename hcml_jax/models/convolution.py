@@ -73,14 +73,16 @@ def convolve(
     """Convolves `[B, T, H, W, C]` with `[kt, kh, kw, C / groups, D]`.
 
     1x1x1 runs as a matrix product and 1 x k x k as a 2-D convolution over all frames, because XLA's 3-D path is
-    several times slower there; on CPU, the rest too runs as 2-D convolutions.
+    several times slower there; on CPU, the rest too runs as 2-D convolutions. A strided 1x1x1 is a matrix product on
+    CPU alone: XLA's compiler for GPUs has been seen to abort where it fused such a product with its strided slice (jax
+    0.11.2, `triton_tiling_propagation.cc`).
     """
     kt, kh, kw = kernel.shape[:3]
     st, sh, sw = strides
     pads = paddings(x.shape[1:4], kernel.shape[:3], strides, padding)
-    if (kt, kh, kw, groups) == (1, 1, 1, 1):
-        return jnp.einsum("bthwc,cd->bthwd", x[:, ::st, ::sh, ::sw], kernel[0, 0, 0])
     on_cpu = has_cpu_forms()
+    if (kt, kh, kw, groups) == (1, 1, 1, 1) and (on_cpu or max(strides) == 1):
+        return jnp.einsum("bthwc,cd->bthwd", x[:, ::st, ::sh, ::sw], kernel[0, 0, 0])
     if on_cpu and groups > 1:
         one = functools.partial(convolve, strides=strides, padding=padding)
         return convolution_cpu.convolve_groups(x, kernel, groups, one)
