@@ -243,10 +243,17 @@ def _config(config: Mapping) -> str:
 
 
 def _versions() -> str:
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES} | {"Python": platform.python_version()}
+    versions = {name: _version(name) for name in PACKAGES} | {"Python": platform.python_version()}
     line = ", ".join(f"{name} {version}" for name, version in versions.items())
     made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     return f"<h2>Versions</h2><p>{html.escape(line)}. This page was made {made}.</p>"
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # a checkout need not be installed
+        return "not installed"
 
 
 def _plain(value: Any) -> str:
