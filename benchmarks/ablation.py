@@ -26,7 +26,7 @@ STEPS, RATES = (300, 1200, 2400), (3e-3, 1e-2, 3e-2)
 TRIES = tuple(itertools.product(STEPS, RATES))
 SHORT = (300, 1e-2)  # by which the rate of levels that learn all at once is chosen
 RATES_AT_ONCE = (5e-3, 1.5e-2, 3e-2)
-PROTOCOLS = {"protocols": ("recognition", "neighbours", "linear"), "readouts": ("Tx1x1",), "baselines": ()}
+PROTOCOLS = ("neighbours", "linear")  # of levels; a classifier's is recognition
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Runs:
         """The folder of an arm's levels, evaluated on the test split."""
         arm, config = ARMS[name], hcml_sprites.get_config().to_dict()
         config["method"] |= {"levels": arm.levels, "progressive": not arm.at_once, "stages": _stages(arm, rate)}
-        return self._finish(config, f"{name}, levels{_told(rate)}", seed, "test")
+        return self._finish(config, f"{name}, levels{_told(rate)}", seed, "test", PROTOCOLS)
 
     def _top1(self, name: str, seed: int, tried: tuple[int, float], levels_rate: float | None) -> float:
         folder = self._classify(name, seed, tried, levels_rate, "val")
@@ -118,17 +118,20 @@ class Runs:
         else:
             method["stages"] = {last: schedule}
             method["motion_blocks"] = ("res2", "res3", "res4") if arm.blocks else ()
-        return self._finish(config, f"{name}, {steps} steps{_told(rate)}{_told(levels_rate)}, {split}", seed, split)
+        config["training"]["validation_split"] = ""  # the split is read once, at the end
+        told = f"{name}, {steps} steps{_told(rate)}{_told(levels_rate)}, {split}"
+        return self._finish(config, told, seed, split, ("recognition",))
 
-    def _finish(self, config: dict[str, Any], name: str, seed: int, split: str) -> pathlib.Path:
+    def _finish(
+        self, config: dict[str, Any], name: str, seed: int, split: str, protocols: tuple[str, ...]
+    ) -> pathlib.Path:
         for schedule in config["method"]["stages"].values():
             schedule |= {key: max(1, round(schedule[key] * self._scale)) for key in ("steps",)}
             schedule["warmup"] = schedule["warmup"] * self._scale
         config["seed"] = config["data"]["labels_seed"] = seed
-        config["training"]["validate_on_reported"] = split == "val"
-        config["evaluation"] |= {"split": split, "figure_clips": 0, **PROTOCOLS}
-        if split == "val":
-            config["evaluation"]["protocols"] = ("recognition",)
+        config["data"]["root"], config["data"]["sprites"]["rendered"] = "", True
+        config["evaluation"] |= {"split": split, "protocols": protocols, "readouts": ("Tx1x1",), "baselines": ()}
+        config["evaluation"]["figure_clips"] = 0
         folder = self._workdir / f"{''.join(c if c.isalnum() else '_' for c in name)}_{seed}"
         finish(config, folder)
         return folder

@@ -31,7 +31,8 @@ def test_config_is_valid_and_its_model_fits_its_clips(path, paper):
     config = runpy.run_path(str(path))["get_config"](*filter(None, [paper]))
     assert config.is_locked
     config = config.to_dict()
-    config["data"]["root"] = config["data"]["root"] or "somewhere"
+    rendered = (config["data"]["sprites"] or {}).get("rendered")
+    config["data"]["root"] = config["data"]["root"] or ("" if rendered else "somewhere")
     typed = build(ExperimentConfig, config)
     check_splits(typed.training, typed.evaluation)
     method = build_method(config["method"], num_classes=5)
