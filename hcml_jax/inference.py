@@ -4,21 +4,23 @@ import json
 import pathlib
 from collections.abc import Sequence
 
+import flax.traverse_util
 import jax
 import numpy as np
-from orbax.checkpoint import v1 as ocp
 
 from hcml_jax.artifact import probabilities, save_artifact
 from hcml_jax.config import ConfigError
 from hcml_jax.files import new_folder, replace_text
 from hcml_jax.methods import build_method
 from hcml_jax.methods.base import Encoded, Method, Variables
-from hcml_jax.training.checkpoints import Position
+from hcml_jax.training.checkpoints import CheckpointError, Position
 from hcml_jax.training.mesh import Layout, make_mesh
 from hcml_jax.training.restore import end_of, learnt, recognises, restore
 from hcml_jax.training.step import abstract_variables
 from hcml_jax.training.workdir import Workdir
 from hcml_jax.weights.export_weights import save_tensors
+from hcml_jax.weights.shipped import folder_of
+from hcml_jax.weights.variables import VARIABLES, read_variables, save_variables
 
 
 class Model:
@@ -92,30 +94,41 @@ class Model:
 
 
 def load(workdir: str | pathlib.Path, stage: str = "") -> Model:
-    """Loads a run's workdir, or the folder that `--mode=export` wrote.
+    """Loads a run's workdir, the folder that `--mode=export` wrote, or weights that come with the package.
 
     Args:
-      workdir: the folder.
+      workdir: the folder; or "sprites", HCML's levels learnt from Motion Sprites alone, for clips of 16 frames of
+        112 x 112 pixels (`hcml_jax/weights/sprites/README.md`).
       stage: of a run: at the end of this stage; "": at its last checkpoint.
 
     Raises:
       ConfigError: if the folder holds neither, or the stage has not ended.
       CheckpointError: if the run has no checkpoint yet, or one of another model.
     """
-    folder = pathlib.Path(workdir)
+    folder = folder_of(workdir)
     described = Workdir(folder).read()
     method = build_method(described["config"]["method"], len(described["classes"]))
     abstract = abstract_variables(method, described["clip_shape"], Layout(make_mesh()))
-    if (folder / "variables").exists():
-        kept = learnt(abstract, method.deployed)
-        variables = ocp.load((folder / "variables").absolute(), kept)
+    if (folder / VARIABLES).exists():
+        variables = _exported(folder / VARIABLES, learnt(abstract, method.deployed))
         trained, chosen = described["recognises"], described.get("classifier", "")
     else:
         position = end_of(stage, folder)
         variables = restore(folder, position, abstract)
         trained, chosen = recognises(method, position), _selected(Workdir(folder), position)
-    shape = tuple(described["clip_shape"])
-    return Model(method, variables, described["classes"], shape, trained, chosen)
+    shape, classes = tuple(described["clip_shape"]), described["classes"] if method.classifies else ()
+    return Model(method, variables, classes, shape, trained, chosen)
+
+
+def _exported(path: pathlib.Path, abstract: Variables) -> Variables:
+    """The variables of an export, where those of `abstract` are to lie."""
+    found, wanted = (flax.traverse_util.flatten_dict(tree, sep="/") for tree in (read_variables(path), abstract))
+    names = sorted({*found, *wanted})
+    differ = [name for name in names if np.shape(found.get(name)) != np.shape(wanted.get(name))]
+    if differ:
+        raise CheckpointError(f"{path} holds another network than its run.json tells of: {differ[0]} differs")
+    placed = {name: jax.device_put(array, wanted[name].sharding) for name, array in found.items()}
+    return flax.traverse_util.unflatten_dict(placed, sep="/")
 
 
 def _selected(workdir: Workdir, position: Position) -> str:
@@ -139,7 +152,7 @@ def export(workdir: pathlib.Path) -> pathlib.Path:
     with new_folder(folder) as partial:
         model = load(workdir)
         kept = learnt(model.variables, model.method.deployed)
-        ocp.save((partial / "variables").absolute(), kept)
+        save_variables(partial / VARIABLES, kept)
         tensors = partial / "backbone.safetensors"
         save_tensors(tensors, model.method.architecture, kept)
         described = Workdir(workdir).read() | {"recognises": model.trained, "classifier": model.chosen}

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import pathlib
 from collections.abc import Callable, Mapping
 
 import flax.traverse_util
@@ -11,6 +10,7 @@ import numpy as np
 
 from hcml_jax.config import ConfigError, UserError, nearest
 from hcml_jax.inference import load
+from hcml_jax.methods import build_method
 from hcml_jax.methods.base import Method, Variables, under
 from hcml_jax.models import Normalisation
 from hcml_jax.training.mesh import Layout, make_mesh
@@ -18,6 +18,7 @@ from hcml_jax.training.restore import learnt
 from hcml_jax.training.step import abstract_variables
 from hcml_jax.training.workdir import Workdir
 from hcml_jax.weights.import_weights import is_imported, read_imported
+from hcml_jax.weights.shipped import folder_of
 
 Path = tuple[str, ...]  # (collection, module, ..., array)
 
@@ -27,7 +28,8 @@ class InitFrom:
     """Which variables a run starts from.
 
     Attributes:
-      path: a folder that `import_weights` wrote, a run's workdir or its export; "": none.
+      path: a folder that `import_weights` wrote, a run's workdir or its export; "sprites", the weights that come with
+        the package (see `hcml_jax.inference.load`); "": none.
       prefixes: what to take, for example ("backbone",) or ("backbone/stem", "backbone/res2"); (): all there is.
       stage: of a run's workdir: the end of this stage, for example "level2"; "": its last checkpoint.
     """
@@ -84,9 +86,14 @@ class Start:
 
 
 def known_classes(config: InitFrom) -> tuple[str, ...]:
-    """The classes that all of a run or its export classifies; () where that is not known, or less is taken."""
-    folder = Workdir(pathlib.Path(config.path))
-    return tuple(folder.read()["classes"]) if config.path and not config.prefixes and folder.claimed else ()
+    """The classes that all of a run or its export classifies; () where it classifies none that is known, or less is
+    taken."""
+    folder = Workdir(folder_of(config.path))
+    if not config.path or config.prefixes or not folder.claimed:
+        return ()
+    described = folder.read()
+    method = build_method(described["config"]["method"], len(described["classes"]))
+    return tuple(described["classes"]) if method.classifies else ()
 
 
 def start_of(config: InitFrom, method: Method, clip_shape: tuple[int, ...]) -> Callable[[], Start] | None:
@@ -164,7 +171,7 @@ def _check_fits(folder: str, taken: Mapping[Path, np.ndarray], here: Mapping[Pat
 def _read(config: InitFrom) -> tuple[dict[Path, np.ndarray], Normalisation, bool, tuple[str, ...], str]:
     """What the folder has learnt, by which mean and deviation its clips were normalised, whether it can classify,
     what, if that is known, and by which of several classifiers."""
-    folder = pathlib.Path(config.path)
+    folder = folder_of(config.path)
     try:
         if is_imported(folder):
             if config.stage:

@@ -213,6 +213,11 @@ class Method(Protocol):
     attended: str = ""
     classifiers: tuple[str, ...] = ()
 
+    @property
+    def classifies(self) -> bool:
+        """Whether any stage teaches class scores."""
+        return any(stage.classifies for stage in self.stages)
+
     def init(self, key: jax.Array, batch: Batch) -> Variables:
         """Fresh variables; only the shapes of the batch matter."""
 

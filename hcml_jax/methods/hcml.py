@@ -144,7 +144,7 @@ class HCMLConfig:
 
 @dataclasses.dataclass(frozen=True)
 class HCML(Recognition):
-    """The method; `num_classes` 0 leaves out the joint stage."""
+    """The method; `num_classes` 0 leaves out the joint stage. Without that stage there is no classifier."""
 
     config: HCMLConfig
     num_classes: int = 0
@@ -154,6 +154,15 @@ class HCML(Recognition):
     def __post_init__(self):
         if "action" in self.config.levels and not self.num_classes:
             raise ConfigError("levels: the supervision 'action' needs a table with labels")
+
+    @property
+    def deployed(self) -> tuple[str, ...]:
+        """See `Method`: what recognises or, where nothing does, what gives flow."""
+        return ("backbone", "classifier" if self._learns_classes else "heads")
+
+    @property
+    def _learns_classes(self) -> bool:
+        return bool(self.num_classes) and "joint" in self.config.stages
 
     @functools.cached_property
     def network(self) -> MotionHierarchy:
@@ -170,7 +179,7 @@ class HCML(Recognition):
             dtype,
         )
         backbone = config.backbone.build(motion_blocks=config.motion_blocks, dtype=dtype)
-        return MotionHierarchy(backbone, self.num_classes, heads=heads)
+        return MotionHierarchy(backbone, self.num_classes if self._learns_classes else 0, heads=heads)
 
     @functools.cached_property
     def stages(self) -> tuple[Stage, ...]:
@@ -180,7 +189,7 @@ class HCML(Recognition):
         groups = [(level,) for level in levels] if config.progressive else [tuple(levels)]
         named = zip(config.self_supervised_stages, groups, strict=True)
         stages = [self._level_stage(name, group) for name, group in named]
-        if self.num_classes and "joint" in config.stages:
+        if self._learns_classes:
             stages.append(self._joint_stage())
         return tuple(stages)
 

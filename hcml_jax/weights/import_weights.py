@@ -17,17 +17,16 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
-import safetensors.numpy
 
 from hcml_jax.config import UserError, nearest
 from hcml_jax.files import new_folder, replace_text
 from hcml_jax.models.build import BACKBONES, Color, Normalisation, build_backbone
 from hcml_jax.weights.published import Path, PublishedLayout, from_torch, published_layouts
 from hcml_jax.weights.torch_files import WeightsError, read_tensors
+from hcml_jax.weights.variables import VARIABLES, read_variables, save_variables
 
 CLASSIFIER = ("classifier", "logits")
-VARIABLES, DESCRIPTION = "variables.safetensors", "weights.json"
+DESCRIPTION = "weights.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,8 +129,7 @@ def import_weights(
         mean, std = normalisation
         imported = dataclasses.replace(imported, mean=mean, std=std, caution="")
     with new_folder(out) as partial:
-        arrays = flax.traverse_util.flatten_dict(imported.variables, sep="/")
-        (partial / VARIABLES).write_bytes(safetensors.numpy.save(arrays))
+        save_variables(partial / VARIABLES, imported.variables)
         described = dataclasses.asdict(imported) | {
             "arch": arch,
             "file": source.name,
@@ -153,15 +151,13 @@ def read_imported(folder: pathlib.Path) -> tuple[dict[str, Any], Normalisation]:
     Raises:
       WeightsError: if they are damaged.
     """
-    path = folder / VARIABLES
+    variables, path = read_variables(folder / VARIABLES), folder / DESCRIPTION
     try:
-        arrays = safetensors.numpy.load(path.read_bytes())
-        path = folder / DESCRIPTION
         described = json.loads(path.read_text())
         mean, std = ([float(described[name][color]) for color in range(3)] for name in ("mean", "std"))
-    except (safetensors.SafetensorError, OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise WeightsError(f"{path} is damaged ({error!r}): import the weights again") from error
-    return flax.traverse_util.unflatten_dict(arrays, sep="/"), (tuple(mean), tuple(std))
+    return variables, (tuple(mean), tuple(std))
 
 
 def _abstract(run: Callable) -> tuple[dict[Path, tuple[int, ...]], int]:
