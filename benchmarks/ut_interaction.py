@@ -1,11 +1,12 @@
 """Real video: UT-Interaction, leave one sequence out.
 
 `python benchmarks/ut_interaction.py --data DIR --workdir runs/ut_interaction`, where DIR holds the segmented clips
-`<id>_<sequence>_<label>.avi`. HCML's self-supervised stages learn from all clips, without labels. Then each sequence is
-left out in turn, and neighbours and probes of the other clips classify its clips: by every feature and read-out of the
-network, of the untrained one and of the baselines, and on reversed, shuffled and single-frame clips. Intervals are of a
-bootstrap over all clips; of the pairs of a level and a baseline that are compared none is chosen by its score, and p is
-that of each alone. What is finished is not run again.
+`<id>_<sequence>_<label>.avi`. HCML's self-supervised stages learn from all clips, without labels; or --weights are
+taken as they are. Then each sequence is left out in turn, and neighbours and probes of the other clips classify its
+clips: by every feature and read-out of the network, of the untrained one and of the baselines, and on reversed,
+shuffled and single-frame clips. Features are extracted once for all sequences. Intervals are of a bootstrap over all
+clips; of the pairs of a level and a baseline that are compared none is chosen by its score, and p is that of each
+alone. What is finished is not run again.
 """
 
 import argparse
@@ -14,23 +15,36 @@ import itertools
 import json
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from runs import call, finish
 
 from configs import hcml_folder
-from hcml_jax.config import UserError
+from data_pipelines import open_data
+from hcml_jax.config import UserError, build
 from hcml_jax.evaluation.intervals import PerVideo, intervals, paired_difference
-from hcml_jax.experiment import run
+from hcml_jax.evaluation.neighbours import knn_classify
+from hcml_jax.evaluation.networks import Networks
+from hcml_jax.evaluation.probe import fit_probe
+from hcml_jax.evaluation.subject import REPRESENTATION, Subject
+from hcml_jax.experiment import ExperimentConfig, complete
+from hcml_jax.init_from import start_of
+from hcml_jax.methods import build_method
 from hcml_jax.training.workdir import Workdir
 
 LABELS = ("handshake", "hug", "kick", "point", "punch", "push")
-LEVELS, KINDS, GRIDS = ("level0", "level1", "level2"), ("knn", "linear"), ("", "Tx1x1", "2x2", "3x3")
+LEVELS, GRIDS, NEIGHBOURS = ("level0", "level1", "level2"), ("", "Tx1x1", "2x2", "3x3"), 5
 CONTROLS = ("", "reversed", "shuffled", "single_frame")
 BASELINES = ("frame_difference", "optical_flow", "pixels")
+
+Classify = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # (gallery, its labels, queries) -> labels
+KINDS: dict[str, Classify] = {
+    "knn": lambda gallery, labels, queries: knn_classify(gallery, labels, queries, NEIGHBOURS),
+    "linear": lambda gallery, labels, queries: fit_probe(gallery, labels).predict(queries),
+}
+Scores = dict[tuple[str, str, str, str, str], np.ndarray]  # (kind, source, feature, grid, control) -> of each clip
 
 
 def read_clips(folder: pathlib.Path) -> list[tuple[pathlib.Path, int, str]]:
@@ -49,15 +63,14 @@ def read_clips(folder: pathlib.Path) -> list[tuple[pathlib.Path, int, str]]:
     return clips
 
 
-def write_table(path: pathlib.Path, clips, left_out: int | None) -> None:
-    """The table of a fold: the sequence left out is split "test"; None: all are training clips without a label."""
+def write_table(path: pathlib.Path, clips, labelled: bool) -> None:
+    """The table of all clips, as training clips."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("path", "label", "split"))
-        for clip, sequence, label in clips:
-            split = "test" if sequence == left_out else "train"
-            writer.writerow((clip, "" if left_out is None else label, split))
+        for clip, _, label in clips:
+            writer.writerow((clip, label if labelled else "", "train"))
 
 
 def config_of(folder: pathlib.Path, table: pathlib.Path, factor: float) -> dict[str, Any]:
@@ -67,61 +80,75 @@ def config_of(folder: pathlib.Path, table: pathlib.Path, factor: float) -> dict[
     for stage in config["method"]["stages"].values():
         stage["steps"] = max(1, round(stage["steps"] * factor))
         stage["warmup"] = stage["warmup"] * factor
+    config["evaluation"] |= {"protocols": ("flow",), "figure_clips": 0}
     return config
 
 
-def evaluated(config: dict[str, Any], pretrained: pathlib.Path, workdir: pathlib.Path) -> dict[str, np.ndarray]:
-    """What each clip of the sequence left out adds to the scores of the pretrained network."""
-    folder = Workdir(workdir)
-    config["init_from"] = {"path": str(pretrained)}
-    protocols = {"protocols": ("neighbours", "linear", "controls"), "neighbours": (5, 1, 10)}
-    config["evaluation"] |= protocols | {"figure_clips": 0}
-    if not folder.per_video.exists():
-        run(config, str(workdir), "evaluate")
-        jax.clear_caches()
-    with np.load(folder.per_video) as scores:
-        return dict(scores)
+def subject_of(config: dict[str, Any], weights: str, workdir: pathlib.Path) -> Subject:
+    """The network of a config with these weights, to look at the clips of its table with."""
+    prefixes = ("backbone", "heads")  # no classifier
+    config = complete(config | {"init_from": {"path": weights, "prefixes": prefixes}}).to_dict()
+    typed = build(ExperimentConfig, config)
+    future = max(stage.reads.future for stage in build_method(config["method"], 2).stages)
+    data = open_data(typed.data, workdir, future=future)
+    method = build_method(config["method"], len(data.classes))
+    given = start_of(typed.init_from, method, data.clip_shape)()
+    networks = Networks(method, data, Workdir(workdir), typed.seed, given)
+    return Subject(networks, typed.evaluation, typed.training.batch_size)
 
 
-def joined(folds: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Score -> what each clip of all folds adds to it."""
-    names = set.intersection(*(set(fold) for fold in folds)) - {"video"}
-    return {name: np.concatenate([fold[name] for fold in folds]) for name in sorted(names)}
+def scores_of(subject: Subject, sequences: np.ndarray) -> Scores:
+    """Which clips of the sequences that are left out in turn are classified rightly, as 0 and 1."""
+    scores: Scores = {}
+    sources = [REPRESENTATION, "untrained", *BASELINES]
+    for source, control in itertools.product(sources, CONTROLS):
+        if control and source == "untrained":
+            continue
+        gallery, shown = subject.extracted(source, "train"), subject.extracted(source, "train", control)
+        for name, (kind, classify) in itertools.product(gallery.names, KINDS.items()):
+            features, queries, found = gallery.feature(name), shown.feature(name), np.zeros(len(sequences), np.float32)
+            for sequence in np.unique(sequences):
+                out = sequences == sequence
+                guesses = classify(features[~out], gallery.labels[~out], queries[out])
+                found[out] = guesses == gallery.labels[out]
+            feature, _, grid = name.partition("/")
+            scores[kind, source, feature, grid, control] = found
+    return scores
 
 
-def with_intervals(scores: dict[str, np.ndarray]) -> dict[str, tuple[float, float, float]]:
+def with_intervals(scores: Scores) -> dict[tuple, tuple[float, float, float]]:
     """Score -> its mean over all clips, and the ends of its interval."""
-    shown = [name for name in scores if not any(part in name for part in ("families", "efficacy"))]
-    ends = intervals([PerVideo(scores[name], np.arange(len(scores[name]))) for name in shown])
-    return {name: (float(scores[name].mean()), *ends) for name, ends in zip(shown, ends, strict=True)}
+    ends = intervals([PerVideo(hits, np.arange(len(hits))) for hits in scores.values()])
+    return {
+        name: (float(hits.mean()), *map(float, end)) for (name, hits), end in zip(scores.items(), ends, strict=True)
+    }
 
 
-def place(kind: str, feature: str, grid: str, control: str = "") -> str:
-    """The name of a score: of "level0", or for example "untrained.level0"; grid "": of its mean."""
-    beside, _, name = f"baseline.{feature}".rpartition(".") if feature in BASELINES else feature.rpartition(".")
-    score = f"readouts.{name}/{grid}.{kind}" if grid else f"{kind}.{name}"
-    return ".".join(filter(None, (control and f"controls.{control}", beside, score)))
+def where(name: str) -> tuple[str, str]:
+    """Source and feature of a row: "level0", "untrained, level0", or a baseline."""
+    if name in BASELINES:
+        return name, name
+    source, _, feature = name.rpartition(", ")
+    return source or REPRESENTATION, feature
 
 
-def show(scores: dict[str, np.ndarray], found: dict[str, tuple[float, float, float]]) -> None:
+def show(scores: Scores, found: dict[tuple, tuple[float, float, float]]) -> None:
     """Prints tables of both kinds of scores, of the controls, and of differences to the baselines."""
 
-    def cell(*where: str) -> str:
-        score, low, high = found[place(*where)]
+    def cell(kind: str, name: str, grid: str, control: str = "") -> str:
+        score, low, high = found[kind, *where(name), grid, control]
         return f"{score:.3f} ({low:.2f} to {high:.2f})"
 
-    features = (*LEVELS, "backbone", *(f"untrained.{name}" for name in LEVELS), *BASELINES)
+    features = (*LEVELS, "backbone", *(f"untrained, {name}" for name in LEVELS), *BASELINES)
     for kind in KINDS:
         rows = [[name, *(cell(kind, name, grid) for grid in GRIDS)] for name in features]
         print_table([kind, *(grid or "mean" for grid in GRIDS)], rows)
-    for kind in KINDS:
-        rows = [[name, *(cell(kind, name, "3x3", control) for control in CONTROLS)] for name in (*LEVELS, *BASELINES)]
-        print_table([f"{kind}, 3x3", *(control or "as they are" for control in CONTROLS)], rows)
+    for kind, grid in itertools.product(KINDS, ("Tx1x1", "3x3")):
+        rows = [[name, *(cell(kind, name, grid, control) for control in CONTROLS)] for name in (*LEVELS, *BASELINES)]
+        print_table([f"{kind}, {grid}", *(control or "as they are" for control in CONTROLS)], rows)
     rows = []
-    for kind, grid, baseline, level in itertools.product(
-        KINDS, ("Tx1x1", "3x3"), ("frame_difference", "optical_flow"), LEVELS
-    ):
-        given = (scores[place(kind, name, grid)] for name in (level, baseline))
+    for kind, grid, baseline, level in itertools.product(KINDS, ("Tx1x1", "3x3"), BASELINES[:2], LEVELS):
+        given = (scores[kind, *where(name), grid, ""] for name in (level, baseline))
         difference, (low, high), p = paired_difference(*given)
         name = f"{kind}, {grid}: {level}, {baseline}"
         rows.append([name, f"{difference:+.3f}", f"{low:+.3f} to {high:+.3f}", f"{p:.3f}"])
@@ -138,25 +165,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
-    parser.add_argument("--scale", type=float, default=0.25, help="of the config's steps")
+    parser.add_argument("--weights", default="", help="evaluate these; nothing is trained")
+    parser.add_argument("--start", default="", help="weights that training begins with")
+    parser.add_argument("--scale", type=float, default=1.0, help="of the config's steps")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    clips = read_clips(arguments.data)
-    pretrained, table = arguments.workdir / "pretrained", arguments.workdir / "all.csv"
-    write_table(table, clips, None)
-    config = config_of(arguments.data, table, arguments.scale) | {"seed": arguments.seed}
-    config["evaluation"]["protocols"] = ("flow",)
-    finish(config, pretrained)
-    folds = []
-    for sequence in sorted({sequence for _, sequence, _ in clips}):
-        table = arguments.workdir / f"sequence_{sequence}.csv"
-        write_table(table, clips, sequence)
-        config = config_of(arguments.data, table, arguments.scale) | {"seed": arguments.seed}
-        folds.append(evaluated(config, pretrained, arguments.workdir / f"sequence_{sequence}_left_out"))
-    scores = joined(folds)
+    clips, unlabelled, labelled = (
+        read_clips(arguments.data),
+        *(arguments.workdir / f"{n}.csv" for n in ("all", "labels")),
+    )
+    write_table(unlabelled, clips, labelled=False)
+    write_table(labelled, clips, labelled=True)
+    weights = arguments.weights
+    if not weights:
+        config = config_of(arguments.data, unlabelled, arguments.scale) | {"seed": arguments.seed}
+        config |= {"init_from": {"path": arguments.start, "prefixes": ("backbone", "heads") if arguments.start else ()}}
+        weights = str(arguments.workdir / "pretrained")
+        finish(config, pathlib.Path(weights))
+    config = config_of(arguments.data, labelled, 1.0) | {"seed": arguments.seed}
+    sequences = np.array([sequence for _, sequence, _ in clips])
+    scores = scores_of(subject_of(config, weights, arguments.workdir / "evaluated"), sequences)
     found = with_intervals(scores)
     show(scores, found)
-    (arguments.workdir / "scores.json").write_text(json.dumps(found, indent=1) + "\n")
+    told = {", ".join(filter(None, name)): score for name, score in found.items()}
+    (arguments.workdir / "scores.json").write_text(json.dumps(told, indent=1) + "\n")
 
 
 if __name__ == "__main__":
