@@ -15,6 +15,7 @@ from hcml_jax.evaluation.baselines import dis_flow
 from hcml_jax.inference import Model, load
 from hcml_jax.ops import flow_to_color
 from hcml_jax.training.workdir import Workdir
+from hcml_jax.weights.shipped import folder_of
 
 CRF = 18  # of the written video
 ENDINGS = (".mp4", ".mkv", ".mov")
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the most probable classes, one a line, and writes the video with its flow beside it."""
     parser = argparse.ArgumentParser(prog="python -m hcml_jax.predict", description=__doc__)
     parser.add_argument("video", type=pathlib.Path)
-    parser.add_argument("--model", type=pathlib.Path, required=True, help="a run's workdir, or its export")
+    parser.add_argument("--model", type=pathlib.Path, required=True, help="a run's workdir, its export, or sprites")
     parser.add_argument("--clips", type=int, default=10, help="clips of the video that are averaged over")
     parser.add_argument("--top", type=int, default=5, help="classes to print")
     parser.add_argument("--out", type=pathlib.Path, help="the video with its flow; VIDEO.flow.mp4 here if not given")
@@ -50,13 +51,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def data_config(model: pathlib.Path) -> DataConfig:
-    """How clips are taken of videos for the network in a run's workdir or its export.
+    """How clips are taken of videos for the network that `load(model)` gives.
 
     Raises:
       ConfigError: the folder holds neither.
     """
-    config = build(DataConfig, Workdir(model).read()["config"]["data"], "config.data")
-    return dataclasses.replace(config, sprites=None, short_clips="loop", cache_mb=0)
+    config = build(DataConfig, Workdir(folder_of(model)).read()["config"]["data"], "config.data")
+    root = config.root or "."  # rendered clips have none
+    return dataclasses.replace(config, root=root, sprites=None, short_clips="loop", cache_mb=0)
 
 
 def predict(model: Model, video: pathlib.Path, config: DataConfig, clips: int = 10) -> list[tuple[str, float]]:

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the videos most alike, one a line, and writes a page that shows them moving."""
     parser = argparse.ArgumentParser(prog="python -m hcml_jax.search", description=__doc__)
     parser.add_argument("folder", type=pathlib.Path)
-    parser.add_argument("--model", type=pathlib.Path, required=True, help="a run's workdir, or its export")
+    parser.add_argument("--model", type=pathlib.Path, required=True, help="a run's workdir, its export, or sprites")
     parser.add_argument("--query", type=pathlib.Path, required=True, help="a video, of the folder or not")
     parser.add_argument("--feature", default="", help="such as level1 or backbone; the highest level if not given")
     parser.add_argument("--count", type=int, default=12, help="videos to show")
@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         model, config = load(given.model), data_config(given.model)
         feature = feature_name(model, given.feature)
         asked = features_of(model, given.query, config, given.clips)[feature]
-        index = Index(given.model, given.folder, model, config, given.clips)
+        kept = given.model if given.model.exists() else given.out.parent  # the package's own folder is not written to
+        index = Index(kept, given.folder, model, config, given.clips)
         index.update()
         found = [pair for pair in index.search(asked, feature, given.count + 1) if pair[0] != given.query.resolve()]
         found = found[: given.count]
@@ -90,7 +91,7 @@ class Index:
       unreadable: video -> why it is left out.
 
     Args:
-      workdir: of the network; the file lies in its folder `search`.
+      workdir: where the file lies, in a folder `search`.
       folder: of the videos.
       model, config, clips: as in `features_of`.
     """

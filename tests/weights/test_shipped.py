@@ -12,6 +12,7 @@ from hcml_jax.config import ConfigError
 from hcml_jax.experiment import _filled
 from hcml_jax.init_from import InitFrom, known_classes, start_of
 from hcml_jax.methods import build_method
+from hcml_jax.predict import data_config
 from hcml_jax.training.checkpoints import CheckpointError
 from hcml_jax.weights.shipped import SHIPPED, folder_of
 from hcml_jax.weights.variables import VARIABLES, read_variables, save_variables
@@ -77,8 +78,17 @@ def test_they_are_small_and_a_card_tells_of_them(name):
         assert told in card
 
 
-def test_a_folder_of_ones_own_is_its_path():
-    assert folder_of("./sprites") == pathlib.Path("./sprites") != folder_of("sprites")
+def test_a_run_of_ones_own_comes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sprites").mkdir()
+    assert folder_of("sprites") == SHIPPED["sprites"]
+    (tmp_path / "sprites" / "run.json").write_text("{}")
+    assert folder_of("sprites") == pathlib.Path("sprites")
+
+
+def test_videos_are_taken_as_the_weights_saw_sprites():
+    config = data_config(pathlib.Path("sprites"))
+    assert (config.frames, config.stride, config.crop, config.sprites) == (16, 1, 112, None)
 
 
 def test_an_export_of_another_network_is_refused(tmp_path):
