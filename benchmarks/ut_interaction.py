@@ -76,7 +76,8 @@ def write_table(path: pathlib.Path, clips, labelled: bool) -> None:
 def config_of(folder: pathlib.Path, table: pathlib.Path, factor: float) -> dict[str, Any]:
     """`configs/hcml_folder.py` on a table, its stages shortened by `factor`."""
     config = hcml_folder.get_config().to_dict()
-    config["data"] |= {"root": str(folder.absolute()), "table": str(table.absolute())}
+    # A score is of all clips: none is left out.
+    config["data"] |= {"root": str(folder.absolute()), "table": str(table.absolute()), "skip_bad": False}
     for stage in config["method"]["stages"].values():
         stage["steps"] = max(1, round(stage["steps"] * factor))
         stage["warmup"] = stage["warmup"] * factor
@@ -170,10 +171,10 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="of the config's steps")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    clips, unlabelled, labelled = (
-        read_clips(arguments.data),
-        *(arguments.workdir / f"{n}.csv" for n in ("all", "labels")),
-    )
+    if arguments.weights and (arguments.start or arguments.scale != 1):
+        parser.error("--weights are evaluated as they are: --start and --scale are for training")
+    clips = read_clips(arguments.data)
+    unlabelled, labelled = (arguments.workdir / name for name in ("unlabelled.csv", "labelled.csv"))
     write_table(unlabelled, clips, labelled=False)
     write_table(labelled, clips, labelled=True)
     weights = arguments.weights

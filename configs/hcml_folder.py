@@ -5,7 +5,8 @@ self-supervised stages alone. Frames are compared at 56 pixels: sharp texture ma
 
 Command:  python launch.py --config configs/hcml_folder.py --workdir runs/folder --config.data.root=DIR
 Cost:     1 3/4 hours on 2 cores without labels, estimated from a part of the steps
-Result:   on UT-Interaction, one sequence of ten left out, maps pooled to 3x3: kNN 0.70, 0.72, 0.67 from level 0 to 2,
+Result:   learnt from UT-Interaction without labels (benchmarks/ut_interaction.py), then one sequence of ten left out,
+          maps pooled to 3x3: kNN 0.70, 0.72, 0.67 from level 0 to 2,
           linear 0.77, 0.75, 0.77 (frame differences 0.53, 0.58; chance 0.17); docs/results.md has the tables
 """
 

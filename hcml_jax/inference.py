@@ -28,7 +28,7 @@ class Model:
 
     Attributes:
       method, variables: what it is made of.
-      classes: class names in the order of the scores; empty where the run had no labels.
+      classes: class names in the order of the scores; empty where it learnt to name none.
       clip_shape: `(T, H, W, 3)`, the clips it was trained on.
       trained: whether what classifies has been trained.
       chosen: which of a method's several `classifiers` predicts; "": it has one, or none has been chosen.
@@ -83,13 +83,11 @@ class Model:
         """Optical flow of the levels learnt by reconstruction: name -> `[B, T' - 1, H, W, 2]`, pixels.
 
         Raises:
-          ConfigError: if the network was exported, or learnt no flow.
+          ConfigError: if it has no head for flow.
         """
         flow = self._part("flow", self.variables, _checked(clips))
         if not flow:
-            raise ConfigError(
-                "this network gives no flow: its method learns none, or it is an export, which leaves flow heads out"
-            )
+            raise ConfigError("this network gives no flow: its method learns none, or it is the export of a recogniser")
         return flow
 
 
@@ -102,10 +100,16 @@ def load(workdir: str | pathlib.Path, stage: str = "") -> Model:
       stage: of a run: at the end of this stage; "": at its last checkpoint.
 
     Raises:
-      ConfigError: if the folder holds neither, or the stage has not ended.
+      ConfigError: if the folder holds neither, or the stage has not ended; or if an export, which has none, is asked
+        for one.
       CheckpointError: if the run has no checkpoint yet, or one of another model.
+      WeightsError: if an export is damaged.
     """
     folder = folder_of(workdir)
+    if (folder / "variables").exists():
+        raise ConfigError(f"{folder} is an export of an older program: export its run again")
+    if stage and (folder / VARIABLES).exists():
+        raise ConfigError(f"{folder} is an export, which has no stages: {stage!r} cannot be chosen")
     described = Workdir(folder).read()
     method = build_method(described["config"]["method"], len(described["classes"]))
     abstract = abstract_variables(method, described["clip_shape"], Layout(make_mesh()))

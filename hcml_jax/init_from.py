@@ -122,7 +122,7 @@ def read_start(
       config: what to take.
       variables: the run's, which may be abstract.
       normalisation: mean and deviation by which the run normalises clips.
-      deployed: the modules that recognise: see `Method`.
+      deployed: see `Method`.
 
     Raises:
       ConfigError: if it does not fit: it has arrays for which the run has no place, lacks some of a part, or has some

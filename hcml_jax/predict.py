@@ -19,7 +19,7 @@ from hcml_jax.weights.shipped import folder_of
 
 CRF = 18  # of the written video
 ENDINGS = (".mp4", ".mkv", ".mov")
-NO_FLOW = "OpenCV's, for this network has none of its own, or is an export, which leaves flow heads out"
+NO_FLOW = "OpenCV's, for this network has none of its own, or is the export of a recogniser"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,6 +1,7 @@
 """Finds the videos of a folder that move alike: `python -m hcml_jax.search FOLDER --model DIR --query VIDEO`.
 
-Features are kept in a file, `DIR/search/...`; videos that are new, or have changed, are added to it the next time.
+Features are kept in a file, `DIR/search/...` (beside the page, where the network comes with the package); videos that
+are new, or have changed, are added to it the next time.
 """
 
 import argparse

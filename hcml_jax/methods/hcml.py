@@ -194,7 +194,7 @@ class HCML(Recognition):
         return tuple(stages)
 
     def encode(self, variables: Variables, clips: jax.Array) -> Encoded:
-        """See `Method`; flow is of the levels learnt by reconstruction, and an export has none."""
+        """See `Method`; flow is of the levels learnt by reconstruction, and the export of a recogniser has none."""
         if "heads" not in variables["params"]:
             return super().encode(variables, clips)
         height, width = clips.shape[2:4]

@@ -4,8 +4,8 @@ Two forms of the same function. `cost_volume_by_shifts` shifts the whole grid on
 displacement and is the definition. `cost_volume_by_rows` splits the grid into its s x s sub-grids of
 positions that are s apart: displacements are multiples of s, so sub-grids never mix, and within
 one the displacements are -r..r. There, for each dy, one product of every row with a row of the
-next frame holds all dx at once on its diagonals. On CPU rows are several times as fast; on a GPU
-shifts are faster, in a sixth of the memory (docs/performance.md). `cost_volume` is the faster one.
+next frame holds all dx at once on its diagonals. `cost_volume` takes rows, but on a GPU shifts, which
+are faster there, in a sixth of the memory (docs/performance.md).
 """
 
 import functools
@@ -37,7 +37,7 @@ def cost_volume(features, *, max_displacement: int, stride: int) -> jax.Array:
     Raises:
       ValueError: `features` is not a floating [B, T, H, W, C] array, or d < 0, or s < 1.
     """
-    form = cost_volume_by_rows if jax.default_backend() == "cpu" else cost_volume_by_shifts
+    form = cost_volume_by_shifts if jax.default_backend() == "gpu" else cost_volume_by_rows
     return form(features, max_displacement=max_displacement, stride=stride)
 
 

@@ -96,6 +96,15 @@ def test_devices_other_than_cpu_run_the_same_convolution(case):
         compare(case, "half", jnp.float32, 1e-5)
 
 
+def test_a_strided_1x1x1_is_no_product_of_a_slice_elsewhere():
+    """XLA's compiler for GPUs aborts on some of those."""
+    x, kernel = jnp.zeros((1, 4, 6, 6, 3)), jnp.zeros((1, 1, 1, 3, 5))
+    with as_defined():
+        program = str(jax.make_jaxpr(lambda x, kernel: convolve(x, kernel, (2, 2, 2)))(x, kernel))
+    assert "conv_general_dilated" in program
+    assert "dot_general" not in program
+
+
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_bfloat16_is_near_float32(case):
     compare(case, "half", jnp.bfloat16, 3e-2)

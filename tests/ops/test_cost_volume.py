@@ -98,7 +98,10 @@ def test_gradient_equals_the_reference(dtype):
     np.testing.assert_allclose(*(np.asarray(g, np.float32) for g in gradients), atol=tolerance)
 
 
-@pytest.mark.parametrize(("backend", "form"), [("cpu", "cost_volume_by_rows"), ("gpu", "cost_volume_by_shifts")])
+@pytest.mark.parametrize(
+    ("backend", "form"),
+    [("cpu", "cost_volume_by_rows"), ("tpu", "cost_volume_by_rows"), ("gpu", "cost_volume_by_shifts")],
+)
 def test_the_backend_decides_on_the_form(monkeypatch, backend, form):
     module = sys.modules["hcml_jax.ops.cost_volume"]
     monkeypatch.setattr(module, form, lambda *_, **__: form)

@@ -9,7 +9,6 @@ import pytest
 import hcml_jax
 from configs import hcml_folder
 from hcml_jax.config import ConfigError
-from hcml_jax.experiment import _filled
 from hcml_jax.init_from import InitFrom, known_classes, start_of
 from hcml_jax.methods import build_method
 from hcml_jax.predict import data_config
@@ -61,7 +60,7 @@ def test_features_of_every_level_and_no_classifier(model):
 
 
 def test_hcml_folder_begins_with_all_of_them():
-    config = _filled(hcml_folder.get_config().to_dict())
+    config = hcml_folder.get_config().to_dict()
     method = build_method(config["method"], num_classes=6)
     start = start_of(InitFrom("sprites"), method, (16, 112, 112, 3))()
     assert start.fresh == ("classifier/logits",)
@@ -78,11 +77,10 @@ def test_they_are_small_and_a_card_tells_of_them(name):
         assert told in card
 
 
-def test_a_run_of_ones_own_comes_first(tmp_path, monkeypatch):
+def test_a_folder_of_ones_own_comes_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "sprites").mkdir()
     assert folder_of("sprites") == SHIPPED["sprites"]
-    (tmp_path / "sprites" / "run.json").write_text("{}")
+    (tmp_path / "sprites").mkdir()
     assert folder_of("sprites") == pathlib.Path("sprites")
 
 
