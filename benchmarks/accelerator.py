@@ -201,7 +201,7 @@ def volume(shape: tuple[int, ...], dtype: str, rounds: int | None) -> Row:
 def _volume_cells(ours: Row | None, _) -> list[str]:
     cells = []
     for what in ("forward", "gradient"):
-        names = ("cost_volume_by_shifts", "cost_volume_by_rows", "copy")
+        names = ("cost_volume_by_shifts", "cost_volume", "copy")
         times = [look(ours, f"{name} {what}") for name in names]
         cells += [show(seconds, scale=1e3) for seconds in times]
         cells.append(show(over(times[0], times[-1])))

@@ -10,7 +10,7 @@ import functools
 import jax
 from timing import compiled, medians
 
-from hcml_jax.ops import cost_volume_by_rows, cost_volume_by_shifts
+from hcml_jax.ops import cost_volume, cost_volume_by_shifts
 
 # (features [B, T, H, W, C], max_displacement, stride): the levels of the demo, then of R2D-50.
 CASES = [
@@ -20,7 +20,7 @@ CASES = [
     ((2, 8, 56, 56, 32), 6, 2),
     ((2, 4, 28, 28, 64), 6, 2),
 ]
-FORMS = (cost_volume_by_shifts, cost_volume_by_rows)
+FORMS = (cost_volume_by_shifts, cost_volume)
 
 
 def programs(form, max_displacement, stride):

@@ -24,13 +24,19 @@ _AS_DEFINED = jax.make_user_context(False)
 
 
 def as_defined() -> contextlib.AbstractContextManager:
-    """Inside, convolutions and pools are traced as on any device but a CPU: what papers count, and what GPUs run."""
+    """Inside, convolutions and pools are traced as on any device but a CPU, cost volumes as on any but a GPU: what
+    papers count, and what runs everywhere."""
     return _AS_DEFINED(True)
 
 
 def has_cpu_forms() -> bool:
     """Whether convolutions and pools run in the forms made for CPUs."""
     return jax.default_backend() == "cpu" and not _AS_DEFINED.value
+
+
+def has_gpu_forms() -> bool:
+    """Whether motion blocks run in the form made for GPUs."""
+    return jax.default_backend() == "gpu" and not _AS_DEFINED.value
 
 
 class Conv(nn.Module):

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from hcml_jax.config import ConfigError
-from hcml_jax.models.convolution import Conv
+from hcml_jax.models.convolution import Conv, has_gpu_forms
 from hcml_jax.models.layers import BatchNorm, ConvNorm, Train
-from hcml_jax.ops import cost_volume
+from hcml_jax.ops import cost_volume, cost_volume_by_shifts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,8 @@ class MotionBlock(nn.Module):
         config = self.config
         channels = features.shape[-1]
         reduced = ConvNorm(_divide(channels, config.reduction), dtype=self.dtype, name="reduce")(features, train)
-        costs = cost_volume(reduced, max_displacement=config.max_displacement, stride=config.stride)
+        match = cost_volume_by_shifts if has_gpu_forms() else cost_volume
+        costs = match(reduced, max_displacement=config.max_displacement, stride=config.stride)
         costs = nn.relu(BatchNorm(name="cost_norm")(costs, train))
         joined = jnp.concatenate([costs, reduced], axis=-1)
         motion = ConvNorm(_divide(channels, config.channel_divisor), (1, 3, 3), dtype=self.dtype, name="join")(

@@ -1,6 +1,6 @@
 """Parameter-free functions on arrays."""
 
-from hcml_jax.ops.cost_volume import cost_volume, cost_volume_by_rows, cost_volume_by_shifts
+from hcml_jax.ops.cost_volume import cost_volume, cost_volume_by_shifts
 from hcml_jax.ops.flow import end_point_error, flow_to_color
 from hcml_jax.ops.image_quality import psnr, ssim
 from hcml_jax.ops.losses import charbonnier, photometric_loss, smoothness_loss

@@ -1,11 +1,11 @@
 """Cost volumes between adjacent frames of features.
 
 Two forms of the same function. `cost_volume_by_shifts` shifts the whole grid once for each
-displacement and is the definition. `cost_volume_by_rows` splits the grid into its s x s sub-grids of
+displacement and is the definition. `cost_volume` splits the grid into its s x s sub-grids of
 positions that are s apart: displacements are multiples of s, so sub-grids never mix, and within
 one the displacements are -r..r. There, for each dy, one product of every row with a row of the
-next frame holds all dx at once on its diagonals. `cost_volume` takes rows, but on a GPU shifts, which
-are faster there, in a sixth of the memory (docs/performance.md).
+next frame holds all dx at once on its diagonals. On a GPU shifts are faster, in a sixth of the memory
+(docs/performance.md); motion blocks take the faster form.
 """
 
 import functools
@@ -37,12 +37,6 @@ def cost_volume(features, *, max_displacement: int, stride: int) -> jax.Array:
     Raises:
       ValueError: `features` is not a floating [B, T, H, W, C] array, or d < 0, or s < 1.
     """
-    form = cost_volume_by_shifts if jax.default_backend() == "gpu" else cost_volume_by_rows
-    return form(features, max_displacement=max_displacement, stride=stride)
-
-
-def cost_volume_by_rows(features, *, max_displacement: int, stride: int) -> jax.Array:
-    """See `cost_volume`: products of rows."""
     features, radius = _checked(features, max_displacement, stride)
     frames = unit_vectors(features)
     volume = _correlate(_sub_grids(frames, stride), _sub_grids(_next_frames(frames), stride), radius)

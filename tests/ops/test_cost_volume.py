@@ -1,5 +1,4 @@
 import functools
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -7,9 +6,9 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from hcml_jax.ops import cost_volume, cost_volume_by_rows, cost_volume_by_shifts
+from hcml_jax.ops import cost_volume, cost_volume_by_shifts
 
-FORMS = [cost_volume_by_rows, cost_volume_by_shifts]
+FORMS = [cost_volume, cost_volume_by_shifts]
 SHAPE = (2, 3, 5, 7, 4)  # neither height nor width divides by the strides below
 
 
@@ -96,17 +95,6 @@ def test_gradient_equals_the_reference(dtype):
     gradients = [gradient_of(form, x, seed, 5, 2) for form in FORMS]
     tolerance = 1e-5 if dtype == jnp.float32 else 2e-2
     np.testing.assert_allclose(*(np.asarray(g, np.float32) for g in gradients), atol=tolerance)
-
-
-@pytest.mark.parametrize(
-    ("backend", "form"),
-    [("cpu", "cost_volume_by_rows"), ("tpu", "cost_volume_by_rows"), ("gpu", "cost_volume_by_shifts")],
-)
-def test_the_backend_decides_on_the_form(monkeypatch, backend, form):
-    module = sys.modules["hcml_jax.ops.cost_volume"]
-    monkeypatch.setattr(module, form, lambda *_, **__: form)
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)
-    assert cost_volume(features(), max_displacement=2, stride=1) == form
 
 
 @pytest.mark.parametrize("form", FORMS)
