@@ -4,20 +4,25 @@ Table 2 (motion blocks, self-supervision), Figure 3 (levels added one by one), o
 Table 1 (supervisions by level), and a control that the paper has not: supervision by action at every level, then joint.
 Every arm's last stage, the one that learns the classifier, is tuned on the validation split with the same tries, at the
 first seed; then all seeds are reported on the test split. A seed draws the first parameters, the order of clips and
-which clips keep their label. Every run has its own folder and resumes where it stopped.
+which clips keep their label. Every run has its own folder and process, and resumes where it stopped.
+
+Processes share one GPU well while CUDA's service for that runs (`nvidia-cuda-mps-control -d`): then
+`--processes 12` is several times as fast as one.
 """
 
 import argparse
+import concurrent.futures
 import dataclasses
 import itertools
 import json
 import pathlib
 import statistics
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from runs import call, finish
+from runs import Processes, call
 
 from configs import hcml_sprites, supervised_sprites
 from hcml_jax.evaluation.intervals import PerVideo, intervals
@@ -70,20 +75,29 @@ SUPERVISIONS = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
 class Runs:
-    """The runs of a folder, made when they are first asked for."""
+    """The runs of a folder, made when they are first asked for.
 
-    def __init__(self, workdir: pathlib.Path, scale: float):
-        """`scale`: of all steps."""
-        self._workdir, self._scale = workdir, scale
+    Attributes:
+      workdir: the folder.
+      scale: of all steps.
+      cue: the share of training clips whose colours go with the class.
+      processes: in which they run.
+    """
+
+    workdir: pathlib.Path
+    scale: float
+    cue: float
+    processes: Processes
 
     def tuned(self, name: str, seed: int) -> dict[str, Any]:
         """The choice of an arm by the validation split: "steps", "rate" and "levels_rate", and what each try gave."""
         arm, levels_rate = ARMS[name], None
         if arm.at_once:
-            tops = {rate: self._top1(name, seed, SHORT, rate) for rate in RATES_AT_ONCE}
+            tops = side_by_side(lambda rate: self._top1(name, seed, SHORT, rate), RATES_AT_ONCE)
             levels_rate = max(tops, key=tops.get)
-        tops = {one: self._top1(name, seed, one, levels_rate) for one in TRIES}
+        tops = side_by_side(lambda one: self._top1(name, seed, one, levels_rate), TRIES)
         steps, rate = max(tops, key=tops.get)
         tried = {f"{steps} steps, {rate:g}": top1 for (steps, rate), top1 in tops.items()}
         return {"steps": steps, "rate": rate, "levels_rate": levels_rate, "validation": tried}
@@ -126,15 +140,23 @@ class Runs:
         self, config: dict[str, Any], name: str, seed: int, split: str, protocols: tuple[str, ...]
     ) -> pathlib.Path:
         for schedule in config["method"]["stages"].values():
-            schedule |= {key: max(1, round(schedule[key] * self._scale)) for key in ("steps",)}
-            schedule["warmup"] = schedule["warmup"] * self._scale
+            schedule |= {key: max(1, round(schedule[key] * self.scale)) for key in ("steps",)}
+            schedule["warmup"] = schedule["warmup"] * self.scale
         config["seed"] = config["data"]["labels_seed"] = seed
-        config["data"]["root"], config["data"]["sprites"]["rendered"] = "", True
+        config["data"]["root"] = ""
+        config["data"]["sprites"] |= {"rendered": True, "appearance_cue": self.cue}
+        config["training"]["checkpoint_every"] = 1000
         config["evaluation"] |= {"split": split, "protocols": protocols, "readouts": ("Tx1x1",), "baselines": ()}
         config["evaluation"]["figure_clips"] = 0
-        folder = self._workdir / f"{''.join(c if c.isalnum() else '_' for c in name)}_{seed}"
-        finish(config, folder)
+        folder = self.workdir / f"{''.join(c if c.isalnum() else '_' for c in name)}_{seed}"
+        self.processes.finish(config, folder)
         return folder
+
+
+def side_by_side(function: Callable[[Any], Any], keys: Sequence[Any]) -> dict[Any, Any]:
+    """What `function` gives for each key, all asked for at a time; raises what the first of them raised."""
+    with concurrent.futures.ThreadPoolExecutor(len(keys)) as threads:
+        return dict(zip(keys, threads.map(function, keys), strict=True))
 
 
 def _stages(arm: Arm, rate: float | None) -> dict[str, Any]:
@@ -193,26 +215,66 @@ def _efficacy(folders: list[pathlib.Path], level: int) -> str:
     return "no gap" if None in found else f"{statistics.mean(found):.1f} ({', '.join(f'{x:.1f}' for x in found)})"
 
 
+class Ablation:
+    """Arms that run side by side, and the tables of those that are finished."""
+
+    def __init__(self, runs: Runs, seeds: Sequence[int], with_joint: bool):
+        """`with_joint`: whether classifiers are learnt, not the levels alone."""
+        self._runs, self._seeds, self._with_joint = runs, seeds, with_joint
+        self._joint, self._levels, self._choices, self._writes = {}, {}, {}, threading.Lock()
+
+    def run(self, names: Sequence[str]) -> None:
+        """Runs arms; an error of one comes when the others are finished."""
+        first = [(name, seed) for seed in self._seeds for name in names if ARMS[name].levels and not ARMS[name].at_once]
+        with concurrent.futures.ThreadPoolExecutor(len(first) + len(names)) as threads:
+            try:
+                # Levels take the longest, and others wait for them.
+                running = [threads.submit(self._runs.levels, *one) for one in first]
+                running += [threads.submit(self._arm, name) for name in names]
+                concurrent.futures.wait(running)
+            except KeyboardInterrupt:
+                self._runs.processes.stop()
+                raise
+        for one in running:
+            one.result()
+
+    def _arm(self, name: str) -> None:
+        joint, levels, choice = {}, {}, {}
+        if ARMS[name].joint and self._with_joint:
+            choice = self._runs.tuned(name, self._seeds[0])
+            joint = side_by_side(lambda seed: self._runs.joint(name, seed, choice), self._seeds)
+        if ARMS[name].levels:
+            levels_rate = choice.get("levels_rate")
+            levels = side_by_side(lambda seed: self._runs.levels(name, seed, levels_rate), self._seeds)
+        with self._writes:
+            self._keep(name, list(joint.values()), list(levels.values()), choice)
+
+    def _keep(
+        self, name: str, joint: list[pathlib.Path], levels: list[pathlib.Path], choice: Mapping[str, Any]
+    ) -> None:
+        for kept, found in ((self._joint, joint), (self._levels, levels), (self._choices, choice)):
+            if found:
+                kept[name] = found
+        text = tables(self._joint, self._levels)
+        (self._runs.workdir / "choices.json").write_text(json.dumps(self._choices, indent=1))
+        (self._runs.workdir / "ablation.md").write_text(text + "\n")
+        print(text, flush=True)
+
+
 def main() -> None:
     """Runs what has not been run, and prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
+    parser.add_argument("--levels-alone", action="store_true", help="learn no classifiers")
+    parser.add_argument("--appearance-cue", type=float, default=0.0, help="data.sprites.appearance_cue")
+    parser.add_argument("--processes", type=int, default=1, help="runs at a time")
     parser.add_argument("--scale", type=float, default=1.0, help="of all steps")
     arguments = parser.parse_args()
-    runs, joint, levels, choices = Runs(arguments.workdir, arguments.scale), {}, {}, {}
-    for name in arguments.arms:
-        if ARMS[name].joint:
-            choices[name] = choice = runs.tuned(name, arguments.seeds[0])
-            joint[name] = [runs.joint(name, seed, choice) for seed in arguments.seeds]
-        if ARMS[name].levels:
-            rate = choices.get(name, {}).get("levels_rate")
-            levels[name] = [runs.levels(name, seed, rate) for seed in arguments.seeds]
-        text = tables(joint, levels)
-        (arguments.workdir / "choices.json").write_text(json.dumps(choices, indent=1))
-        (arguments.workdir / "ablation.md").write_text(text + "\n")
-        print(text, flush=True)
+    processes = Processes(arguments.processes)
+    runs = Runs(arguments.workdir, arguments.scale, arguments.appearance_cue, processes)
+    Ablation(runs, arguments.seeds, not arguments.levels_alone).run(arguments.arms)
 
 
 if __name__ == "__main__":

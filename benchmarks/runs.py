@@ -1,7 +1,10 @@
-"""The runs that a benchmark is made of."""
+"""The runs that a benchmark is made of: one after another, or side by side in processes of their own."""
 
+import multiprocessing
+import os
 import pathlib
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,23 +13,81 @@ import jax
 from hcml_jax.config import UserError
 from hcml_jax.evaluation.compare import read_results
 from hcml_jax.experiment import complete, run
+from hcml_jax.training.stopping import Stopped
 from hcml_jax.training.workdir import Workdir
 
+Config = dict[str, Any]
 
-def finish(config: dict[str, Any], workdir: pathlib.Path) -> Mapping[str, Any]:
+
+def finish(config: Config, workdir: pathlib.Path) -> Mapping[str, Any]:
     """The results of a run; one that has stopped goes on, one that is finished is not run again."""
-    folder = Workdir(workdir)
-    folder.check(config=complete(config).to_dict())
-    if not folder.results.exists() or "unfinished" in read_results(workdir):
+    if not _finished(config, workdir):
         print(f"== {workdir}", file=sys.stderr, flush=True)
         run(config, str(workdir), "train")
         jax.clear_caches()
     return read_results(workdir)
 
 
+def _finished(config: Config, workdir: pathlib.Path) -> bool:
+    """Raises UserError if the folder holds a run of another config."""
+    folder = Workdir(workdir)
+    folder.check(config=complete(config).to_dict())
+    return folder.results.exists() and "unfinished" not in read_results(workdir)
+
+
+class Processes:
+    """Finishes runs side by side, each in a process of its own, whose words go to `log.txt` of its folder.
+
+    A folder that several threads ask for at a time is run once.
+    """
+
+    def __init__(self, count: int):
+        """`count`: how many run at a time."""
+        self._free, self._folders, self._stopped = threading.Semaphore(count), {}, False
+
+    def finish(self, config: Config, workdir: pathlib.Path) -> Mapping[str, Any]:
+        """See `finish`.
+
+        Raises:
+          UserError: the run ended early; others go on.
+        """
+        with self._folders.setdefault(workdir, threading.Lock()):
+            if not _finished(config, workdir):
+                self._run(config, workdir)
+        return read_results(workdir)
+
+    def stop(self) -> None:
+        """Begins no more runs."""
+        self._stopped = True
+
+    def _run(self, config: Config, workdir: pathlib.Path) -> None:
+        with self._free:
+            if self._stopped:
+                raise UserError(f"{workdir}: not begun")
+            print(f"== {workdir}", file=sys.stderr, flush=True)
+            process = multiprocessing.get_context("spawn").Process(target=_run_logged, args=(config, workdir))
+            process.start()
+            process.join()
+        if process.exitcode:
+            raise UserError(f"{workdir}: the run ended early ({process.exitcode}); {workdir / 'log.txt'} says why")
+
+
+def _run_logged(config: Config, workdir: pathlib.Path) -> None:
+    # Processes that share a GPU cannot each take most of its memory at the start, as JAX does unless told.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    workdir.mkdir(parents=True, exist_ok=True)
+    with open(workdir / "log.txt", "a", buffering=1) as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+        call(lambda: run(config, str(workdir), "train"))
+
+
 def call(main: Callable[[], None]) -> None:
-    """Calls `main`; an expected error ends in one line, not in a traceback."""
+    """Calls `main`; an expected error or a signal ends in one line, not in a traceback."""
     try:
         main()
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(stopped.exit_code)
     except (UserError, OSError) as error:
         sys.exit(f"{type(error).__name__}: {error}")

@@ -27,7 +27,7 @@ def finished(ablation, monkeypatch, tmp_path):
     """Folder -> config of what would have been run; results are made up."""
     configs = {}
 
-    def finish(config, folder):
+    def finish(self, config, folder):
         config = complete(config).to_dict()
         typed = build(ExperimentConfig, config)
         method = methods.build_method(config["method"], 16)
@@ -44,7 +44,7 @@ def finished(ablation, monkeypatch, tmp_path):
         names = ["top1", *(f"linear.{n}" for n in levels), *(f"readouts.{n}/Tx1x1.linear" for n in levels)]
         np.savez(folder / "per_video.npz", **{name: np.float32([0, 1, 1, 0]) for name in names})
 
-    monkeypatch.setattr(ablation, "finish", finish)
+    monkeypatch.setattr(ablation.Processes, "finish", finish)
     monkeypatch.setattr("sys.argv", ["ablation.py", "--workdir", str(tmp_path), "--seeds", "3", "4"])
     ablation.main()
     return configs
