@@ -18,11 +18,11 @@ import json
 import pathlib
 import statistics
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from runs import Processes, call
+from runs import Processes, call, side_by_side
 
 from configs import hcml_sprites, supervised_sprites
 from hcml_jax.evaluation.intervals import PerVideo, intervals
@@ -151,12 +151,6 @@ class Runs:
         folder = self.workdir / f"{''.join(c if c.isalnum() else '_' for c in name)}_{seed}"
         self.processes.finish(config, folder)
         return folder
-
-
-def side_by_side(function: Callable[[Any], Any], keys: Sequence[Any]) -> dict[Any, Any]:
-    """What `function` gives for each key, all asked for at a time; raises what the first of them raised."""
-    with concurrent.futures.ThreadPoolExecutor(len(keys)) as threads:
-        return dict(zip(keys, threads.map(function, keys), strict=True))
 
 
 def _stages(arm: Arm, rate: float | None) -> dict[str, Any]:

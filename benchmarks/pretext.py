@@ -1,59 +1,65 @@
 """What makes a level predict the future: `python benchmarks/pretext.py --workdir runs/pretext`.
 
-Level 0 of the demo is learnt once a seed. Then level 1 learns on top of it, and level 2 on top of the level 1 that is
-kept, with one field changed at a time. Each row is the mean over seeds, on the validation split: the share of
-predictions that find the right time among those of their place, beside what guessing would give; and what the level's
-features are good for. Every run has its own folder and resumes where it stopped.
+Level 0 of the demo is learnt once a seed. Then level 1 learns on top of it, and level 2 on top of the demo's level 1,
+with one thing of the demo changed at a time, in 600 steps. Each row is the mean over seeds, on the validation split:
+the share of predictions that find the right time among those of their place, beside what guessing would give; and what
+the level's features are good for. Clips are rendered as they are read. Every run has its own folder and process, and
+resumes where it stopped; `benchmarks/ablation.py` says how many go side by side on a GPU.
 """
 
 import argparse
+import itertools
 import pathlib
 import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from runs import call, finish
+from runs import Processes, call, side_by_side
 
 from configs import hcml_sprites
 from hcml_jax.evaluation.compare import read_results
-from hcml_jax.experiment import run
 from hcml_jax.training.metrics import read_records
 
+STEPS = 600
+DEMO = "the demo"
 LETTER = {"self_paired": True, "motion_share": 0.0, "temporal_weight": 0.0, "centre_targets": False}
-MOTION = {**LETTER, "self_paired": False, "motion_share": 0.8}
-CENTRED = {**MOTION, "centre_targets": True}
-# Row -> fields of the method, and of the level's stage.
-TRIALS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "the paper's letter": (LETTER, {}),
-    "the self-paired frame left out": ({**LETTER, "self_paired": False}, {}),
-    "that, positions by motion": (MOTION, {}),
-    "that, temperature 0.15": ({**MOTION, "temperature": 0.15}, {}),
-    "that, 36 positions": ({**MOTION, "positions": 36}, {}),
-    "that, targets centred": (CENTRED, {}),
-    "centred, a fifth in time": ({**CENTRED, "temporal_weight": 0.2}, {}),
-    "centred, half in time": ({**CENTRED, "temporal_weight": 0.5}, {}),
-    "centred, all in time": ({**CENTRED, "temporal_weight": 1.0}, {}),
-    "half in time, not centred": ({**MOTION, "temporal_weight": 0.5}, {}),
-    "all in time, not centred": ({**MOTION, "temporal_weight": 1.0}, {}),
-    "half in time, not centred, twice the steps": ({**MOTION, "temporal_weight": 0.5}, {"steps": 1200}),
-    "all in time, not centred, twice the steps": ({**MOTION, "temporal_weight": 1.0}, {"steps": 1200}),
-    "centred, half in time, twice the steps": ({**CENTRED, "temporal_weight": 0.5}, {"steps": 1200}),
-    "centred, all in time, twice the steps": ({**CENTRED, "temporal_weight": 1.0}, {"steps": 1200}),
+# Row -> part of the config -> its fields that differ from the demo's.
+TRIALS: dict[str, dict[str, dict[str, Any]]] = {
+    DEMO: {},
+    "the paper's letter": {"method": LETTER},
+    "the self-paired frame predicted": {"method": {"self_paired": True}},
+    "positions alike": {"method": {"motion_share": 0.0}},
+    "all negatives": {"method": {"temporal_weight": 0.0}},
+    "half in time": {"method": {"temporal_weight": 0.5}},
+    "targets not centred": {"method": {"centre_targets": False}},
+    "temperature 0.03": {"method": {"temperature": 0.03}},
+    "temperature 0.15": {"method": {"temperature": 0.15}},
+    "one step ahead": {"method": {"prediction_steps": 1}},
+    "five steps ahead": {"method": {"prediction_steps": 5}},
+    "36 positions": {"method": {"positions": 36}},
+    "batches of 16": {"training": {"batch_size": 16}},
+    "batches of 32": {"training": {"batch_size": 32}},
+    "jitter in space": {"data": {"jitter": True, "short_side": (48, 60)}},
+    "twice the steps": {"stage": {"steps": 2 * STEPS}},
 }
 
 
-def config_of(seed: int, levels: int, method: Mapping[str, Any], schedule: Mapping[str, Any]) -> dict[str, Any]:
+def config_of(seed: int, levels: int, changes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The demo's levels without its joint stage, read on the validation split."""
     config = hcml_sprites.get_config().to_dict()
     names = [f"level{level}" for level in range(levels)]
     stages = {name: config["method"]["stages"][name] for name in names}
-    stages[names[-1]] |= schedule
+    if levels > 1:
+        stages[names[-1]] |= {"steps": STEPS} | dict(changes.get("stage", {}))
     config["seed"] = seed
-    config["method"] |= {"levels": config["method"]["levels"][:levels], "stages": stages} | dict(method)
-    config["training"]["validate_on_reported"] = True
+    config["data"] |= {"root": ""} | dict(changes.get("data", {}))
+    config["data"]["sprites"]["rendered"] = True
+    config["method"] |= {"levels": config["method"]["levels"][:levels], "stages": stages}
+    config["method"] |= changes.get("method", {})
+    config["training"] |= {"validate_on_reported": True, "checkpoint_every": 1000} | dict(changes.get("training", {}))
     config["evaluation"] |= {
         "split": "val",
-        "protocols": (),
+        "protocols": ("neighbours", "linear") if levels > 1 else (),
         "readouts": ("Tx1x1", "3x3"),
         "baselines": (),
         "neighbours": (10,),
@@ -62,37 +68,40 @@ def config_of(seed: int, levels: int, method: Mapping[str, Any], schedule: Mappi
     return config
 
 
-def trial(
-    workdir: pathlib.Path, seed: int, level: int, name: str, below: pathlib.Path, features: bool
-) -> dict[str, float]:
-    """The figures of one run: of its task and, with `features`, of what its features are good for."""
-    config = config_of(seed, level + 1, *TRIALS[name])
-    config["init_from"] = {"path": str(below)}
-    config["training"]["first_stage"] = f"level{level}"
-    folder = workdir / f"level{level}-{_slug(name)}-{seed}"
-    results = finish(config, folder)
-    task, where = f"contrastive/level{level}", f"level{level}"
+class Trials:
+    """The runs of a folder, made when they are first asked for."""
+
+    def __init__(self, workdir: pathlib.Path, processes: Processes):
+        """`processes`: in which they run."""
+        self._workdir, self._processes = workdir, processes
+
+    def run(self, level: int, name: str, seed: int) -> pathlib.Path:
+        """The folder of a level that is learnt with a change, on what the demo learns below it."""
+        config = config_of(seed, level + 1, TRIALS[name])
+        if level:
+            config["init_from"] = {"path": str(self.run(level - 1, DEMO, seed))}
+            config["training"]["first_stage"] = f"level{level}"
+        folder = self._workdir / f"level{level}-{''.join(c if c.isalnum() else '_' for c in name)}-{seed}"
+        self._processes.finish(config, folder)
+        return folder
+
+
+def figures(folder: pathlib.Path, level: int) -> dict[str, float]:
+    """How a level solves its task at the end, and what its features are good for."""
     last = [record for record in read_records(folder) if record["split"] == "validation"][-1]
-    figures = {
+    results = read_results(folder)
+    task, where = f"contrastive/level{level}", f"level{level}"
+    return {
         "right time": last[f"{task}/right_time"],
         "chance": last[f"{task}/right_time_chance"],
         "loss": last[task],
         "copying": last[f"{task}/copying"],
         "without motion": last[f"{task}/without_motion"],
+        "kNN": results["knn"][where],
+        "linear": results["linear"][where],
+        "time kept": results["readouts"][f"{where}/Tx1x1"]["linear"],
+        "3x3": results["readouts"][f"{where}/3x3"]["linear"],
     }
-    if features and "linear" not in results:
-        config["evaluation"]["protocols"] = ("neighbours", "linear")
-        run(config, str(folder), "evaluate")
-        results = read_results(folder)
-    if "linear" in results:
-        readouts = results["readouts"]
-        figures |= {"kNN": results["knn"][where], "linear": results["linear"][where]}
-        figures |= {f"linear, {grid}": readouts[f"{where}/{grid}"]["linear"] for grid in ("Tx1x1", "3x3")}
-    return figures
-
-
-def _slug(name: str) -> str:
-    return "".join(c if c.isalnum() else "_" for c in name)
 
 
 def table(rows: Mapping[str, list[dict[str, float]]]) -> str:
@@ -113,19 +122,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--trials", nargs="+", choices=list(TRIALS), default=list(TRIALS))
     parser.add_argument("--levels", type=int, nargs="+", choices=(1, 2), default=[1, 2])
-    parser.add_argument("--keep", choices=list(TRIALS), default="half in time, not centred", help="below level 2")
-    parser.add_argument("--no-features", action="store_true", help="read how levels solve their task, no more")
+    parser.add_argument("--processes", type=int, default=1, help="runs at a time")
     arguments = parser.parse_args()
-    rows: dict[int, dict[str, list]] = {level: {} for level in arguments.levels}
-    for seed in arguments.seeds:
-        level0 = arguments.workdir / f"level0-{seed}"
-        finish(config_of(seed, 1, {}, {}), level0)
-        below = {1: level0, 2: arguments.workdir / f"level1-{_slug(arguments.keep)}-{seed}"}
-        for level in arguments.levels:
-            for name in arguments.trials:
-                found = trial(arguments.workdir, seed, level, name, below[level], not arguments.no_features)
-                rows[level].setdefault(name, []).append(found)
-                print(f"level {level}, seed {seed}\n{table(rows[level])}", flush=True)
+    trials = Trials(arguments.workdir, Processes(arguments.processes))
+    asked = list(itertools.product(arguments.levels, arguments.trials, arguments.seeds))
+    folders = side_by_side(lambda one: trials.run(*one), asked)
+    for level in arguments.levels:
+        rows = {
+            name: [figures(folders[level, name, seed], level) for seed in arguments.seeds] for name in arguments.trials
+        }
+        text = f"level {level}\n\n{table(rows)}\n"
+        (arguments.workdir / f"level{level}.md").write_text(text)
+        print(text, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """The runs that a benchmark is made of: one after another, or side by side in processes of their own."""
 
+import concurrent.futures
 import multiprocessing
 import os
 import pathlib
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -70,6 +71,12 @@ class Processes:
             process.join()
         if process.exitcode:
             raise UserError(f"{workdir}: the run ended early ({process.exitcode}); {workdir / 'log.txt'} says why")
+
+
+def side_by_side(function: Callable[[Any], Any], keys: Sequence[Any]) -> dict[Any, Any]:
+    """What `function` gives for each key, all asked for at a time; raises what the first of them raised."""
+    with concurrent.futures.ThreadPoolExecutor(len(keys)) as threads:
+        return dict(zip(keys, threads.map(function, keys), strict=True))
 
 
 def _run_logged(config: Config, workdir: pathlib.Path) -> None:

@@ -58,6 +58,7 @@ def test_every_arm_is_tuned_alike_on_the_validation_split(ablation, finished, tm
         assert (choice["steps"], choice["rate"]) == RIGHT[1:]
     for config in finished.values():
         assert config["seed"] == config["data"]["labels_seed"] in (3, 4)
+        assert config["data"]["sprites"]["rendered"] and not config["data"]["root"]
         assert config["evaluation"]["split"] in ("val", "test")
         classifies = config["evaluation"]["protocols"] == ("recognition",)
         assert config["training"]["validation_split"] == ("" if classifies else "val")
@@ -86,11 +87,23 @@ def test_the_tables_have_every_arm(ablation, finished, tmp_path):
     assert "| level 0 | 50.0 (0 to 100; 50.0, 50.0) | 50.0 (0 to 100; 50.0, 50.0) | - |" in text
 
 
-def test_trials_of_the_pretext_are_configs(monkeypatch):
+def test_trials_of_the_pretext_are_configs(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     pretext = importlib.import_module("pretext")
-    for method, schedule in pretext.TRIALS.values():
-        for levels in (1, 2, 3):
-            config = complete(pretext.config_of(0, levels, method, schedule)).to_dict()
-            assert len(methods.build_method(config["method"], 16).stages) == levels
-            assert build(ExperimentConfig, config).evaluation.split == "val"
+    made = {}
+
+    class Recorder:
+        def finish(self, config, folder):
+            made[folder.name] = build(ExperimentConfig, config := complete(config).to_dict())
+            assert methods.build_method(config["method"], 16).stages[-1].name == folder.name.partition("-")[0]
+
+    trials = pretext.Trials(tmp_path, Recorder())
+    for level in (1, 2):
+        for name in pretext.TRIALS:
+            trials.run(level, name, 5)
+    levels = [{name for name in made if name.startswith(f"level{level}")} for level in range(3)]
+    assert levels[0] == {"level0-the_demo-5"} and len(levels[1]) == len(levels[2]) == len(pretext.TRIALS)
+    demo = made["level1-the_demo-5"]
+    assert demo.init_from.path == str(tmp_path / "level0-the_demo-5") and demo.training.first_stage == "level1"
+    assert {c.evaluation.split for c in made.values()} == {"val"}
+    assert {made[name].init_from.path for name in levels[2]} == {str(tmp_path / "level1-the_demo-5")}
