@@ -87,8 +87,7 @@ def config_of(folder: pathlib.Path, table: pathlib.Path, factor: float) -> dict[
 
 def subject_of(config: dict[str, Any], weights: str, workdir: pathlib.Path) -> Subject:
     """The network of a config with these weights, to look at the clips of its table with."""
-    prefixes = ("backbone", "heads")  # no classifier
-    config = complete(config | {"init_from": {"path": weights, "prefixes": prefixes}}).to_dict()
+    config = complete(config | {"init_from": {"path": weights, "prefixes": ("backbone",)}}).to_dict()
     typed = build(ExperimentConfig, config)
     future = max(stage.reads.future for stage in build_method(config["method"], 2).stages)
     data = open_data(typed.data, workdir, future=future)

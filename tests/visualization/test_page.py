@@ -1,5 +1,6 @@
 """The report: what it tells, and that a browser shows it."""
 
+import importlib.metadata
 import json
 import re
 import shutil
@@ -65,6 +66,14 @@ def test_the_page_tells_what_the_folder_holds(run):
     assert text.count("level0/3x3</td>") == 1  # among features, not in the table of retrieval
     assert "<script" not in text and "http" not in text
     assert text.count("<img") == 1 and PICTURES["retrieval.webp"] in text
+
+
+def test_a_checkout_need_not_be_installed(run, monkeypatch):
+    def version(package):
+        raise importlib.metadata.PackageNotFoundError(package)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert "hcml_jax not installed, jax not installed" in write_page(run).read_text()
 
 
 def test_a_run_that_was_not_evaluated_is_told_so(run):

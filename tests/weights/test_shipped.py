@@ -8,6 +8,8 @@ import pytest
 
 import hcml_jax
 from configs import hcml_folder
+from data_pipelines.write_video import encode
+from hcml_jax import predict, search
 from hcml_jax.config import ConfigError
 from hcml_jax.init_from import InitFrom, known_classes, start_of
 from hcml_jax.methods import build_method
@@ -87,6 +89,21 @@ def test_a_folder_of_ones_own_comes_first(tmp_path, monkeypatch):
 def test_videos_are_taken_as_the_weights_saw_sprites():
     config = data_config(pathlib.Path("sprites"))
     assert (config.frames, config.stride, config.crop, config.sprites) == (16, 1, 112, None)
+
+
+def test_they_show_flow_and_find_what_moves_alike(tmp_path, capsys):
+    (tmp_path / "videos").mkdir()
+    for name, step in (("left", -1), ("right", 1)):
+        frames = [np.uint8(255 * texture(112)(step * t, 0)) for t in range(17)]
+        encode(np.stack(frames), tmp_path / "videos" / f"{name}.mp4", crf=12, rate=10)
+    video = tmp_path / "videos" / "left.mp4"
+    predict.main([str(video), "--model", "sprites", "--clips", "1", "--out", str(tmp_path / "flow.mp4")])
+    shown = capsys.readouterr()
+    assert shown.out == f"flow in {tmp_path / 'flow.mp4'}\n" and "has not learnt to classify" in shown.err
+    assert (tmp_path / "flow.mp4").stat().st_size > 1000
+    folder, page = str(tmp_path / "videos"), str(tmp_path / "page.html")
+    search.main([folder, "--model", "sprites", "--query", str(video), "--out", page])
+    assert "right.mp4" in (tmp_path / "page.html").read_text()
 
 
 def test_an_export_of_another_network_is_refused(tmp_path):
