@@ -32,6 +32,12 @@ def variables(method):
     return tiny.init(method)
 
 
+def test_levels_alone_are_deployed_with_their_flow_head():
+    levels, whole = tiny.hcml(joint=False), tiny.hcml()
+    assert (levels.deployed, levels.classifies) == (("backbone", "heads"), False)
+    assert (whole.deployed, whole.classifies) == (("backbone", "classifier"), True)
+
+
 LEVEL_MODULES = [
     {"backbone/stem", "backbone/res2", "backbone/level0", "heads/level0"},
     {"backbone/level0/expand", "backbone/res3", "backbone/level1", "heads/level1"},
