@@ -43,7 +43,13 @@ class Processes:
     """
 
     def __init__(self, count: int):
-        """`count`: how many run at a time."""
+        """`count`: how many run at a time.
+
+        Raises:
+          UserError: it is not 1 or more.
+        """
+        if count < 1:
+            raise UserError(f"--processes must be 1 or more, not {count}")
         self._free, self._folders, self._stopped = threading.Semaphore(count), {}, False
 
     def finish(self, config: Config, workdir: pathlib.Path) -> Mapping[str, Any]:
