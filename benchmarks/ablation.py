@@ -6,8 +6,7 @@ Every arm's last stage, the one that learns the classifier, is tuned on the vali
 first seed; then all seeds are reported on the test split. A seed draws the first parameters, the order of clips and
 which clips keep their label. Every run has its own folder and process, and resumes where it stopped.
 
-Processes share one GPU well while CUDA's service for that runs (`nvidia-cuda-mps-control -d`): then
-`--processes 12` is several times as fast as one.
+Start CUDA's service for sharing (`nvidia-cuda-mps-control -d`) before several processes use one GPU (`--processes 12`).
 """
 
 import argparse
@@ -140,8 +139,8 @@ class Runs:
         self, config: dict[str, Any], name: str, seed: int, split: str, protocols: tuple[str, ...]
     ) -> pathlib.Path:
         for schedule in config["method"]["stages"].values():
-            schedule |= {key: max(1, round(schedule[key] * self.scale)) for key in ("steps",)}
-            schedule["warmup"] = schedule["warmup"] * self.scale
+            schedule["steps"] = max(1, round(schedule["steps"] * self.scale))
+            schedule["warmup"] *= self.scale
         config["seed"] = config["data"]["labels_seed"] = seed
         config["data"]["root"] = ""
         config["data"]["sprites"] |= {"rendered": True, "appearance_cue": self.cue}

@@ -4,7 +4,7 @@ Level 0 of the demo is learnt once a seed. Then level 1 learns on top of it, and
 with one thing of the demo changed at a time, in 600 steps. Each row is the mean over seeds, on the validation split:
 the share of predictions that find the right time among those of their place, beside what guessing would give; and what
 the level's features are good for. Clips are rendered as they are read. Every run has its own folder and process, and
-resumes where it stopped; `benchmarks/ablation.py` says how many go side by side on a GPU.
+resumes where it stopped; `benchmarks/ablation.py` says how several share a GPU.
 """
 
 import argparse
