@@ -10,8 +10,8 @@ Start CUDA's service for sharing (`nvidia-cuda-mps-control -d`) before several p
 """
 
 import argparse
-import concurrent.futures
 import dataclasses
+import functools
 import itertools
 import json
 import pathlib
@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from runs import Processes, call, side_by_side
+from runs import Processes, call
 
 from configs import hcml_sprites, supervised_sprites
 from hcml_jax.evaluation.intervals import PerVideo, intervals
@@ -94,9 +94,9 @@ class Runs:
         """The choice of an arm by the validation split: "steps", "rate" and "levels_rate", and what each try gave."""
         arm, levels_rate = ARMS[name], None
         if arm.at_once:
-            tops = side_by_side(lambda rate: self._top1(name, seed, SHORT, rate), RATES_AT_ONCE)
+            tops = self.processes.side_by_side(lambda rate: self._top1(name, seed, SHORT, rate), RATES_AT_ONCE)
             levels_rate = max(tops, key=tops.get)
-        tops = side_by_side(lambda one: self._top1(name, seed, one, levels_rate), TRIES)
+        tops = self.processes.side_by_side(lambda one: self._top1(name, seed, one, levels_rate), TRIES)
         steps, rate = max(tops, key=tops.get)
         tried = {f"{steps} steps, {rate:g}": top1 for (steps, rate), top1 in tops.items()}
         return {"steps": steps, "rate": rate, "levels_rate": levels_rate, "validation": tried}
@@ -219,26 +219,19 @@ class Ablation:
     def run(self, names: Sequence[str]) -> None:
         """Runs arms; an error of one comes when the others are finished."""
         first = [(name, seed) for seed in self._seeds for name in names if ARMS[name].levels and not ARMS[name].at_once]
-        with concurrent.futures.ThreadPoolExecutor(len(first) + len(names)) as threads:
-            try:
-                # Levels take the longest, and others wait for them.
-                running = [threads.submit(self._runs.levels, *one) for one in first]
-                running += [threads.submit(self._arm, name) for name in names]
-                concurrent.futures.wait(running)
-            except KeyboardInterrupt:
-                self._runs.processes.stop()
-                raise
-        for one in running:
-            one.result()
+        # Levels take the longest, and others wait for them.
+        tasks = [functools.partial(self._runs.levels, *one) for one in first]
+        tasks += [functools.partial(self._arm, name) for name in names]
+        self._runs.processes.side_by_side(lambda task: task(), tasks)
 
     def _arm(self, name: str) -> None:
-        joint, levels, choice = {}, {}, {}
+        processes, joint, levels, choice = self._runs.processes, {}, {}, {}
         if ARMS[name].joint and self._with_joint:
             choice = self._runs.tuned(name, self._seeds[0])
-            joint = side_by_side(lambda seed: self._runs.joint(name, seed, choice), self._seeds)
+            joint = processes.side_by_side(lambda seed: self._runs.joint(name, seed, choice), self._seeds)
         if ARMS[name].levels:
             levels_rate = choice.get("levels_rate")
-            levels = side_by_side(lambda seed: self._runs.levels(name, seed, levels_rate), self._seeds)
+            levels = processes.side_by_side(lambda seed: self._runs.levels(name, seed, levels_rate), self._seeds)
         with self._writes:
             self._keep(name, list(joint.values()), list(levels.values()), choice)
 

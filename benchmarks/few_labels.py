@@ -12,7 +12,7 @@ import pathlib
 from typing import Any
 
 import numpy as np
-from runs import Processes, call, side_by_side
+from runs import Processes, call
 from ut_interaction import print_table, read_clips
 
 from configs import hcml_folder
@@ -72,7 +72,7 @@ def main() -> None:
         processes.finish(config_of(arguments.data, tables[half], start, rate, arguments.steps), folder)
         return folder
 
-    folders = side_by_side(finished, list(itertools.product(arguments.starts, RATES, range(len(tables)))))
+    folders = processes.side_by_side(finished, list(itertools.product(arguments.starts, RATES, range(len(tables)))))
     rows = []
     for start in arguments.starts:
         cells = []

@@ -14,7 +14,7 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from runs import Processes, call, side_by_side
+from runs import Processes, call
 
 from configs import hcml_sprites
 from hcml_jax.evaluation.compare import read_results
@@ -124,9 +124,10 @@ def main() -> None:
     parser.add_argument("--levels", type=int, nargs="+", choices=(1, 2), default=[1, 2])
     parser.add_argument("--processes", type=int, default=1, help="runs at a time")
     arguments = parser.parse_args()
-    trials = Trials(arguments.workdir, Processes(arguments.processes))
+    processes = Processes(arguments.processes)
+    trials = Trials(arguments.workdir, processes)
     asked = list(itertools.product(arguments.levels, arguments.trials, arguments.seeds))
-    folders = side_by_side(lambda one: trials.run(*one), asked)
+    folders = processes.side_by_side(lambda one: trials.run(*one), asked)
     for level in arguments.levels:
         rows = {
             name: [figures(folders[level, name, seed], level) for seed in arguments.seeds] for name in arguments.trials

@@ -63,9 +63,18 @@ class Processes:
                 self._run(config, workdir)
         return read_results(workdir)
 
-    def stop(self) -> None:
-        """Begins no more runs."""
-        self._stopped = True
+    def side_by_side(self, function: Callable[[Any], Any], keys: Sequence[Any]) -> dict[Any, Any]:
+        """What `function` gives for each key, all asked for at a time; an interruption lets no more runs begin.
+
+        Raises:
+          UserError: what the first of them raised, once the others are finished.
+        """
+        with concurrent.futures.ThreadPoolExecutor(len(keys)) as threads:
+            try:
+                return dict(zip(keys, threads.map(function, keys), strict=True))
+            except KeyboardInterrupt:
+                self._stopped = True
+                raise
 
     def _run(self, config: Config, workdir: pathlib.Path) -> None:
         with self._free:
@@ -77,12 +86,6 @@ class Processes:
             process.join()
         if process.exitcode:
             raise UserError(f"{workdir}: the run ended early ({process.exitcode}); {workdir / 'log.txt'} says why")
-
-
-def side_by_side(function: Callable[[Any], Any], keys: Sequence[Any]) -> dict[Any, Any]:
-    """What `function` gives for each key, all asked for at a time; raises what the first of them raised."""
-    with concurrent.futures.ThreadPoolExecutor(len(keys)) as threads:
-        return dict(zip(keys, threads.map(function, keys), strict=True))
 
 
 def _run_logged(config: Config, workdir: pathlib.Path) -> None:

@@ -27,7 +27,12 @@ def test_a_run_that_ends_early_is_named_and_says_why_in_its_log(tmp_path):
     with pytest.raises(UserError, match=r"run: the run ended early \(1\); .*log.txt says why"):
         processes.finish(config, tmp_path / "run")
     assert "nowhere" in (tmp_path / "run" / "log.txt").read_text()
-    processes.stop()
+
+    def interrupt(key):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        processes.side_by_side(interrupt, [0])
     with pytest.raises(UserError, match="other: not begun"):
         processes.finish(config, tmp_path / "other")
     with pytest.raises(UserError, match="must be 1 or more, not 0"):
@@ -36,9 +41,9 @@ def test_a_run_that_ends_early_is_named_and_says_why_in_its_log(tmp_path):
 
 def test_what_is_finished_is_not_run_again(tmp_path, monkeypatch):
     runs, config = importlib.import_module("runs"), tiny_config.get_config().to_dict()
+    monkeypatch.setattr(runs.Processes, "_run", None)
     (tmp_path / "results.json").write_text(json.dumps({"top1": 0.5}))
     processes = runs.Processes(1)
-    processes.stop()
     assert processes.finish(config, tmp_path) == {"top1": 0.5}
 
 
