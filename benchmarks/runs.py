@@ -105,5 +105,7 @@ def call(main: Callable[[], None]) -> None:
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         sys.exit(stopped.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
     except (UserError, OSError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
