@@ -4,6 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from hcml_jax.models.convolution import convolve
+
 
 class FlowHead(nn.Module):
     """Optical flow from motion features: five densely connected convolutions (HCML 3.1; PWC-Net's estimator).
@@ -17,12 +19,25 @@ class FlowHead(nn.Module):
     @nn.compact
     def __call__(self, motion: jax.Array) -> jax.Array:
         """Maps `[B, T, H, W, C]` to flow (u right, v down) `[B, T, H, W, 2]`, float32, in cells of this grid."""
-        x = motion.reshape(-1, *motion.shape[2:]).astype(self.dtype)
+        x = motion.astype(self.dtype)
         for number, channels in enumerate(self.channels):
-            y = nn.Conv(channels, (3, 3), dtype=self.dtype, name=f"conv{number}")(x)
+            y = _Conv3x3(channels, self.dtype, name=f"conv{number}")(x)
             x = jnp.concatenate([x, nn.leaky_relu(y, 0.1)], axis=-1)
-        flow = nn.Conv(2, (3, 3), dtype=self.dtype, name="flow")(x)
-        return flow.reshape(*motion.shape[:-1], 2).astype(jnp.float32)
+        return _Conv3x3(2, self.dtype, name="flow")(x).astype(jnp.float32)
+
+
+class _Conv3x3(nn.Module):
+    """A 3x3 convolution of every frame, with a bias; its kernel is stored as Flax stores 2-D ones."""
+
+    features: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps `[B, T, H, W, C]` to `[B, T, H, W, features]`."""
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (3, 3, x.shape[-1], self.features), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+        return convolve(x, kernel[None].astype(self.dtype), (1, 1, 1)) + bias.astype(self.dtype)
 
 
 class Predictors(nn.Module):

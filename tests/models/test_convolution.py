@@ -5,7 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from hcml_jax.models import convolution_cpu
 from hcml_jax.models.convolution import as_defined, convolve, paddings
+
+
+@pytest.fixture(autouse=True)
+def _patches_for_small_convolutions_too(monkeypatch):
+    monkeypatch.setattr(convolution_cpu, "MUCH", 0)
 
 
 def conv3d_loop(x, kernel, strides):
@@ -61,6 +67,8 @@ CASES = [
     ((2, 2, 58, 56, 6), (1, 3, 3), 10, (1, 2, 2)),
     ((2, 2, 58, 56, 10), (1, 3, 3), 6, (1, 2, 2)),
     ((3, 7, 28, 30, 12), (3, 3, 3), 12, (1, 1, 1)),
+    ((2, 3, 12, 14, 10), (1, 3, 3), 6, (1, 1, 1)),
+    ((2, 3, 24, 26, 6), (1, 7, 7), 4, (1, 2, 2)),
     ((2, 5, 6, 7, 4), (1, 1, 1), 6, (2, 2, 2)),
 ]
 
@@ -121,8 +129,6 @@ def test_groups_do_not_mix(window, channels, features, groups):
 
 def test_patches_in_parts_equal_patches_at_once(monkeypatch):
     """A few frames at a time, as large clips have it."""
-    from hcml_jax.models import convolution_cpu
-
     monkeypatch.setattr(convolution_cpu, "PATCH_BYTES", 30 * 28 * 9 * 6 * 4 * 2)
     assert len(convolution_cpu._parts((jnp.zeros((6, 30, 28, 6)),), 9 * 6)[0]) == 3
     compare(((3, 2, 30, 28, 6), (1, 3, 3), 10, (1, 1, 1)), "half", jnp.float32, 1e-5)
@@ -137,8 +143,11 @@ def test_patches_are_for_one_device(monkeypatch):
         return str(jax.make_jaxpr(step)(x, kernel)).count("scan[")
 
     assert loops() == 2
-    monkeypatch.setattr(jax, "device_count", lambda: 2)
-    assert loops() == 0
+    with monkeypatch.context() as several:
+        several.setattr(jax, "device_count", lambda: 2)
+        assert loops() == 0
+    monkeypatch.setattr(convolution_cpu, "MUCH", 2 * 30 * 28 * 9 * 6 * 10 + 1)
+    assert loops() == 0  # small ones are not worth a longer compilation
 
 
 @pytest.mark.parametrize(
