@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 Pads = Sequence[tuple[int, int]]
 
-PATCH_BYTES = 2**20  # of patches made at a time: a core's second cache
+PATCH_BYTES = 2**22  # of patches made at a time, by two frames or more
 BLOCK, BLOCKS = 32, 8  # channels of groups convolved together, at least; blocks of them, at most
 FEW = 32  # channels, up to which copies of the input cost less than copies of the outcome
 SHORT = 4  # frames, up to which joining the kernel's taps wastes more on the ends than it saves
@@ -210,6 +210,7 @@ def _place(x, start, strides, size):
 def _parts(arrays, width):
     """Splits the frames of arrays so that patches of `width` numbers at each cell of the last stay in cache."""
     frames, cells = len(arrays[-1]), math.prod(arrays[-1].shape[1:3])
-    most = max(1, PATCH_BYTES // (cells * width * arrays[-1].dtype.itemsize))
+    # One frame at a time takes a third longer than two.
+    most = max(2, PATCH_BYTES // (cells * width * arrays[-1].dtype.itemsize))
     size = max(n for n in range(1, frames + 1) if frames % n == 0 and n <= most)
     return tuple(a.reshape(-1, size, *a.shape[1:]) for a in arrays)
