@@ -4,6 +4,7 @@ import concurrent.futures
 import multiprocessing
 import os
 import pathlib
+import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -50,7 +51,8 @@ class Processes:
         """
         if count < 1:
             raise UserError(f"--processes must be 1 or more, not {count}")
-        self._free, self._folders, self._stopped = threading.Semaphore(count), {}, False
+        self._free, self._folders = threading.Semaphore(count), {}
+        self._running, self._stopped = set(), False
 
     def finish(self, config: Config, workdir: pathlib.Path) -> Mapping[str, Any]:
         """See `finish`.
@@ -64,7 +66,7 @@ class Processes:
         return read_results(workdir)
 
     def side_by_side(self, function: Callable[[Any], Any], keys: Sequence[Any]) -> dict[Any, Any]:
-        """What `function` gives for each key, all asked for at a time; an interruption lets no more runs begin.
+        """What `function` gives for each key, all asked for at a time; an interruption ends every run, which saves.
 
         Raises:
           UserError: what the first of them raised, once the others are finished.
@@ -74,6 +76,8 @@ class Processes:
                 return dict(zip(keys, threads.map(function, keys), strict=True))
             except KeyboardInterrupt:
                 self._stopped = True
+                for process in tuple(self._running):
+                    process.terminate()
                 raise
 
     def _run(self, config: Config, workdir: pathlib.Path) -> None:
@@ -83,12 +87,17 @@ class Processes:
             print(f"== {workdir}", file=sys.stderr, flush=True)
             process = multiprocessing.get_context("spawn").Process(target=_run_logged, args=(config, workdir))
             process.start()
+            self._running.add(process)
+            if self._stopped:  # meanwhile
+                process.terminate()
             process.join()
+            self._running.remove(process)
         if process.exitcode:
             raise UserError(f"{workdir}: the run ended early ({process.exitcode}); {workdir / 'log.txt'} says why")
 
 
 def _run_logged(config: Config, workdir: pathlib.Path) -> None:
+    os.setpgrp()  # Ctrl-C reaches the process that began this run, which passes it on
     # Processes that share a GPU cannot each take most of its memory at the start, as JAX does unless told.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     workdir.mkdir(parents=True, exist_ok=True)
@@ -100,6 +109,7 @@ def _run_logged(config: Config, workdir: pathlib.Path) -> None:
 
 def call(main: Callable[[], None]) -> None:
     """Calls `main`; an expected error or a signal ends in one line, not in a traceback."""
+    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         main()
     except Stopped as stopped:
@@ -109,3 +119,5 @@ def call(main: Callable[[], None]) -> None:
         sys.exit(130)
     except (UserError, OSError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
+    finally:
+        signal.signal(signal.SIGTERM, former)

@@ -2,7 +2,12 @@
 
 import importlib
 import json
+import multiprocessing
+import os
 import pathlib
+import signal
+import threading
+import time
 
 import pytest
 
@@ -37,6 +42,28 @@ def test_a_run_that_ends_early_is_named_and_says_why_in_its_log(tmp_path):
         processes.finish(config, tmp_path / "other")
     with pytest.raises(UserError, match="must be 1 or more, not 0"):
         runs.Processes(0)
+
+
+def begin_and_wait(config, workdir):
+    workdir.touch()
+    time.sleep(60)
+
+
+def test_a_signal_ends_the_runs_that_are_under_way(tmp_path, monkeypatch):
+    runs, config = importlib.import_module("runs"), tiny_config.get_config().to_dict()
+    monkeypatch.setattr(runs, "_run_logged", begin_and_wait)
+    processes, folders = runs.Processes(2), [tmp_path / "a", tmp_path / "b"]
+
+    def terminate():
+        while not all(folder.exists() for folder in folders):
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=terminate, daemon=True).start()
+    with pytest.raises(SystemExit):
+        runs.call(lambda: processes.side_by_side(lambda folder: processes.finish(config, folder), folders))
+    assert not multiprocessing.active_children()
+    assert all(folder.exists() for folder in folders)
 
 
 def test_what_is_finished_is_not_run_again(tmp_path, monkeypatch):
