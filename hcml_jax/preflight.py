@@ -10,7 +10,7 @@ from hcml_jax import cluster
 from hcml_jax.batch import Data, blank_batch
 from hcml_jax.config import ConfigError, nearest
 from hcml_jax.evaluation.baselines import check_baselines
-from hcml_jax.evaluation.config import EvaluationConfig
+from hcml_jax.evaluation.config import PROTOCOLS, EvaluationConfig
 from hcml_jax.init_from import Start
 from hcml_jax.methods.base import Encoded, Method
 from hcml_jax.training.accumulation import check_micro_batches
@@ -19,7 +19,6 @@ from hcml_jax.training.loop import first_stages
 from hcml_jax.training.mesh import Layout, check_batch, make_mesh
 from hcml_jax.training.step import abstract_variables
 
-GALLERIES = frozenset(("neighbours", "linear", "retrieval"))  # protocols that learn from the labels of split "train"
 _SIDES = re.compile(r"(?i:(?<![a-z])(left|right)(?![a-z]))|(Left|Right)(?![a-z])")
 
 
@@ -46,7 +45,7 @@ def check_data(data: Data, training: TrainingConfig | None, evaluation: Evaluati
     """Raises ConfigError for splits and labels that would be missed only later; training None: it only evaluates."""
     classes, splits = data.classes, data.splits
     wanted = {"evaluation.split": evaluation.split} if classes else {}
-    if training or (classes and GALLERIES.intersection(evaluation.protocols)):
+    if training or (classes and _wants_gallery(evaluation)):
         wanted["data"] = "train"
     labelled = [*wanted.items()] if classes else []
     if training:
@@ -72,7 +71,7 @@ def check_evaluation(data: Data, evaluation: EvaluationConfig) -> None:
         raise ConfigError(f"config.evaluation: crop {crop} must not exceed short_side {side}")
     if not data.classes and evaluation.split not in data.splits:
         cluster.say(f"the table has no split {evaluation.split!r}: clips of split {data.splits[0]!r} are shown")
-    if not data.classes or not GALLERIES & asked:
+    if not data.classes or not _wants_gallery(evaluation):
         return
     gallery = data.num_labelled("train")
     for field, protocol in (("neighbours", "neighbours"), ("recall_at", "retrieval")):
@@ -83,6 +82,10 @@ def check_evaluation(data: Data, evaluation: EvaluationConfig) -> None:
             )
         if protocol in asked and max(ks) > gallery:
             cluster.say(f"of config.evaluation.{field}, those above the {gallery} clips of split 'train' are left out")
+
+
+def _wants_gallery(evaluation: EvaluationConfig) -> bool:
+    return any(PROTOCOLS[name].gallery for name in evaluation.protocols)
 
 
 def check_given(start: Start | None, data: Data) -> None:

@@ -7,7 +7,32 @@ from hcml_jax.config import ConfigError, nearest
 from hcml_jax.evaluation.baselines import BASELINES
 from hcml_jax.evaluation.readouts import parse_readout
 
-PROTOCOLS = ("recognition", "flow", "neighbours", "linear", "retrieval", "controls", "cost")
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """What a protocol asks for.
+
+    Attributes:
+      lacking: why it may have nothing to do.
+      gallery: whether it learns from the labels of split "train".
+    """
+
+    lacking: str = ""
+    gallery: bool = False
+
+
+_UNLABELLED = "the clips have no labels"
+PROTOCOLS = {
+    "recognition": Protocol("the network has not learnt to classify"),
+    "flow": Protocol("the network learns no flow, and the clips' is not known"),
+    "neighbours": Protocol(_UNLABELLED, gallery=True),
+    "linear": Protocol(_UNLABELLED, gallery=True),
+    "retrieval": Protocol(_UNLABELLED, gallery=True),
+    "controls": Protocol(
+        f"{_UNLABELLED}, or neither recognition, neighbours nor linear is among the protocols and possible"
+    ),
+    "cost": Protocol(),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +56,7 @@ class EvaluationConfig:
       figure_clips: how many clips the pictures show; 0: no pictures are drawn.
     """
 
-    protocols: tuple[str, ...] = PROTOCOLS
+    protocols: tuple[str, ...] = tuple(PROTOCOLS)
     split: str = "test"
     batch_size: int = 0
     views: tuple[str, ...] = ("1x1",)

@@ -8,6 +8,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from hcml_jax import cluster
+from hcml_jax.evaluation.config import PROTOCOLS
 from hcml_jax.evaluation.intervals import PerVideo, intervals
 from hcml_jax.evaluation.protocols import controls, cost, flow, linear, neighbours, recognition, retrieval
 from hcml_jax.evaluation.protocols.hits import merge
@@ -22,14 +23,6 @@ PARTS: dict[str, Callable[[Subject], Iterator]] = {
     "retrieval": retrieval.parts,
     "controls": controls.parts,
     "cost": cost.parts,
-}
-_LABELS = "the clips have no labels"
-# Why a protocol may have nothing to do.
-NEEDS = {
-    "recognition": "the network has not learnt to classify",
-    "flow": "the network learns no flow, and the clips' is not known",
-    **dict.fromkeys(("neighbours", "linear", "retrieval"), _LABELS),
-    "controls": f"{_LABELS}, or neither recognition, neighbours nor linear is among the protocols and possible",
 }
 DETAILS = ("classes", "gains")  # of which `per_video.npz` has nothing: "knn" says it
 
@@ -47,7 +40,7 @@ def evaluate(subject: Subject) -> dict[str, Any]:
     for protocol in subject.config.protocols:
         own = list(PARTS[protocol](subject))
         if not own:
-            cluster.say(f"[evaluate] {protocol} is left out: {NEEDS[protocol]}")
+            cluster.say(f"[evaluate] {protocol} is left out: {PROTOCOLS[protocol].lacking}")
         parts += own
     rows = np.array(sorted(subject.clips().rows(subject.reported)))
     results, scores = {}, {}
