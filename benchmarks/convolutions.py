@@ -1,7 +1,8 @@
-"""Times each kind of convolution as it runs here against XLA's plain 3-D one: `python benchmarks/convolutions.py`.
+"""Times each kind of convolution as it runs here against XLA's plain ones: `python benchmarks/convolutions.py`.
 
-Prints medians in milliseconds, forward and both gradients, and the ratio of the sums. The two forms take turns in one
-process. A form that is hopeless (the plain gradient of a strided stem takes half a minute) is given up after one run.
+Prints medians in milliseconds, forward and both gradients, and the ratio of the sums, to the 3-D convolution; 1xkxk
+also as a 2-D convolution over all frames. The forms take turns in one process. A form that is hopeless (the plain
+gradient of a strided stem takes half a minute) is given up after one run.
 """
 
 import argparse
@@ -21,6 +22,7 @@ CASES = [
     ((8, 16, 24, 24, 33), (1, 3, 3), 16, (1, 1, 1)),
     ((8, 15, 24, 24, 64), (1, 3, 3), 8, (1, 1, 1)),
     ((8, 8, 12, 12, 64), (1, 3, 3), 32, (1, 1, 1)),
+    ((2, 16, 14, 14, 512), (1, 3, 3), 512, (1, 1, 1)),
     ((2, 16, 56, 56, 64), (1, 3, 3), 128, (1, 2, 2)),
     ((8, 16, 48, 48, 3), (1, 7, 7), 16, (1, 2, 2)),
     ((2, 16, 112, 112, 3), (1, 7, 7), 64, (1, 2, 2)),
@@ -41,6 +43,14 @@ def plain(x, kernel, strides):
     pads = [(k // 2, k // 2) for k in kernel.shape[:3]]
     layout = ("NTHWC", "THWIO", "NTHWC")
     return jax.lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=layout)
+
+
+def plain_frames(x, kernel, strides):
+    """XLA's own 2-D convolution of every frame, for kernels of one frame."""
+    pads = [(k // 2, k // 2) for k in kernel.shape[1:3]]
+    frames, layout = x.reshape(-1, *x.shape[2:]), ("NHWC", "HWIO", "NHWC")
+    y = jax.lax.conv_general_dilated(frames, kernel[0], strides[1:], pads, dimension_numbers=layout)
+    return y.reshape(*x.shape[:2], *y.shape[1:])
 
 
 def programs(form, strides):
@@ -72,22 +82,25 @@ def main() -> None:
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
     options = parser.parse_args()
     print(f"jax {jax.__version__} on {jax.devices()}; milliseconds, medians of {options.rounds}")
-    print("| clip | kernel, features, strides | dtype | plain: forward, clip, kernel | here | ratio |")
-    print("|---|---|---|---|---|---|")
+    print("| clip | kernel, features, strides | dtype | 3-D: forward, clip, kernel | 2-D | here | ratio |")
+    print("|---|---|---|---|---|---|---|")
     for shape, window, features, strides in CASES:
         for dtype in options.dtypes:
             arguments = inputs(convolve, shape, window, features, strides, dtype)
-            functions = [f for form in (plain, convolve) for f in programs(form, strides).values()]
+            forms = (plain, plain_frames, convolve) if window[0] == 1 else (plain, convolve)
+            functions = [f for form in forms for f in programs(form, strides).values()]
             runs = {
                 number: functools.partial(compiled(function, *arguments)[0], *arguments)
                 for number, function in enumerate(functions)
             }
             times = [1e3 * seconds for seconds in medians(runs, options.rounds).values()]
-            cells = [", ".join(f"{t:.0f}" for t in part) for part in (times[:3], times[3:])]
-            ratio = sum(times[3:]) / sum(times[:3])
+            cells = [", ".join(f"{t:.0f}" for t in times[i : i + 3]) for i in range(0, len(times), 3)]
+            if len(forms) == 2:
+                cells.insert(1, "")
+            ratio = sum(times[-3:]) / sum(times[:3])
             print(
-                f"| {' x '.join(map(str, shape))} | {window}, {features}, {strides} | {dtype} | {cells[0]} | "
-                f"{cells[1]} | {ratio:.2f} |",
+                f"| {' x '.join(map(str, shape))} | {window}, {features}, {strides} | {dtype} | "
+                f"{' | '.join(cells)} | {ratio:.2f} |",
                 flush=True,
             )
 

@@ -51,8 +51,7 @@ class Processes:
         """
         if count < 1:
             raise UserError(f"--processes must be 1 or more, not {count}")
-        self._free, self._folders = threading.Semaphore(count), {}
-        self._running, self._stopped = set(), False
+        self._free, self._folders, self._stopped = threading.Semaphore(count), {}, False
 
     def finish(self, config: Config, workdir: pathlib.Path) -> Mapping[str, Any]:
         """See `finish`.
@@ -66,19 +65,19 @@ class Processes:
         return read_results(workdir)
 
     def side_by_side(self, function: Callable[[Any], Any], keys: Sequence[Any]) -> dict[Any, Any]:
-        """What `function` gives for each key, all asked for at a time; an interruption ends every run, which saves.
+        """What `function` gives for each key, all asked for at a time; an interruption lets no more runs begin.
 
         Raises:
           UserError: what the first of them raised, once the others are finished.
         """
         with concurrent.futures.ThreadPoolExecutor(len(keys)) as threads:
+            asked = {key: threads.submit(function, key) for key in keys}
             try:
-                return dict(zip(keys, threads.map(function, keys), strict=True))
+                concurrent.futures.wait(asked.values())
             except KeyboardInterrupt:
                 self._stopped = True
-                for process in tuple(self._running):
-                    process.terminate()
                 raise
+        return {key: one.result() for key, one in asked.items()}
 
     def _run(self, config: Config, workdir: pathlib.Path) -> None:
         with self._free:
@@ -87,17 +86,13 @@ class Processes:
             print(f"== {workdir}", file=sys.stderr, flush=True)
             process = multiprocessing.get_context("spawn").Process(target=_run_logged, args=(config, workdir))
             process.start()
-            self._running.add(process)
-            if self._stopped:  # meanwhile
-                process.terminate()
             process.join()
-            self._running.remove(process)
         if process.exitcode:
             raise UserError(f"{workdir}: the run ended early ({process.exitcode}); {workdir / 'log.txt'} says why")
 
 
 def _run_logged(config: Config, workdir: pathlib.Path) -> None:
-    os.setpgrp()  # Ctrl-C reaches the process that began this run, which passes it on
+    threading.Thread(target=_follow_parent, daemon=True).start()
     # Processes that share a GPU cannot each take most of its memory at the start, as JAX does unless told.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     workdir.mkdir(parents=True, exist_ok=True)
@@ -107,9 +102,14 @@ def _run_logged(config: Config, workdir: pathlib.Path) -> None:
         call(lambda: run(config, str(workdir), "train"))
 
 
+def _follow_parent() -> None:
+    """Ends this process, which saves first, when the one that began it is no more, however that ended."""
+    multiprocessing.parent_process().join()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def call(main: Callable[[], None]) -> None:
     """Calls `main`; an expected error or a signal ends in one line, not in a traceback."""
-    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         main()
     except Stopped as stopped:
@@ -119,5 +119,3 @@ def call(main: Callable[[], None]) -> None:
         sys.exit(130)
     except (UserError, OSError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
-    finally:
-        signal.signal(signal.SIGTERM, former)

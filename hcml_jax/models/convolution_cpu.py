@@ -13,13 +13,13 @@ import jax.numpy as jnp
 
 Pads = Sequence[tuple[int, int]]
 
-PATCH_BYTES = 2**22  # of patches made at a time, by two frames or more
+PATCH_BYTES = 2**22  # of patches made at a time, by two frames or more where they divide
 BLOCK, BLOCKS = 32, 8  # channels of groups convolved together, at least; blocks of them, at most
 FEW = 32  # channels, up to which copies of the input cost less than copies of the outcome
 SHORT = 4  # frames, up to which joining the kernel's taps wastes more on the ends than it saves
-# Cells on a side, from which on XLA's own gradients are slower; multiply-adds, from which on that is worth a longer
-# compilation.
-LARGE_MAP, MUCH = {"input": 28, "kernel": 12}, 2**25
+# Maps of so many cells on a side have gradients from patches: with respect to the input, and to the kernel.
+LARGE_INPUT, LARGE_KERNEL = 28, 12
+MUCH = 2**25  # multiply-adds, from which on the latter are worth their longer compilation
 
 
 def convolve_groups(x: jax.Array, kernel: jax.Array, groups: int, convolve: Callable) -> jax.Array:
@@ -114,12 +114,13 @@ def _backward(strides, pads, saved, gradient):
     of_frames = jax.vjp(lambda x: _xla(x, kernel, strides, pads), x)[1]
     of_kernel = jax.vjp(lambda kernel: _xla(x, kernel, strides, pads), kernel)[1]
     channels, features = kernel.shape[2:]
-    large = _large(gradient, kernel)
-    if "input" in large and features > channels and x.dtype != jnp.bfloat16:
+    # With several devices each has some of the frames: taking them part by part would send them about.
+    cells = min(gradient.shape[1:3]) if jax.device_count() == 1 else 0
+    if cells >= LARGE_INPUT and features > channels and x.dtype != jnp.bfloat16:
         dx = _spread_patches(gradient, kernel, x.shape, strides, pads)
     else:
         (dx,) = of_frames(gradient)
-    if "kernel" not in large:
+    if cells < LARGE_KERNEL or math.prod(gradient.shape[:3]) * kernel.size < MUCH:
         (dk,) = of_kernel(gradient)
     elif features < channels and strides == (1, 1):
         # Patches of the gradient are narrower; a convolution with the input gives the same kernel, turned about.
@@ -135,14 +136,6 @@ def _backward(strides, pads, saved, gradient):
 _convolve.defvjp(_forward, _backward)
 
 
-def _large(gradient, kernel):
-    """What the gradients with respect to are taken from patches."""
-    # With several devices each has some of the frames: taking them part by part would send them about.
-    if jax.device_count() > 1 or math.prod(gradient.shape[:3]) * kernel.size < MUCH:
-        return ()
-    return [name for name, cells in LARGE_MAP.items() if min(gradient.shape[1:3]) >= cells]
-
-
 def _correlate_patches(x, y, window, strides, pads):
     """The kernel `[kh, kw, C, D]` of products of `y` `[N, H', W', D]` with the patches of `x` `[N, H, W, C]` there."""
     channels, features = x.shape[-1], y.shape[-1]
@@ -153,10 +146,9 @@ def _correlate_patches(x, y, window, strides, pads):
         x, y = frames
         patches = _patches(x, window, strides, pads, y.shape[1:3]).reshape(-1, width)
         contract = (((0,), (0,)), ((), ()))
-        # With the wider array first, such a product takes twice to four times as long.
-        return total + jax.lax.dot_general(
-            y.reshape(-1, features), patches, contract, preferred_element_type=sums
-        ), None
+        # The narrower array first: the other way round is up to four times as slow.
+        products = jax.lax.dot_general(y.reshape(-1, features), patches, contract, preferred_element_type=sums)
+        return total + products, None
 
     total, _ = jax.lax.scan(add, jnp.zeros((features, width), sums), _parts((x, y), width))
     return jnp.moveaxis(total.reshape(features, *window, channels), 0, -1).astype(x.dtype)
@@ -193,7 +185,7 @@ def _patches(x, window, strides, pads, grid):
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     (kh, kw), (sh, sw) = window, strides
     bottom, right = ((n - 1) * s + 1 for n, s in zip(grid, strides, strict=True))
-    # Row by row, then column by column: half as long to compile as all at once, and no slower.
+    # Along rows, then along columns: shorter to compile than all cells of the window at once, and no slower.
     x = jnp.concatenate([x[:, :, j : j + right : sw] for j in range(kw)], axis=-1)
     return jnp.concatenate([x[:, i : i + bottom : sh] for i in range(kh)], axis=-1)
 
@@ -208,9 +200,9 @@ def _place(x, start, strides, size):
 
 
 def _parts(arrays, width):
-    """Splits the frames of arrays so that patches of `width` numbers at each cell of the last stay in cache."""
+    """Splits the frames of arrays by the bytes of patches, `width` numbers at each cell of the last."""
     frames, cells = len(arrays[-1]), math.prod(arrays[-1].shape[1:3])
-    # One frame at a time takes a third longer than two.
+    # One frame at a time has been slower than two.
     most = max(2, PATCH_BYTES // (cells * width * arrays[-1].dtype.itemsize))
     size = max(n for n in range(1, frames + 1) if frames % n == 0 and n <= most)
     return tuple(a.reshape(-1, size, *a.shape[1:]) for a in arrays)

@@ -2,10 +2,11 @@
 
 import importlib
 import json
-import multiprocessing
 import os
 import pathlib
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -32,38 +33,61 @@ def test_a_run_that_ends_early_is_named_and_says_why_in_its_log(tmp_path):
     with pytest.raises(UserError, match=r"run: the run ended early \(1\); .*log.txt says why"):
         processes.finish(config, tmp_path / "run")
     assert "nowhere" in (tmp_path / "run" / "log.txt").read_text()
-
-    def interrupt(key):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        processes.side_by_side(interrupt, [0])
-    with pytest.raises(UserError, match="other: not begun"):
-        processes.finish(config, tmp_path / "other")
     with pytest.raises(UserError, match="must be 1 or more, not 0"):
         runs.Processes(0)
 
 
-def begin_and_wait(config, workdir):
-    workdir.touch()
+PARENT = """
+import os, pathlib, sys, time
+import runs
+from tests import tiny_config
+
+def wait(config, workdir, mode):
+    pathlib.Path(workdir, "pid").write_text(str(os.getpid()))
     time.sleep(60)
 
+runs.run = wait  # in the child, which reads this file too, as well
+if __name__ == "__main__":
+    runs.Processes(1).finish(tiny_config.get_config().to_dict(), pathlib.Path(sys.argv[1]))
+"""
 
-def test_a_signal_ends_the_runs_that_are_under_way(tmp_path, monkeypatch):
-    runs, config = importlib.import_module("runs"), tiny_config.get_config().to_dict()
-    monkeypatch.setattr(runs, "_run_logged", begin_and_wait)
-    processes, folders = runs.Processes(2), [tmp_path / "a", tmp_path / "b"]
 
-    def terminate():
-        while not all(folder.exists() for folder in folders):
-            time.sleep(0.1)
-        os.kill(os.getpid(), signal.SIGTERM)
+def test_a_run_does_not_outlive_the_benchmark(tmp_path):
+    (tmp_path / "parent.py").write_text(PARENT)
+    pid = tmp_path / "run" / "pid"
+    paths = os.pathsep.join((str(BENCHMARKS), str(BENCHMARKS.parent)))
+    command = [sys.executable, str(tmp_path / "parent.py"), str(pid.parent)]
+    parent = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": paths})
+    wait_until(lambda: pid.exists() and pid.read_text())
+    parent.kill()
+    parent.wait()
+    wait_until(lambda: not pathlib.Path("/proc", pid.read_text()).exists())
 
-    threading.Thread(target=terminate, daemon=True).start()
-    with pytest.raises(SystemExit):
-        runs.call(lambda: processes.side_by_side(lambda folder: processes.finish(config, folder), folders))
-    assert not multiprocessing.active_children()
-    assert all(folder.exists() for folder in folders)
+
+def wait_until(condition):
+    deadline = time.monotonic() + 50
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_an_interruption_lets_no_more_runs_begin_also_after_an_error():
+    runs = importlib.import_module("runs")
+    processes, failed = runs.Processes(1), threading.Event()
+
+    def fail_or_interrupt(key):
+        if key:
+            failed.set()
+            raise UserError("failed")
+        failed.wait()
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.5)
+
+    with pytest.raises(KeyboardInterrupt):
+        processes.side_by_side(fail_or_interrupt, [0, 1])
+    with pytest.raises(UserError, match="not begun"):
+        processes.finish(tiny_config.get_config().to_dict(), pathlib.Path("/nowhere"))
 
 
 def test_what_is_finished_is_not_run_again(tmp_path, monkeypatch):

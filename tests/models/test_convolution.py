@@ -129,25 +129,26 @@ def test_groups_do_not_mix(window, channels, features, groups):
 
 def test_patches_in_parts_equal_patches_at_once(monkeypatch):
     """A few frames at a time, as large clips have it."""
-    monkeypatch.setattr(convolution_cpu, "PATCH_BYTES", 30 * 28 * 9 * 6 * 4 * 2)
-    assert len(convolution_cpu._parts((jnp.zeros((6, 30, 28, 6)),), 9 * 6)[0]) == 3
-    compare(((3, 2, 30, 28, 6), (1, 3, 3), 10, (1, 1, 1)), "half", jnp.float32, 1e-5)
+    monkeypatch.setattr(convolution_cpu, "PATCH_BYTES", 1)  # two frames where they divide
+    assert [len(convolution_cpu._parts((jnp.zeros((n, 30, 28, 6)),), 9 * 6)[0]) for n in (6, 5)] == [3, 5]
+    for channels, features, frames in ((6, 10, 2), (10, 6, 2), (10, 6, 1)):
+        compare(((3, frames, 30, 28, channels), (1, 3, 3), features, (1, 1, 1)), "half", jnp.float32, 1e-5)
 
 
-def test_patches_are_for_one_device(monkeypatch):
+def test_patches_are_for_large_convolutions_on_one_device(monkeypatch):
     """Taking frames part by part would send them about between several."""
-    x, kernel = jnp.zeros((1, 2, 30, 28, 6)), jnp.zeros((1, 3, 3, 6, 10))
 
-    def loops():
+    def loops(height, width):
+        x, kernel = jnp.zeros((1, 2, height, width, 6)), jnp.zeros((1, 3, 3, 6, 10))
         step = jax.grad(lambda *args: convolve(*args, (1, 1, 1)).sum(), argnums=(0, 1))
         return str(jax.make_jaxpr(step)(x, kernel)).count("scan[")
 
-    assert loops() == 2
+    assert [loops(*size) for size in ((30, 28), (30, 27), (12, 14), (11, 14))] == [2, 1, 1, 0]
     with monkeypatch.context() as several:
         several.setattr(jax, "device_count", lambda: 2)
-        assert loops() == 0
+        assert loops(30, 28) == 0
     monkeypatch.setattr(convolution_cpu, "MUCH", 2 * 30 * 28 * 9 * 6 * 10 + 1)
-    assert loops() == 0  # small ones are not worth a longer compilation
+    assert loops(30, 28) == 1  # with respect to the kernel, small ones are not worth a longer compilation
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """Flow head, predictors and classifier: shapes, what they see, shared weights."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from hcml_jax.models import Classifier, FlowHead, Predictors
 
@@ -14,6 +16,33 @@ def test_flow_head_is_densely_connected(key):
     inputs = {name: v["kernel"].shape[2] for name, v in variables["params"].items()}
     assert inputs == {"conv0": 7, "conv1": 12, "conv2": 16, "flow": 19}
     assert head.apply(variables, motion).shape == (2, 3, 6, 6, 2)
+
+
+class DenselyConnected(nn.Module):
+    """The flow head of Flax's own convolutions."""
+
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, motion):
+        x = motion.astype(self.dtype)
+        for number, channels in enumerate((5, 4, 3)):
+            y = nn.Conv(channels, (3, 3), dtype=self.dtype, name=f"conv{number}")(x)
+            x = jnp.concatenate([x, nn.leaky_relu(y, 0.1)], axis=-1)
+        return nn.Conv(2, (3, 3), dtype=self.dtype, name="flow")(x)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float32, 1e-5), (jnp.bfloat16, 3e-2)])
+def test_flow_head_has_the_parameters_and_outcome_of_flax_convolutions(key, dtype, tolerance):
+    """Checkpoints and shipped weights hold them by these names."""
+    motion = jax.random.normal(key, (2, 3, 6, 7, 7))
+    head, expected = FlowHead((5, 4, 3), dtype), DenselyConnected(dtype)
+    variables = head.init(key, motion)
+    jax.tree.map(np.testing.assert_array_equal, variables, expected.init(key, motion))
+    variables = jax.tree.map(lambda p: p + 0.1, variables)  # biases, too
+    found, wanted = head.apply(variables, motion), expected.apply(variables, motion).astype(jnp.float32)
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, wanted, atol=tolerance * np.abs(wanted).max())
 
 
 def test_predictors_share_their_hidden_layer(key):
