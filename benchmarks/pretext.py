@@ -3,7 +3,7 @@
 Level 0 of the demo is learnt once a seed. Then level 1 learns on top of it, and level 2 on top of the demo's level 1,
 with one thing of the demo changed at a time, in 600 steps. Each row is the mean over seeds, on the validation split:
 the share of predictions that find the right time among those of their place, beside what guessing would give; and what
-what the level's features are good for. Clips are rendered as they are read, other ones in each epoch; jitter in time is
+the level's features are good for. Clips are rendered as they are read, other ones in each epoch; jitter in time is
 no trial, because in 20 frames these motions leave the picture. Every run has its own folder and process, and resumes
 where it stopped; `benchmarks/ablation.py` says how several share a GPU.
 """
