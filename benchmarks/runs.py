@@ -103,7 +103,7 @@ def _run_logged(config: Config, workdir: pathlib.Path) -> None:
 
 
 def _follow_parent() -> None:
-    """Ends this process, which saves first, when the one that began it is no more, however that ended."""
+    """Asks this process to stop, as a scheduler would, once the one that began it has ended in any way."""
     multiprocessing.parent_process().join()
     os.kill(os.getpid(), signal.SIGTERM)
 

@@ -1,8 +1,7 @@
 """Convolutions for XLA's CPU backend, whose own 3-D ones, and gradients of large 2-D ones, are several times slower.
 
 Time is unrolled into 2-D convolutions; the gradients of those are matrix products over patches, made for a few frames
-at a time so that the patches stay in cache. docs/performance.md has the measurements behind each choice.
-Gradients are taken in reverse mode alone.
+at a time. docs/performance.md has the measurements behind these choices. Gradients are taken in reverse mode alone.
 """
 
 import math
@@ -146,7 +145,7 @@ def _correlate_patches(x, y, window, strides, pads):
         x, y = frames
         patches = _patches(x, window, strides, pads, y.shape[1:3]).reshape(-1, width)
         contract = (((0,), (0,)), ((), ()))
-        # The narrower array first: the other way round is up to four times as slow.
+        # The narrower array first: the other order is up to four times as slow.
         products = jax.lax.dot_general(y.reshape(-1, features), patches, contract, preferred_element_type=sums)
         return total + products, None
 
