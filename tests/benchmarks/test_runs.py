@@ -71,7 +71,7 @@ def wait_until(condition):
         time.sleep(0.1)
 
 
-def test_an_interruption_lets_no_more_runs_begin_also_after_an_error():
+def test_an_interruption_lets_no_more_runs_begin_also_after_an_error(tmp_path):
     runs = importlib.import_module("runs")
     processes, failed = runs.Processes(1), threading.Event()
 
@@ -87,7 +87,7 @@ def test_an_interruption_lets_no_more_runs_begin_also_after_an_error():
     with pytest.raises(KeyboardInterrupt):
         processes.side_by_side(fail_or_interrupt, [0, 1])
     with pytest.raises(UserError, match="not begun"):
-        processes.finish(tiny_config.get_config().to_dict(), pathlib.Path("/nowhere"))
+        processes.finish(tiny_config.get_config().to_dict(), tmp_path / "run")
 
 
 def test_what_is_finished_is_not_run_again(tmp_path, monkeypatch):
