@@ -55,7 +55,11 @@ def parse(argv: list[str]) -> list[str]:
     """Parses flags; a mistyped config field, too, ends in a message without a traceback."""
     try:
         return app.parse_flags_with_usage(argv)
-    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+    except (AttributeError, KeyError) as error:
+        # As text, a KeyError is quoted and its line breaks are escaped; an AttributeError here holds one.
+        told = str(error.args[0].args[0] if isinstance(error.args[0], KeyError) else error.args[0])
+        sys.exit(f"ConfigError: no such field: {'. '.join(told.splitlines())}")
+    except (TypeError, ValueError, OSError) as error:
         sys.exit(f"ConfigError: {error}")
 
 
