@@ -4,7 +4,8 @@ Table 2 (motion blocks, self-supervision), Figure 3 (levels added one by one), o
 Table 1 (supervisions by level), and a control that the paper has not: supervision by action at every level, then joint.
 Every arm's last stage, the one that learns the classifier, is tuned on the validation split with the same tries, at the
 first seed; then all seeds are reported on the test split. A seed draws the first parameters, the order of clips and
-which clips keep their label. Every run has its own folder and process, and resumes where it stopped.
+which clips keep their label. `--choices FILE` takes the choices of an earlier run's `choices.json` instead of tuning
+those arms. Every run has its own folder and process, and resumes where it stopped.
 
 Start CUDA's service for sharing (`nvidia-cuda-mps-control -d`) before several processes use one GPU (`--processes 12`).
 """
@@ -24,6 +25,7 @@ import numpy as np
 from runs import Processes, call
 
 from configs import hcml_sprites, supervised_sprites
+from hcml_jax.config import UserError, nearest
 from hcml_jax.evaluation.intervals import PerVideo, intervals
 
 STEPS, RATES = (300, 1200, 2400), (3e-3, 1e-2, 3e-2)
@@ -211,9 +213,9 @@ def _efficacy(folders: list[pathlib.Path], level: int) -> str:
 class Ablation:
     """Arms that run side by side, and the tables of those that are finished."""
 
-    def __init__(self, runs: Runs, seeds: Sequence[int], with_joint: bool):
-        """`with_joint`: whether classifiers are learnt, not the levels alone."""
-        self._runs, self._seeds, self._with_joint = runs, seeds, with_joint
+    def __init__(self, runs: Runs, seeds: Sequence[int], with_joint: bool, chosen: Mapping[str, Any]):
+        """`with_joint`: whether classifiers are learnt, not the levels alone; `chosen`: of arms that are not tuned."""
+        self._runs, self._seeds, self._with_joint, self._chosen = runs, seeds, with_joint, chosen
         self._joint, self._levels, self._choices, self._writes = {}, {}, {}, threading.Lock()
 
     def run(self, names: Sequence[str]) -> None:
@@ -227,7 +229,7 @@ class Ablation:
     def _arm(self, name: str) -> None:
         processes, joint, levels, choice = self._runs.processes, {}, {}, {}
         if ARMS[name].joint and self._with_joint:
-            choice = self._runs.tuned(name, self._seeds[0])
+            choice = self._chosen.get(name) or self._runs.tuned(name, self._seeds[0])
             joint = processes.side_by_side(lambda seed: self._runs.joint(name, seed, choice), self._seeds)
         if ARMS[name].levels:
             levels_rate = choice.get("levels_rate")
@@ -247,20 +249,37 @@ class Ablation:
         print(text, flush=True)
 
 
+def read_choices(path: pathlib.Path) -> dict[str, Any]:
+    """Arm -> its choice.
+
+    Raises:
+      UserError: an arm is unknown, or its choice lacks a field.
+    """
+    choices = json.loads(path.read_text())
+    for name, choice in choices.items():
+        if name not in ARMS:
+            raise UserError(f"{path}: no arm {name!r}. {nearest(name, ARMS)}")
+        if missing := {"steps", "rate", "levels_rate"} - choice.keys():
+            raise UserError(f"{path}: {name} lacks {', '.join(sorted(missing))}")
+    return choices
+
+
 def main() -> None:
     """Runs what has not been run, and prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
+    parser.add_argument("--choices", type=pathlib.Path, help="an earlier choices.json, in place of tuning")
     parser.add_argument("--levels-alone", action="store_true", help="learn no classifiers")
     parser.add_argument("--appearance-cue", type=float, default=0.0, help="data.sprites.appearance_cue")
     parser.add_argument("--processes", type=int, default=1, help="runs at a time")
     parser.add_argument("--scale", type=float, default=1.0, help="of all steps")
     arguments = parser.parse_args()
+    chosen = read_choices(arguments.choices) if arguments.choices else {}
     processes = Processes(arguments.processes)
     runs = Runs(arguments.workdir, arguments.scale, arguments.appearance_cue, processes)
-    Ablation(runs, arguments.seeds, not arguments.levels_alone).run(arguments.arms)
+    Ablation(runs, arguments.seeds, not arguments.levels_alone, chosen).run(arguments.arms)
 
 
 if __name__ == "__main__":

@@ -436,7 +436,7 @@ def test_a_mistyped_command_ends_in_one_message(tmp_path, flags):
 def test_a_mistyped_field_on_the_command_line_is_refused(tmp_path, sprites):
     result = launch(tmp_path / "run", sprites, "--config.method.smoothness_wieght=0.5")
     assert result.returncode != 0
-    assert 'no such field: \'smoothness_wieght\'. Did you mean "smoothness_weight"' in result.stderr
+    assert "no such field: 'smoothness_wieght'. Did you mean \"smoothness_weight\"" in result.stderr
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "run").exists()
 

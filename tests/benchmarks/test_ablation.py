@@ -9,7 +9,7 @@ import pytest
 
 from data_pipelines.config import DataConfig
 from hcml_jax import methods, preflight
-from hcml_jax.config import build
+from hcml_jax.config import UserError, build
 from hcml_jax.experiment import ExperimentConfig, complete
 
 BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
@@ -23,8 +23,8 @@ def ablation(monkeypatch):
 
 
 @pytest.fixture
-def finished(ablation, monkeypatch, tmp_path):
-    """Folder -> config of what would have been run; results are made up."""
+def made_up(ablation, monkeypatch, tmp_path):
+    """Folder -> config of what would have been run, by arguments of the command line; results are made up."""
     configs = {}
 
     def finish(self, config, folder):
@@ -44,10 +44,18 @@ def finished(ablation, monkeypatch, tmp_path):
         names = ["top1", *(f"linear.{n}" for n in levels), *(f"readouts.{n}/Tx1x1.linear" for n in levels)]
         np.savez(folder / "per_video.npz", **{name: np.float32([0, 1, 1, 0]) for name in names})
 
+    def call(*arguments):
+        monkeypatch.setattr("sys.argv", ["ablation.py", "--workdir", str(tmp_path), *arguments])
+        ablation.main()
+        return configs
+
     monkeypatch.setattr(ablation.Processes, "finish", finish)
-    monkeypatch.setattr("sys.argv", ["ablation.py", "--workdir", str(tmp_path), "--seeds", "3", "4"])
-    ablation.main()
-    return configs
+    return call
+
+
+@pytest.fixture
+def finished(made_up):
+    return made_up("--seeds", "3", "4")
 
 
 def test_every_arm_is_tuned_alike_on_the_validation_split(ablation, finished, tmp_path):
@@ -78,6 +86,24 @@ def test_what_learns_a_classifier_starts_from_levels_of_its_own_arm(ablation, fi
             )
         else:
             assert not start, folder
+
+
+def test_an_earlier_choice_stands_in_for_tuning(made_up, tmp_path):
+    choices = tmp_path / "earlier.json"
+    choices.write_text(json.dumps({"motion blocks": {"steps": 300, "rate": 3e-2, "levels_rate": None}}))
+    configs = made_up("--seeds", "3", "4", "--arms", "motion blocks", "--choices", str(choices))
+    assert [c["method"]["stages"]["supervised"]["steps"] for c in configs.values()] == [300, 300]
+    assert {c["evaluation"]["split"] for c in configs.values()} == {"test"}
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [({"HCLM": {}}, "no arm 'HCLM'. Did you mean 'HCML'"), ({"HCML": {"steps": 300}}, "HCML lacks levels_rate, rate")],
+)
+def test_choices_that_do_not_fit_are_refused(made_up, tmp_path, choices, message):
+    (tmp_path / "earlier.json").write_text(json.dumps(choices))
+    with pytest.raises(UserError, match=message):
+        made_up("--choices", str(tmp_path / "earlier.json"))
 
 
 def test_the_tables_have_every_arm(ablation, finished, tmp_path):
