@@ -13,7 +13,7 @@ from data_pipelines import DataConfig
 from hcml_jax.config import UserError, build
 from hcml_jax.evaluation.baselines import dis_flow
 from hcml_jax.inference import Model, load
-from hcml_jax.ops import flow_to_color
+from hcml_jax.ops import flow_to_image
 from hcml_jax.training.workdir import Workdir
 from hcml_jax.weights.shipped import folder_of
 
@@ -88,7 +88,7 @@ def write_flow(model: Model, video: pathlib.Path, config: DataConfig, out: pathl
     frames, rate = read_whole(video, config, seconds)
     flow = flow_of(model, frames) if model.gives_flow else dis_flow(frames[None])[0]
     longest = float(np.percentile(np.linalg.norm(flow, axis=-1), 99.5))
-    colors = np.asarray(flow_to_color(flow, max(longest, 1e-3)))
+    colors = np.asarray(flow_to_image(flow, max(longest, 1e-3)))
     beside = np.concatenate([frames[:-1], np.round(255 * colors).astype(np.uint8)], axis=2)
     height, width = (n // 2 * 2 for n in beside.shape[1:3])
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:  # the ending names the container

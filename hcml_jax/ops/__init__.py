@@ -1,9 +1,10 @@
 """Parameter-free functions on arrays."""
 
 from hcml_jax.ops.cost_volume import cost_volume, cost_volume_by_shifts
-from hcml_jax.ops.flow import end_point_error, flow_to_color
+from hcml_jax.ops.flow import end_point_error, flow_to_image, rotate_flow
 from hcml_jax.ops.image_quality import psnr, ssim
 from hcml_jax.ops.losses import charbonnier, photometric_loss, smoothness_loss
+from hcml_jax.ops.motion_difference import foreground_weights, motion_difference
 from hcml_jax.ops.normalise import unit_vectors
 from hcml_jax.ops.resize import avg_pool_to, resize_area, resize_flow
 from hcml_jax.ops.warp import backward_warp

@@ -1,4 +1,4 @@
-"""Optical flow as colours, and its error."""
+"""Optical flow as colours, turned, and its error."""
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ def end_point_error(flow, target, valid=None) -> jax.Array:
     return jnp.mean(error, axis=(-2, -1), where=valid)
 
 
-def flow_to_color(flow, max_radius=None) -> jax.Array:
+def flow_to_image(flow, max_radius=None) -> jax.Array:
     """Optical flow in the colours of Baker et al. (2011), "A database and evaluation methodology
     for optical flow": hue is direction, saturation is length.
 
@@ -60,6 +60,27 @@ def flow_to_color(flow, max_radius=None) -> jax.Array:
     hue = _hues(jnp.arctan2(-v, -u))
     color = jnp.where(length <= 1, 1 - length * (1 - hue), 0.75 * hue)
     return jnp.where(known[..., None], color, 0.0)
+
+
+def rotate_flow(flow, angle) -> jax.Array:
+    """Turns the vectors of flow where they stand: MSCL's flow rotation augmentation (section 3.3).
+
+    Args:
+      flow: [..., H, W, 2], (u right, v down), floating.
+      angle: [...], in radians; broadcasts to the axes of `flow` before its frames. Positive angles turn (1, 0) towards
+        (0, 1): clockwise on a screen.
+
+    Returns:
+      [..., H, W, 2], the dtype of `flow`.
+
+    Raises:
+      ValueError: `flow` is not a floating [..., H, W, 2] array, or `angle` does not broadcast.
+    """
+    flow = checked("flow", flow, "... H W 2")
+    angle = jnp.broadcast_to(jnp.asarray(angle, jnp.float32), flow.shape[:-3])[..., None, None]
+    u, v = jnp.moveaxis(flow.astype(jnp.float32), -1, 0)
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    return jnp.stack([cos * u - sin * v, sin * u + cos * v], axis=-1).astype(flow.dtype)
 
 
 def _hues(angle):

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from hcml_jax.ops import backward_warp, end_point_error, flow_to_color
+from hcml_jax.ops import backward_warp, end_point_error, flow_to_image
 from hcml_jax.ops.check import check_equal, checked
 from hcml_jax.visualization.figure import new_figure, show_image
 
@@ -16,7 +16,7 @@ def draw_flow(
 ) -> Figure:
     """Draws a row for each clip: two frames, the true flow, then each named flow.
 
-    Colours are those of `flow_to_color`; full saturation is the longest flow of the row, so that
+    Colours are those of `flow_to_image`; full saturation is the longest flow of the row, so that
     the flows of a row compare.
 
     Args:
@@ -63,7 +63,7 @@ def _draw_row(axes, frames, flows, title, *, headed, time):
         if "ground truth" in flows and name != "ground truth":
             note = f"error {float(end_point_error(flow, flows['ground truth'])):.2f} px"
         note += f"\nl1 {_l1(frames, flow):.3f}"
-        show_image(panel, np.asarray(flow_to_color(flow, radius)), title=head, note=note)
+        show_image(panel, np.asarray(flow_to_image(flow, radius)), title=head, note=note)
 
 
 def _l1(frames, flow):
@@ -81,7 +81,7 @@ def _draw_wheel(axes, size=151):
     axis = np.linspace(-1, 1, size, dtype=np.float32)
     flow = np.stack(np.meshgrid(axis, axis), axis=-1)
     outside = np.linalg.norm(flow, axis=-1, keepdims=True) > 1
-    colors = np.where(outside, 1.0, np.asarray(flow_to_color(flow, 1.0)))
+    colors = np.where(outside, 1.0, np.asarray(flow_to_image(flow, 1.0)))
     axes.imshow(colors, extent=(-1, 1, 1, -1))
     axes.set_axis_off()
     axes.set_title("direction of motion", fontsize=9)

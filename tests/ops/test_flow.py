@@ -1,12 +1,14 @@
 import math
 
+import flow_vis
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hcml_jax.ops import end_point_error, flow_to_color
+from hcml_jax.ops import end_point_error, flow_to_image, rotate_flow
 
-colors_of = jax.jit(flow_to_color)
+colors_of = jax.jit(flow_to_image)
 
 
 def random_flow(shape=(2, 3, 4, 5, 2)):
@@ -84,6 +86,32 @@ def test_a_radius_for_each_frame():
     np.testing.assert_array_equal(colors_of(flow, radii)[1], colors_of(flow[1], 2.0))
 
 
+def test_colors_equal_those_of_flow_vis():
+    flow = random_flow((6, 8, 2))
+    expected = flow_vis.flow_to_color(flow, convert_to_bgr=False)
+    assert np.abs(np.floor(255 * np.asarray(colors_of(flow))) - expected).max() <= 1  # it adds 1e-5 to the radius
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_positive_angle_turns_right_towards_down(dtype):
+    flow = jnp.zeros((2, 3, 1, 1, 2), dtype).at[..., 0].set(2)
+    angles = np.float32([math.pi / 2, math.pi / 6])
+    turned = jax.jit(rotate_flow)(flow, angles[:, None])
+    assert turned.dtype == dtype and turned.shape == flow.shape
+    expected = [(0, 2), (2 * math.cos(math.pi / 6), 1)]
+    np.testing.assert_allclose(turned[:, 2, 0, 0].astype(float), expected, atol=1e-6 if dtype == jnp.float32 else 0.01)
+
+
+def test_turning_keeps_lengths_and_turns_back():
+    flow = random_flow()
+    angle = np.random.default_rng(1).uniform(-4, 4, (2, 1))
+    turned = rotate_flow(flow, angle)
+    np.testing.assert_allclose(np.linalg.norm(turned, axis=-1), np.linalg.norm(flow, axis=-1), rtol=1e-5)
+    np.testing.assert_allclose(rotate_flow(turned, -angle), flow, atol=1e-5)
+    with pytest.raises(ValueError, match="Incompatible shapes"):
+        rotate_flow(flow, np.zeros(2))
+
+
 def test_end_point_error_is_the_mean_length():
     flow = np.zeros((2, 4, 5, 2), np.float32)
     target = flow + np.float32([3, 4])
@@ -105,7 +133,7 @@ def test_end_point_error_of_no_pixel_is_nan():
 
 def test_shapes_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"flow: expected shape \[..., H, W, 2\]"):
-        flow_to_color(np.zeros((4, 5, 3), np.float32))
+        flow_to_image(np.zeros((4, 5, 3), np.float32))
     with pytest.raises(ValueError, match="target: the shape of flow"):
         end_point_error(random_flow(), random_flow()[1:])
     with pytest.raises(ValueError, match="valid"):

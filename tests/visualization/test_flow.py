@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from hcml_jax.ops import flow_to_color
+from hcml_jax.ops import flow_to_image
 from hcml_jax.visualization import draw_flow, save_figure
 
 N, T, H, W = 2, 4, 6, 8
@@ -33,7 +33,7 @@ def test_rows_hold_frames_truth_and_flows_in_common_colours():
         np.testing.assert_array_equal(shown[1], frames()[i, 3])
         radius = np.linalg.norm([f[i, 2] for f in (truth, level0, level1)], axis=-1).max()
         for image, expected in zip(shown[2:], (truth, level0, level1), strict=True):
-            np.testing.assert_allclose(image, flow_to_color(expected[i, 2], radius), atol=1e-5)
+            np.testing.assert_allclose(image, flow_to_image(expected[i, 2], radius), atol=1e-5)
 
 
 def test_the_error_of_each_flow_is_shown_where_there_is_truth():

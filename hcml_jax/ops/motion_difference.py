@@ -1,0 +1,65 @@
+"""How much the motion of the foreground changes: what MSCL chooses clips by."""
+
+import jax
+import jax.numpy as jnp
+
+from hcml_jax.ops.check import checked
+from hcml_jax.ops.flow import flow_to_image
+from hcml_jax.ops.resize import resize_area
+
+
+def motion_difference(flow, *, scale: int) -> jax.Array:
+    """How much each flow map's colours, weighted towards its motion boundaries, differ from the next one's.
+
+    MSCL eq. 8 and 9: z_t = sum over space of |a_t - a_{t+1}|, a = colours of the flow times `foreground_weights`.
+
+    Args:
+      flow: [T, H, W, 2], consecutive flow maps of a clip, in pixels, floating.
+      scale: r of `foreground_weights`.
+
+    Returns:
+      z, float32 [T - 1]; 0 where nothing changes.
+
+    Raises:
+      ValueError: `flow` is not a floating array of that shape with two maps or more, or `scale` is below 1.
+    """
+    flow = checked("flow", flow, "T H W 2")
+    if len(flow) < 2:
+        raise ValueError(f"flow: expected two maps or more, found {len(flow)}")
+    weighted = flow_to_image(flow) * foreground_weights(flow, scale=scale)[..., None]
+    return jnp.linalg.norm(weighted[1:] - weighted[:-1], axis=-1).sum((-2, -1))
+
+
+def foreground_weights(flow, *, scale: int) -> jax.Array:
+    """Where the foreground moves, coarsely: softmax over space of the motion boundaries (MSCL eq. 8).
+
+    Args:
+      flow: [..., H, W, 2], in pixels, floating.
+      scale: r, the side in pixels of the cells over which boundaries are averaged.
+
+    Returns:
+      float32 [..., H, W], positive, of sum 1 over each map.
+
+    Raises:
+      ValueError: `flow` is not a floating array of that shape, or `scale` is below 1.
+    """
+    flow = checked("flow", flow, "... H W 2").astype(jnp.float32)
+    if scale < 1:
+        raise ValueError(f"scale: expected 1 or more, found {scale}")
+    height, width = flow.shape[-3:-1]
+    coarse = resize_area(_boundaries(flow)[..., None], -(-height // scale), -(-width // scale))
+    return jax.nn.softmax(resize_area(coarse, height, width)[..., 0], axis=(-2, -1))
+
+
+def _boundaries(flow: jax.Array) -> jax.Array:
+    """Magnitude of Sobel's derivatives of both components, [..., H, W]; beyond the border the flow goes on as it is."""
+    padded = jnp.pad(flow, [(0, 0)] * (flow.ndim - 3) + [(1, 1), (1, 1), (0, 0)], mode="edge")
+    across = _filter(_filter(padded, -2, (-1, 0, 1)), -3, (1, 2, 1))
+    down = _filter(_filter(padded, -3, (-1, 0, 1)), -2, (1, 2, 1))
+    return jnp.sqrt(jnp.sum(jnp.square(across) + jnp.square(down), axis=-1))
+
+
+def _filter(x: jax.Array, axis: int, taps: tuple[float, float, float]) -> jax.Array:
+    """Weighs each entry along an axis with its two neighbours; the axis loses its ends."""
+    size = x.shape[axis] - 2
+    return sum(tap * jax.lax.slice_in_dim(x, i, i + size, axis=x.ndim + axis) for i, tap in enumerate(taps))
