@@ -77,7 +77,10 @@ def rotate_flow(flow, angle) -> jax.Array:
       ValueError: `flow` is not a floating [..., H, W, 2] array, or `angle` does not broadcast.
     """
     flow = checked("flow", flow, "... H W 2")
-    angle = jnp.broadcast_to(jnp.asarray(angle, jnp.float32), flow.shape[:-3])[..., None, None]
+    angle, frames = jnp.asarray(angle, jnp.float32), flow.shape[:-3]
+    if angle.ndim > len(frames) or any(n not in (1, m) for n, m in zip(angle.shape[::-1], frames[::-1], strict=False)):
+        raise ValueError(f"angle: expected a shape that broadcasts to {list(frames)}, found {list(angle.shape)}")
+    angle = jnp.broadcast_to(angle, frames)[..., None, None]
     u, v = jnp.moveaxis(flow.astype(jnp.float32), -1, 0)
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     return jnp.stack([cos * u - sin * v, sin * u + cos * v], axis=-1).astype(flow.dtype)

@@ -1,3 +1,5 @@
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,7 +44,7 @@ def test_difference_is_that_of_weighted_colours(dtype):
     flow = jnp.asarray(random_flow(), dtype)
     weighted = [np.asarray(flow_to_image(one)) * weights_by_hand(np.asarray(one, float), 4)[..., None] for one in flow]
     expected = []
-    for now, then in zip(weighted[:-1], weighted[1:], strict=True):
+    for now, then in itertools.pairwise(weighted):
         total = 0.0
         for y, x in np.ndindex(8, 12):
             total += np.sqrt(((now[y, x] - then[y, x]) ** 2).sum())
