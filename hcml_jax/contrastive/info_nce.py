@@ -21,8 +21,8 @@ class InfoNCE(NamedTuple):
     """What finding the positives gives.
 
     Attributes:
-      losses: float32 [M].
-      hits: bool [M], whether the positive is more similar than every negative. A tie is a miss, or collapsed
+      losses: float32, one for each query.
+      hits: bool, whether the positive is more similar than every negative. A tie is a miss, or collapsed
         features would hit.
     """
 

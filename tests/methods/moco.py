@@ -6,12 +6,11 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from hcml_jax import augment
 from hcml_jax.batch import Batch, Reads
 from hcml_jax.config import ConfigError
-from hcml_jax.contrastive import info_nce_and_hits
+from hcml_jax.contrastive import enqueue, info_nce_with_queue
 from hcml_jax.methods.base import Encoded, Method, Outputs, Schedule, Stage, Term, Variables, everything, weigh
 from hcml_jax.models import Backbone, BackboneConfig, TrainMode
 from hcml_jax.rng import stream
@@ -25,7 +24,7 @@ class MoCoConfig:
       stages: {"contrast": its schedule}.
       backbone: which backbone.
       channels: of the projected features.
-      queue: keys of earlier batches; a multiple of the batch.
+      queue: keys of earlier batches; as many as a batch or more.
       momentum: what a step keeps of the key encoder.
       temperature: of the contrast.
       flip: whether clips are mirrored at random.
@@ -110,7 +109,8 @@ class MoCo(Method):
         loss, metrics = weigh(stage.terms, query, keys, queue["keys"])
         if not train:
             return loss, Outputs(metrics, {})
-        moved = {"key_encoder": encoder | stats, "queue": _enqueue(queue, keys)}
+        held, following = enqueue(queue["keys"], queue["next"], keys)
+        moved = {"key_encoder": encoder | stats, "queue": {"keys": held, "next": following}}
         return loss, Outputs(metrics, jax.lax.stop_gradient({**changed, **moved}))
 
     def encode(self, variables: Variables, clips: jax.Array) -> Encoded:
@@ -121,11 +121,7 @@ class MoCo(Method):
         return Encoded({"backbone": embedding}, maps={}, flow={})
 
     def _contrast(self, query, keys, queue):
-        positives = jnp.arange(len(query))
-        # All queries and this batch's keys have one owner: only the queue's keys are negatives.
-        owners = jnp.zeros_like(positives), np.repeat(np.int32([0, 1]), [len(keys), len(queue)])
-        candidates = jnp.concatenate([keys, queue])
-        found = info_nce_and_hits(query, candidates, positives, temperature=self.config.temperature, owners=owners)
+        found = info_nce_with_queue(query, keys, queue, temperature=self.config.temperature)
         return found.losses.mean(), {"top1": found.hits.mean(dtype=jnp.float32)}
 
     def _project(self, encoder: Variables, clip, key, mode):
@@ -143,10 +139,3 @@ class MoCo(Method):
 
 def _average(momentum, mean, new):
     return momentum * mean + (1 - momentum) * new
-
-
-def _enqueue(queue, keys):
-    """The queue with a batch's keys in place of its oldest, in the batch's order."""
-    begin = queue["next"]
-    held = jax.lax.dynamic_update_slice(queue["keys"], keys, (begin, jnp.int32(0)))
-    return {"keys": held, "next": (begin + len(keys)) % len(held)}
