@@ -1,4 +1,4 @@
-"""Pixel conversions and flips of batches of clips."""
+"""Pixel conversions of clips."""
 
 from collections.abc import Sequence
 
@@ -16,9 +16,3 @@ def to_float(clip: jax.Array) -> jax.Array:
 def normalise(clip: jax.Array, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
     """Float `[0, 1]` to about zero mean and unit variance; `mean` and `std` are of red, green and blue."""
     return (clip - jnp.asarray(mean, jnp.float32)) / jnp.asarray(std, jnp.float32)
-
-
-def random_flip(key: jax.Array, clip: jax.Array) -> jax.Array:
-    """Mirrors each clip of `[B, T, H, W, C]` left to right with probability one half, all its frames alike."""
-    flipped = jax.random.bernoulli(key, shape=(clip.shape[0], 1, 1, 1, 1))
-    return jnp.where(flipped, clip[:, :, :, ::-1], clip)

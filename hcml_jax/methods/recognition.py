@@ -82,7 +82,7 @@ class Recognition(Method):
         """The weighted sum of the stage's terms."""
         clip = augment.to_float(batch.clip[:, 0])
         if train and self.flips:
-            clip = augment.random_flip(stream(key, "flip"), clip)
+            clip = augment.flip(clip, augment.draw_flip(stream(key, "flip"), len(clip)))
         outputs, collections = self.network.apply(
             variables,
             self.normalise(clip),

@@ -133,7 +133,7 @@ class MoCo(Method):
 
     def _prepare(self, clip, flip_key):
         clip = augment.to_float(clip)
-        clip = clip if flip_key is None else augment.random_flip(flip_key, clip)
+        clip = clip if flip_key is None else augment.flip(clip, augment.draw_flip(flip_key, len(clip)))
         return augment.normalise(clip, *self.normalisation)
 
 
