@@ -135,9 +135,9 @@ class ClipReader:
         return self._cache.get(key, read) if keep else read()
 
     def _flow(self, row: Row, info: VideoInfo, views: list[View]) -> np.ndarray:
-        """Flow `[V, T - 1, H, W, 2]` between the frames of the clips, cropped and resized like them."""
-        flow, last = _read_flow(row, info), self._config.frames - 1
-        return np.stack([_fit_flow(flow[view.indices[:last]].astype(np.float32), view) for view in views])
+        """Flow `[V, T + F - 1, H, W, 2]` between the frames of the clips, cropped and resized like them."""
+        flow = _read_flow(row, info)
+        return np.stack([_fit_flow(flow[view.indices[:-1]].astype(np.float32), view) for view in views])
 
 
 def _fit_flow(flow: np.ndarray, view: View) -> np.ndarray:

@@ -97,9 +97,7 @@ class RenderedData(Data):
             batch = jax.tree.map(lambda *arrays: np.stack(arrays), *examples)
             shown, flow = _rendered(batch.clip, sprites, side, reads.flow)
             yield batch._replace(
-                clip=shown[:, :, :frames],
-                future=shown[:, :, frames:] if reads.future else None,
-                flow=flow[:, :, : frames - 1] if reads.flow else None,
+                clip=shown[:, :, :frames], future=shown[:, :, frames:] if reads.future else None, flow=flow
             )
 
 

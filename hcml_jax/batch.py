@@ -21,7 +21,7 @@ class Reads:
       aspect: (least, most) width over height of that share.
       max_offset: most frames of the video between the starts of two clips of a training example; None: any.
       future: F, frames read beyond the end of each clip.
-      flow: whether optical flow is read.
+      flow: whether optical flow is read, from each frame to the next one, also of those beyond the clip.
       crops: in evaluation, squares cut out of each clip, evenly spread along the longer side: V is `clips * crops`, the
         squares of a clip one after the other.
       crop, short_side: in evaluation, the square's side and the frame's shorter side in pixels; 0: those of the data.
@@ -71,7 +71,8 @@ class Batch(NamedTuple):
       index: int32 `[B]`, row of the table.
       valid: bool `[B]`, False for what fills up a batch or stands for a video that cannot be read.
       future: uint8 `[B, V, F, H, W, 3]`, the frames after each clip; None unless asked for.
-      flow: float32 `[B, V, T - 1, H, W, 2]`, (u right, v down) in pixels of the clip; None unless asked for.
+      flow: float32 `[B, V, T + F - 1, H, W, 2]`, (u right, v down) in pixels of the clip, from each frame to the next;
+        None unless asked for.
     """
 
     clip: Any
@@ -99,7 +100,7 @@ def blank_batch(batch_size: int, clip_shape: tuple[int, ...], reads: Reads = ONE
         index=like((batch_size,), np.int32),
         valid=like((batch_size,), np.bool_),
         future=like((*examples, reads.future, *image), np.uint8) if reads.future else None,
-        flow=like((*examples, frames - 1, *image[:2], 2), np.float32) if reads.flow else None,
+        flow=like((*examples, frames + reads.future - 1, *image[:2], 2), np.float32) if reads.flow else None,
     )
 
 

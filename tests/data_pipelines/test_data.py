@@ -443,10 +443,12 @@ def test_flow_is_scaled_by_each_side_of_the_resized_frame(moving):
     np.testing.assert_allclose(batch.flow[0, 0, 0, 0, 0], [2 * 68 / 96, -45 / 64], rtol=1e-6)
 
 
-def test_flow_lies_where_its_pixels_are(moving):
+@pytest.mark.parametrize("future", [0, 1])
+def test_flow_lies_where_its_pixels_are(moving, future):
     linear_flow(moving)
-    data = open_videos(moving, frames=3, stride=1, short_side=(32, 32), crop=20)
-    (batch,) = data.eval_batches("train", 1, reads=FLOW)
+    data = open_videos(moving, frames=3 - future, stride=1, short_side=(32, 32), crop=20)
+    (batch,) = data.eval_batches("train", 1, reads=Reads(flow=True, future=future))
+    assert batch.flow.shape == (1, 1, 2, 20, 20, 2)
     rows, columns = np.mgrid[6:26, 14:34] * 2 + 0.5  # centres of pixels half as fine
     for t in range(2):  # frames 2, 3 and 4 of 8
         expected = (np.stack([columns, rows], -1) / 8 + 2 + t) / 2
