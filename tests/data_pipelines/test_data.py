@@ -446,12 +446,12 @@ def test_flow_is_scaled_by_each_side_of_the_resized_frame(moving):
 @pytest.mark.parametrize("future", [0, 1])
 def test_flow_lies_where_its_pixels_are(moving, future):
     linear_flow(moving)
-    data = open_videos(moving, frames=3 - future, stride=1, short_side=(32, 32), crop=20)
+    data = open_videos(moving, frames=3 - future, stride=1, short_side=(32, 32), crop=20, future=future)
     (batch,) = data.eval_batches("train", 1, reads=Reads(flow=True, future=future))
     assert batch.flow.shape == (1, 1, 2, 20, 20, 2)
     rows, columns = np.mgrid[6:26, 14:34] * 2 + 0.5  # centres of pixels half as fine
-    for t in range(2):  # frames 2, 3 and 4 of 8
-        expected = (np.stack([columns, rows], -1) / 8 + 2 + t) / 2
+    for t in range(2):
+        expected = (np.stack([columns, rows], -1) / 8 + batch.start[0, 0] + t) / 2
         np.testing.assert_allclose(batch.flow[0, 0, t], expected, atol=1e-4)
 
 
