@@ -9,9 +9,10 @@ from hcml_jax.config import ConfigError, build, nearest
 from hcml_jax.methods.base import Encoded, Method, Outputs, Schedule, Stage, Term
 from hcml_jax.methods.hcml import HCML
 from hcml_jax.methods.linear import Linear
+from hcml_jax.methods.mscl import MSCL
 from hcml_jax.methods.supervised import Supervised
 
-METHODS: dict[str, type[Method]] = {"hcml": HCML, "linear": Linear, "supervised": Supervised}
+METHODS: dict[str, type[Method]] = {"hcml": HCML, "linear": Linear, "mscl": MSCL, "supervised": Supervised}
 
 
 def method_class(name: str) -> type[Method]:

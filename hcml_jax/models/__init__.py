@@ -5,6 +5,7 @@ from hcml_jax.models.build import BACKBONES, BackboneConfig, Normalisation, buil
 from hcml_jax.models.heads import Classifier, FlowHead, Predictors, SideBySide
 from hcml_jax.models.layers import TrainMode
 from hcml_jax.models.motion_block import MotionBlock, MotionBlockConfig
+from hcml_jax.models.pyramid import TemporalPyramid
 from hcml_jax.models.recogniser import (
     LinearProbe,
     MotionHierarchy,
@@ -15,3 +16,4 @@ from hcml_jax.models.recogniser import (
     paired,
     pooled,
 )
+from hcml_jax.models.two_stream import Stream, TwoStream

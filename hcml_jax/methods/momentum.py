@@ -1,0 +1,42 @@
+"""Momentum contrast: key encoders that follow, and keys whose batch statistics are not their queries' (MoCo)."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from hcml_jax.methods.base import LEARNT, Variables
+
+
+def key_encoder(variables: Variables, modules: Iterable[str]) -> Variables:
+    """A copy of those top-level modules of a network, which the key encoder begins as."""
+    modules = tuple(modules)
+    return {
+        collection: {name: tree for name, tree in variables[collection].items() if name in modules}
+        for collection in LEARNT
+    }
+
+
+def follow(encoder: Variables, variables: Variables, momentum: float) -> Variables:
+    """The key encoder a step later: its parameters are moving averages of the network's; statistics are its own.
+
+    Args:
+      encoder: see `key_encoder`.
+      variables: the network's.
+      momentum: what a step keeps of the average.
+    """
+    given = {name: variables["params"][name] for name in encoder["params"]}
+    params = jax.tree.map(lambda mean, new: momentum * mean + (1 - momentum) * new, encoder["params"], given)
+    return {**encoder, "params": params}
+
+
+def shuffled(key: jax.Array, number: int) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """A random order of `number` clips, as functions of trees of arrays: into it, and back.
+
+    Batch normalisation in groups tells which clips were together. Keys that are encoded in another order than their
+    queries are with others, so that nothing tells which key is whose (MoCo 3.3, "shuffling BN").
+    """
+    order = jax.random.permutation(key, number)
+    back = jnp.argsort(order)
+    return lambda tree: jax.tree.map(lambda x: x[order], tree), lambda tree: jax.tree.map(lambda x: x[back], tree)

@@ -1,0 +1,350 @@
+"""Motion sensitive contrastive learning (Ni et al., MSCL): frames are compared with frames and with their flow.
+
+Clips of one video are alike, in frames, in flow, and across both (momentum contrast); the features of single frames are
+those of the flow at the same time, and not those of other times nor of rotated flow (local motion contrast).
+"""
+
+import dataclasses
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hcml_jax import augment
+from hcml_jax.augment import PhotometricConfig
+from hcml_jax.batch import Batch, Reads
+from hcml_jax.config import ConfigError, nearest
+from hcml_jax.contrastive import enqueue, info_nce_with_queue, local_motion_contrast_and_hits, queue_ages
+from hcml_jax.methods.base import (
+    Encoded,
+    Method,
+    Outputs,
+    Schedule,
+    Stage,
+    Term,
+    Variables,
+    check_dtype,
+    everything,
+    weigh,
+)
+from hcml_jax.methods.momentum import follow, key_encoder, shuffled
+from hcml_jax.models import BackboneConfig, Stream, TrainMode, TwoStream
+from hcml_jax.models.layers import at_least_float32
+from hcml_jax.ops import flow_to_image, rotate_flow
+from hcml_jax.rng import stream
+
+RGB, FLOW = "rgb", "flow"
+QUERY, KEY = 0, 1  # clips of a video
+
+
+@dataclasses.dataclass(frozen=True)
+class MSCLConfig:
+    """Fields of the method "mscl"; defaults are the paper's, or decided where it is silent.
+
+    Attributes:
+      stages: {"contrast": its schedule}.
+      backbone: of frames.
+      flow_backbone: of flow images; without strides in time.
+      local_stages: of `backbone`, whose features a temporal pyramid merges for single times; one: it alone.
+      channels: of all projections.
+      rgb_weight, flow_weight, cross_weight, local_weight: of L_RGB, L_Flow, L_RF and L_LMC (eq. 7); 0 leaves a term
+        out, and what it alone needs.
+      temperature: tau.
+      queue: N, keys of earlier batches, of each modality; a multiple of the batch.
+      age_weight: of a negative in the sum, to the power of its age in batches; 1: all count alike.
+      momentum: what a step keeps of the key encoders.
+      batch_norm_group: clips over which batch statistics are taken, fewer than the batch.
+      rotation: (least, most) angle by which the flow of a clip is turned for more negatives, in radians; None: none is.
+      area: (least, most) share of the frame that a clip shows: see `Reads`.
+      max_offset: most frames of the video between the starts of a query and its key; None: any.
+      photometric: of the frames; flow is taken of the clip as it was.
+      flip: whether clips are mirrored at random (a flip changes labels such as "left").
+      dtype: what convolutions compute in, "float32" or "bfloat16".
+    """
+
+    stages: dict[str, Schedule]
+    backbone: BackboneConfig = BackboneConfig("r3d_18")
+    flow_backbone: BackboneConfig = BackboneConfig("resnet_18", width=8)
+    local_stages: tuple[str, ...] = ("res3", "res4", "res5")
+    channels: int = 128
+    rgb_weight: float = 1.0
+    flow_weight: float = 1.0
+    cross_weight: float = 1.0
+    local_weight: float = 1.0
+    temperature: float = 0.07
+    queue: int = 65_536
+    age_weight: float = 1.0
+    momentum: float = 0.999
+    batch_norm_group: int = 16
+    rotation: tuple[float, float] | None = (math.pi / 3, 5 * math.pi / 3)
+    area: tuple[float, float] = (0.2, 1.0)
+    max_offset: int | None = None
+    photometric: PhotometricConfig = PhotometricConfig()
+    flip: bool = True
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        check_dtype(self.dtype)
+        if set(self.stages) != {"contrast"}:
+            raise ConfigError(f"stages must be exactly 'contrast', not {sorted(self.stages)}")
+        weights = self.rgb_weight, self.flow_weight, self.cross_weight, self.local_weight
+        if min(weights) < 0 or not max(weights):
+            raise ConfigError(
+                "rgb_weight, flow_weight, cross_weight and local_weight must be 0 or more, one of them above 0; found "
+                f"{weights}"
+            )
+        for name in ("queue", "channels", "batch_norm_group"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be 1 or more, not {getattr(self, name)}")
+        for name, high in (("momentum", 1.0), ("age_weight", 1.0)):
+            if not 0 < getattr(self, name) <= high:
+                raise ConfigError(f"{name} must be above 0 and at most {high:g}, not {getattr(self, name)}")
+        if self.temperature <= 0:
+            raise ConfigError(f"temperature must be above 0, not {self.temperature}")
+        try:
+            self.reads  # noqa: B018
+        except ValueError as error:
+            raise ConfigError(f"area, max_offset: {error}") from error
+        self._check_local()
+
+    def _check_local(self):
+        stages = self.backbone.stages
+        for name in self.local_stages:
+            if name not in stages:
+                raise ConfigError(f"local_stages: no stage is called {name!r}. {nearest(name, stages)}")
+        if self.local_weight and not self.local_stages:
+            raise ConfigError("local_weight: single times are compared by features of local_stages; name one or more")
+        if list(self.local_stages) != sorted(self.local_stages, key=stages.index):
+            raise ConfigError(f"local_stages must be in the order of the backbone's, not {self.local_stages}")
+        if self.uses_flow and any(spec.strides[0] > 1 for spec in self.flow_backbone.bare.stage_specs.values()):
+            raise ConfigError(
+                f"flow_backbone: {self.flow_backbone.name!r} must have no stride in time (temporal_strides), for each "
+                "flow image stands for a time"
+            )
+
+    @property
+    def uses_flow(self) -> bool:
+        """Whether any term needs flow."""
+        return bool(self.flow_weight or self.cross_weight or self.local_weight)
+
+    @property
+    def reads(self) -> Reads:
+        """Two clips of each video, and as many flow maps of each as frames: the last leads to a frame behind it."""
+        flow = {"future": 1, "flow": True} if self.uses_flow else {}
+        return Reads(clips=2, area=self.area, max_offset=self.max_offset, **flow)
+
+
+class Forward(NamedTuple):
+    """What the terms are computed of.
+
+    Attributes:
+      queries: modality -> what the network makes of the first clips.
+      keys: modality -> `[B, D]`, projections of the second clips by the key encoders.
+      queues: modality -> `[Q, D]`, keys of earlier batches.
+      weights: `[Q]`, of these as negatives.
+      rotated: `[B, T', D]`, projections of single times of the rotated flow; None: there is none.
+    """
+
+    queries: dict[str, Stream]
+    keys: dict[str, jax.Array]
+    queues: dict[str, jax.Array]
+    weights: jax.Array
+    rotated: jax.Array | None
+
+
+@dataclasses.dataclass(frozen=True)
+class MSCL(Method):
+    """The method; labels are not used."""
+
+    config: MSCLConfig
+    num_classes: int = 0
+
+    deployed = ("backbone",)
+    normalisation = property(lambda self: (self.config.backbone.mean, self.config.backbone.std))
+    architecture = property(lambda self: self.config.backbone.name)
+    flips = property(lambda self: self.config.flip)
+
+    @functools.cached_property
+    def network(self) -> TwoStream:
+        """The Linen module whose variables this method works on."""
+        config, dtype = self.config, jnp.dtype(self.config.dtype)
+        return TwoStream(
+            backbone=config.backbone.build(dtype=dtype),
+            flow_backbone=config.flow_backbone.build(dtype=dtype) if config.uses_flow else None,
+            local_stages=config.local_stages if config.local_weight else (),
+            channels=config.channels,
+            dtype=dtype,
+        )
+
+    @functools.cached_property
+    def stages(self) -> tuple[Stage, ...]:
+        """Its only stage; its queues take whole batches."""
+        config = self.config
+        terms = {
+            "rgb": (config.rgb_weight, functools.partial(self._contrast, pairs=((RGB, RGB),))),
+            "flow": (config.flow_weight, functools.partial(self._contrast, pairs=((FLOW, FLOW),))),
+            "cross": (config.cross_weight, functools.partial(self._contrast, pairs=((RGB, FLOW), (FLOW, RGB)))),
+        }
+        terms = {name: Term(compute, weight, over_batch=True) for name, (weight, compute) in terms.items() if weight}
+        if config.local_weight:
+            chances = {"top1": "chance"}
+            terms["local"] = Term(self._local_contrast, config.local_weight, over_batch=True, chances=chances)
+        schedule = config.stages["contrast"]
+        return (Stage("contrast", schedule, everything, terms, config.reads, config.batch_norm_group),)
+
+    def init(self, key: jax.Array, batch: Batch) -> Variables:
+        """The encoders, and queues of random directions."""
+        config = self.config
+        clip, images = self._frames(batch.clip[:, QUERY]), None
+        if config.uses_flow:
+            images = self._images(batch.flow[:, QUERY])
+        learnt = self.network.init(stream(key, "params"), clip, images, False)
+        shape = (config.queue, config.channels)
+        queues = {name: jax.random.normal(stream(key, f"queue/{name}"), shape) for name in self._modalities}
+        return {**learnt, "queue": {**queues, "next": jnp.zeros((), jnp.int32)}}
+
+    def derive(self, variables: Variables) -> Variables:
+        """The key encoders begin as the query encoders, without what compares single times."""
+        modules = ("backbone", "projection", "flow_backbone", "flow_projection")
+        return {**variables, "key_encoder": key_encoder(variables, modules)}
+
+    def loss(
+        self, variables: Variables, batch: Batch, key: jax.Array, stage: Stage, *, train: bool
+    ) -> tuple[jax.Array, Outputs]:
+        """MSCL eq. 7."""
+        config, mode = self.config, TrainMode(stage.trainable, stage.batch_norm_group) if train else False
+        self._check_batch(len(batch.clip))
+        single = bool(config.local_weight)
+        query, flow = self._views(batch, QUERY, stream(key, "query"), train)
+        learnt = {"params": variables["params"]}
+        queries, stats = self._encode(learnt, variables["batch_stats"], query, flow, mode, single)
+        rotated = None
+        if single and config.rotation:
+            images = self._images(self._rotate(flow, stream(key, "rotation")))
+            rotated, stats = self._apply(learnt, stats, "flow", images, mode, True)
+        encoder = variables["key_encoder"]
+        encoder = follow(encoder, variables, config.momentum) if train else encoder
+        keys, key_stats = self._keys(encoder, batch, key, mode)
+        queue = variables["queue"]
+        ages = queue_ages(config.queue, queue["next"], len(batch.clip))
+        weights = jnp.float32(config.age_weight) ** ages.astype(jnp.float32)
+        times = None if rotated is None else rotated.times
+        loss, metrics = weigh(stage.terms, Forward(queries, keys, queue, weights, times))
+        if not train:
+            return loss, Outputs(metrics, {})
+        moved = {
+            "batch_stats": stats,
+            "key_encoder": {**encoder, "batch_stats": key_stats},
+            "queue": self._enqueue(queue, keys),
+        }
+        return loss, Outputs(metrics, jax.lax.stop_gradient(moved))
+
+    def encode(self, variables: Variables, clips: jax.Array) -> Encoded:
+        """The embedding of the backbone of frames."""
+        backbone = {name: tree["backbone"] for name, tree in variables.items() if "backbone" in tree}
+        network = self.config.backbone.build(dtype=jnp.dtype(self.config.dtype))
+        embedding, features = network.apply(backbone, self._frames(clips), False)
+        last = at_least_float32(features[network.stages[-1]])
+        return Encoded({"backbone": embedding}, maps={}, flow={}, last=last)
+
+    def _check_batch(self, clips: int) -> None:
+        if self.config.queue % clips:
+            raise ValueError(f"queue: {self.config.queue} keys are no multiple of a batch of {clips}")
+        if self.config.batch_norm_group >= clips:
+            raise ValueError(
+                f"batch_norm_group: {self.config.batch_norm_group} clips are the whole batch of {clips}, and the "
+                "statistics would tell which keys are of this batch; take fewer"
+            )
+
+    @property
+    def _modalities(self) -> tuple[str, ...]:
+        return (RGB, FLOW) if self.config.uses_flow else (RGB,)
+
+    def _keys(self, encoder: Variables, batch: Batch, key: jax.Array, mode) -> tuple[dict[str, jax.Array], Variables]:
+        """The keys of each modality, and the new statistics of their encoders."""
+        views = self._views(batch, KEY, stream(key, "key"), bool(mode))
+        into, back = shuffled(stream(key, "shuffle"), len(batch.clip))
+        params = {"params": encoder["params"]}
+        streams, stats = self._encode(params, encoder["batch_stats"], *into(views), mode, False)
+        keys = {name: back(found.clip) for name, found in streams.items()}
+        return jax.lax.stop_gradient(keys), stats
+
+    def _encode(self, params, stats, clip, flow, mode, single) -> tuple[dict[str, Stream], Variables]:
+        """Modality -> what its encoder makes of augmented clips and their flow; and the new statistics."""
+        streams = {}
+        streams[RGB], stats = self._apply(params, stats, "frames", clip, mode, single)
+        if self.config.uses_flow:
+            streams[FLOW], stats = self._apply(params, stats, "flow", self._images(flow), mode, single)
+        return streams, stats
+
+    def _apply(self, params, stats, method, inputs, mode, single) -> tuple[Stream, Variables]:
+        given = {**params, "batch_stats": stats}
+        found, changed = self.network.apply(given, inputs, mode, single, method=method, mutable=["batch_stats"])
+        return found, changed["batch_stats"]
+
+    def _views(self, batch: Batch, view: int, key: jax.Array, train: bool) -> tuple[jax.Array, jax.Array | None]:
+        """Normalised clips and their flow, of one view; augmented in training."""
+        clip = augment.to_float(batch.clip[:, view])
+        flow = batch.flow[:, view] if self.config.uses_flow else None
+        if not train:
+            return self._frames(clip), flow
+        if self.config.flip:
+            flipped = augment.draw_flip(stream(key, "flip"), len(clip))
+            clip = augment.flip(clip, flipped)
+            flow = None if flow is None else augment.flip_flow(flow, flipped)
+        photometric = self.config.photometric
+        drawn = augment.draw_photometric(stream(key, "photometric"), len(clip), photometric)
+        return self._frames(augment.change_photometry(clip, drawn, photometric)), flow
+
+    def _frames(self, clip: jax.Array) -> jax.Array:
+        return augment.normalise(augment.to_float(clip), *self.normalisation)
+
+    def _images(self, flow: jax.Array) -> jax.Array:
+        """Normalised flow images `[B, T, H, W, 3]`."""
+        backbone = self.config.flow_backbone
+        return augment.normalise(flow_to_image(flow), backbone.mean, backbone.std)
+
+    def _rotate(self, flow: jax.Array, key: jax.Array) -> jax.Array:
+        """Flow whose vectors are turned, those of a clip by one angle (section 3.3)."""
+        least, most = self.config.rotation
+        angle = jax.random.uniform(key, (len(flow), 1), minval=least, maxval=most)
+        return rotate_flow(flow, angle)
+
+    def _contrast(self, forward: Forward, *, pairs):
+        """Eq. 3 and 4: queries of one modality among keys of another, or the same; the sum over the pairs."""
+        losses, report = [], {}
+        for query, key in pairs:
+            found = info_nce_with_queue(
+                forward.queries[query].clip,
+                forward.keys[key],
+                forward.queues[key],
+                temperature=self.config.temperature,
+                weights=forward.weights if self.config.age_weight < 1 else None,
+            )
+            losses.append(found.losses.mean())
+            report["top1" if len(pairs) == 1 else f"{query}_to_{key}_top1"] = found.hits.mean(dtype=jnp.float32)
+        return sum(losses), report
+
+    def _local_contrast(self, forward: Forward):
+        """Eq. 5 and 6, averaged over clips and times."""
+        rgb, flow = forward.queries[RGB].times, forward.queries[FLOW].times
+        numbers = self._times(flow.shape[1])
+        rotated = None if forward.rotated is None else forward.rotated[:, numbers]
+        temperature = self.config.temperature
+        found = local_motion_contrast_and_hits(rgb, flow[:, numbers], rotated, temperature=temperature)
+        candidates = len(numbers) * (1 if rotated is None else 2)
+        hits = found.hits.mean(dtype=jnp.float32)
+        return found.losses.mean(), {"top1": hits, "chance": jnp.float32(1 / candidates)}
+
+    def _times(self, frames: int) -> np.ndarray:
+        """Which frames of a clip, and so which flow images, the features for single times stand at."""
+        clip = np.arange(frames)[None]
+        return self.config.backbone.bare.frames_of(self.config.local_stages[0], clip)[0]
+
+    def _enqueue(self, queue: Variables, keys: dict[str, jax.Array]) -> Variables:
+        moved = {name: enqueue(queue[name], queue["next"], keys[name]) for name in self._modalities}
+        following = moved[RGB][1]
+        return {**{name: held for name, (held, _) in moved.items()}, "next": following}

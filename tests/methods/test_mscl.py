@@ -1,0 +1,300 @@
+"""MSCL: its losses against loops, what a step moves, and that nothing tells a key but its clip."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hcml_jax import augment
+from hcml_jax.config import ConfigError
+from hcml_jax.methods import build_method, mscl
+from hcml_jax.ops import flow_to_image, rotate_flow
+from hcml_jax.rng import stream
+from tests.methods import tiny
+from tests.methods.stages import leaves
+
+CONFIG = {
+    "name": "mscl",
+    "backbone": {**tiny.BACKBONE, "motion": {}},
+    "flow_backbone": {"name": "resnet_10", "width": 4, "stem_pool": False},
+    "channels": 6,
+    "queue": 8,
+    "momentum": 0.5,
+    "temperature": 0.5,
+    "batch_norm_group": 2,
+    "stages": {"contrast": tiny.schedule(4)},
+}
+ALONE = dict.fromkeys(("rgb_weight", "flow_weight", "cross_weight", "local_weight"), 0.0)
+
+
+def built(**fields):
+    return build_method(CONFIG | fields, 0)
+
+
+def a_batch(method, seed=0, clips=4):
+    batch = tiny.batch(clips, seed, reads=method.stages[0].reads)
+    if batch.flow is None:
+        return batch
+    flow = np.random.default_rng(seed + 100).normal(size=batch.flow.shape).astype(np.float32)
+    return batch._replace(flow=flow)
+
+
+def begin(method, seed=0):
+    return jax.jit(lambda *given: method.derive(method.init(*given)))(jax.random.key(seed), a_batch(method))
+
+
+def loss_of(method, train):
+    return jax.jit(functools.partial(method.loss, stage=method.stages[0], train=train))
+
+
+@pytest.fixture(scope="module")
+def method():
+    return built()
+
+
+@pytest.fixture(scope="module")
+def batch(method):
+    return a_batch(method)
+
+
+@pytest.fixture(scope="module")
+def variables(method):
+    return begin(method)
+
+
+@pytest.fixture(scope="module")
+def step(method):
+    return loss_of(method, train=True)
+
+
+def unit(x):
+    return np.asarray(x, np.float64) / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def nce(query, candidates, tau=0.5):
+    """-log softmax at the first candidate, of cosines."""
+    scores = np.exp(unit(np.stack(candidates)) @ unit(query) / tau)
+    return -np.log(scores[0] / scores.sum())
+
+
+def test_terms_are_those_of_the_equations(method, variables, batch):
+    key = jax.random.key(7)
+    loss, outputs = loss_of(method, train=False)(variables, batch, key)
+    assert outputs.collections == {}
+    given = {name: variables[name] for name in ("params", "batch_stats")}
+
+    def apply(name, inputs):
+        return method.network.apply(given, inputs, False, True, method=name)
+
+    def images(flow):
+        return augment.normalise(flow_to_image(flow), *[(0.45,) * 3, (0.225,) * 3])
+
+    views = [augment.normalise(batch.clip[:, view] / np.float32(255), *method.normalisation) for view in (0, 1)]
+    rgb = [apply("frames", view) for view in views]
+    flow = [apply("flow", images(batch.flow[:, view])) for view in (0, 1)]
+    angle = jax.random.uniform(stream(key, "rotation"), (4, 1), minval=np.pi / 3, maxval=5 * np.pi / 3)
+    rotated = apply("flow", images(rotate_flow(batch.flow[:, 0], angle)))
+    keys = {"rgb": rgb[1].clip, "flow": flow[1].clip}
+    queries = {"rgb": rgb[0].clip, "flow": flow[0].clip}
+
+    def contrast(query, key):
+        pairs = zip(queries[query], keys[key], strict=True)
+        return np.mean([nce(q, [k, *variables["queue"][key]]) for q, k in pairs])
+
+    assert rgb[0].times.shape == (4, 4, 6) and flow[0].times.shape == (4, 8, 6)
+    local = []
+    for b in range(4):
+        for i in range(4):  # frames 0, 2, 4 and 6
+            others = [flow[0].times[b, 2 * j] for j in range(4) if j != i]
+            others += [rotated.times[b, 2 * j] for j in range(4)]
+            local.append(nce(rgb[0].times[b, i], [flow[0].times[b, 2 * i], *others]))
+    expected = {
+        "rgb": contrast("rgb", "rgb"),
+        "flow": contrast("flow", "flow"),
+        "cross": contrast("rgb", "flow") + contrast("flow", "rgb"),
+        "local": np.mean(local),
+    }
+    for name, value in expected.items():
+        np.testing.assert_allclose(outputs.metrics[name], value, rtol=2e-4, err_msg=name)
+    np.testing.assert_allclose(loss, sum(expected.values()), rtol=2e-4)
+    assert outputs.metrics["local/chance"] == 1 / 8
+
+
+def test_a_step_moves_averages_statistics_and_queues(method, variables, batch, step):
+    ahead = {**variables, "params": jax.tree.map(lambda p: p + 1, variables["params"])}
+    _, outputs = step(ahead, batch, jax.random.key(0))
+    moved = outputs.collections
+    assert set(moved) == {"batch_stats", "key_encoder", "queue"}
+    before, after = (leaves(v["key_encoder"]["params"]) for v in (variables, moved))
+    assert before.keys() == after.keys() and not any("local" in name for name in before)
+    for name, old in before.items():
+        np.testing.assert_allclose(after[name], old + 0.5, atol=1e-6)
+    for where in ("batch_stats", "key_encoder"):
+        old, new = (leaves(v[where] if where == "batch_stats" else v[where]["batch_stats"]) for v in (variables, moved))
+        assert old.keys() == new.keys() and all(np.any(old[name] != new[name]) for name in old), where
+    for name in ("rgb", "flow"):
+        np.testing.assert_array_equal(moved["queue"][name][4:], variables["queue"][name][4:])
+        assert not np.any(np.asarray(moved["queue"][name][:4]) == variables["queue"][name][:4])
+    assert moved["queue"]["next"] == 4
+
+
+def test_keys_are_enqueued_in_the_order_of_the_batch(method, variables, batch):
+    """Clips in another order give the same keys in that order; without augmentation and shuffled statistics alike."""
+    still = built(flip=False, photometric={"jitter": 0.0, "grayscale": 0.0, "blur": 0.0}, batch_norm_group=1)
+    step = loss_of(still, train=True)
+    order = np.array([2, 0, 3, 1])
+    other = jax.tree.map(lambda x: x[order], batch)
+    one, two = (step(variables, b, jax.random.key(0))[1].collections["queue"] for b in (batch, other))
+    for name in ("rgb", "flow"):
+        np.testing.assert_allclose(two[name][:4], one[name][:4][order], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shuffles", [True, False])
+def test_batch_statistics_do_not_tell_a_key(monkeypatch, shuffles):
+    """Half of the clips are black: nothing tells their keys but the statistics of the group that they are in."""
+    if not shuffles:
+        monkeypatch.setattr(mscl, "shuffled", lambda key, number: (lambda tree: tree, lambda tree: tree))
+    one = built(
+        **ALONE | {"rgb_weight": 1.0}, queue=64, flip=False, photometric={"jitter": 0.0, "grayscale": 0.0, "blur": 0.0}
+    )
+    variables, step = begin(one), loss_of(one, train=True)
+    for number in range(9):  # the queue is full before the last
+        given = a_batch(one, seed=number, clips=16)
+        clip = np.array(given.clip)
+        clip[:, 1] = clip[:, 0]
+        clip[::2] = 0
+        _, outputs = step(variables, given._replace(clip=clip), jax.random.key(number))
+        variables = {**variables, "queue": outputs.collections["queue"]}
+    top1 = float(outputs.metrics["rgb/top1"])
+    assert top1 < 0.6 if shuffles else top1 == 1.0
+
+
+def test_no_key_of_the_batch_is_a_negative(method, variables, batch):
+    only = built(**ALONE | {"rgb_weight": 1.0})
+    loss = loss_of(only, train=False)
+    alike = batch._replace(clip=np.broadcast_to(batch.clip[:1], batch.clip.shape))
+    found = loss(variables, alike, jax.random.key(0))[1].metrics
+    given = {name: variables[name] for name in ("params", "batch_stats")}
+    clip = augment.normalise(alike.clip[:, 0] / np.float32(255), *method.normalisation)
+    query = method.network.apply(given, clip, False, method="frames").clip[0]
+    clip = augment.normalise(alike.clip[:, 1] / np.float32(255), *method.normalisation)
+    key = method.network.apply(given, clip, False, method="frames").clip[0]
+    np.testing.assert_allclose(found["rgb"], nce(query, [key, *variables["queue"]["rgb"]]), rtol=1e-4)
+
+
+def test_gradients_reach_everything_but_the_keys(method, variables, batch):
+    def loss(params, encoder):
+        given = {**variables, "params": params, "key_encoder": {**variables["key_encoder"], "params": encoder}}
+        return method.loss(given, batch, jax.random.key(0), method.stages[0], train=True)[0]
+
+    of_params, of_keys = jax.jit(jax.grad(loss, argnums=(0, 1)))(
+        variables["params"], variables["key_encoder"]["params"]
+    )
+    assert all(np.all(g == 0) for g in leaves(of_keys).values())
+    still = [name for name, g in leaves(of_params).items() if not np.any(g)]
+    assert not still
+
+
+@pytest.mark.parametrize(
+    ("weights", "modules"),
+    [
+        ({"rgb_weight": 1.0}, {"backbone", "projection"}),
+        ({"flow_weight": 1.0}, {"backbone", "projection", "flow_backbone", "flow_projection"}),
+        ({"local_weight": 1.0}, {"backbone", "projection", "flow_backbone", "flow_projection", "local", "flow_local"}),
+    ],
+)
+def test_what_no_term_needs_is_not_there(weights, modules):
+    one = built(**ALONE | weights)
+    reads = one.stages[0].reads
+    assert reads.flow == (weights != {"rgb_weight": 1.0}) and reads.clips == 2
+    shapes = jax.eval_shape(one.init, jax.random.key(0), a_batch(one))
+    assert set(shapes["params"]) == modules
+    assert set(shapes["queue"]) == {"rgb", "next", *(["flow"] if reads.flow else [])}
+    assert [*one.stages[0].terms] == [name.removesuffix("_weight") for name in weights]
+
+
+def test_old_keys_may_count_less(method, variables, batch):
+    weighted = built(age_weight=0.1)
+    given = {**variables, "queue": {**variables["queue"], "next": jnp.int32(4)}}
+    metrics = loss_of(weighted, train=False)(given, batch, jax.random.key(0))[1].metrics
+    plain = loss_of(method, train=False)(given, batch, jax.random.key(0))[1].metrics
+    assert metrics["rgb"] < plain["rgb"] and metrics["local"] == plain["local"]
+
+
+def test_without_rotation_other_times_are_the_only_negatives(variables, batch):
+    metrics = loss_of(built(rotation=None), train=False)(variables, batch, jax.random.key(0))[1].metrics
+    assert metrics["local/chance"] == 1 / 4
+
+
+def test_one_local_stage_has_a_layer_in_place_of_the_pyramid():
+    one = built(local_stages=("res3",))
+    local = jax.eval_shape(one.init, jax.random.key(0), a_batch(one))["params"]["local"]
+    assert {name: set(tree) for name, tree in local.items()} == {"projection": {"hidden", "out"}}
+
+
+def test_in_bfloat16_parameters_queues_and_losses_stay_float32(batch):
+    one = built(dtype="bfloat16")
+    shapes = jax.eval_shape(lambda key: one.derive(one.init(key, batch)), jax.random.key(0))
+    loss, outputs = jax.eval_shape(
+        functools.partial(one.loss, stage=one.stages[0], train=True), shapes, batch, jax.random.key(0)
+    )
+    assert {x.dtype for x in jax.tree.leaves((shapes, loss, outputs))} == {jnp.dtype("float32"), jnp.dtype("int32")}
+
+
+def test_the_backbone_alone_encodes(method, variables):
+    exported = {name: {"backbone": variables[name]["backbone"]} for name in ("params", "batch_stats")}
+    clips = tiny.batch().clip[:, 0]
+    encode = jax.jit(method.encode)
+    found = encode(exported, clips)
+    assert set(found.features) == {"backbone"} and found.last.shape[:2] == (4, 2)
+    np.testing.assert_array_equal(
+        found.features["backbone"], jax.jit(method.encode)(variables, clips).features["backbone"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"stages": {"joint": tiny.schedule()}}, "stages must be exactly 'contrast'"),
+        (ALONE, "one of them above 0"),
+        ({"local_stages": ("res6",)}, "no stage is called 'res6'. Did you mean"),
+        ({"local_stages": ("res4", "res3")}, "in the order of the backbone's"),
+        ({"local_stages": ()}, "local_weight: single times"),
+        ({"flow_backbone": tiny.BACKBONE | {"motion": {}}}, "no stride in time"),
+        ({"temperature": 0.0}, "temperature must be above 0"),
+        ({"momentum": 1.5}, "momentum must be above 0 and at most 1"),
+        ({"area": (0.0, 1.0)}, "area, max_offset: area and aspect"),
+        ({"photometric": {"blur": 2.0}}, "blur must be between 0 and 1"),
+    ],
+)
+def test_fields_that_do_not_fit_are_refused(fields, message):
+    with pytest.raises(ConfigError, match=message):
+        built(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"queue": 6}, "queue: 6 keys are no multiple of a batch of 4"),
+        ({"batch_norm_group": 4}, "batch_norm_group: 4 clips are the whole batch of 4"),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_refused(fields, message):
+    one = built(**fields)
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(
+            functools.partial(one.loss, stage=one.stages[0], train=True),
+            jax.eval_shape(lambda key: one.derive(one.init(key, a_batch(one))), jax.random.key(0)),
+            a_batch(one),
+            jax.random.key(0),
+        )
+
+
+def test_angles_are_drawn_once_a_clip_within_their_range(method):
+    flow = jnp.zeros((64, 3, 1, 1, 2)).at[..., 0].set(1.0)
+    turned = np.asarray(method._rotate(flow, jax.random.key(0)))[:, :, 0, 0]
+    angle = np.arctan2(turned[..., 1], turned[..., 0]) % (2 * np.pi)
+    np.testing.assert_allclose(angle, np.broadcast_to(angle[:, :1], angle.shape), atol=1e-5)
+    assert np.pi / 3 < angle.min() < np.pi / 3 + 0.3 and 5 * np.pi / 3 - 0.3 < angle.max() < 5 * np.pi / 3
