@@ -1,0 +1,66 @@
+"""MSCL on rendered Motion Sprites with their true flow. Ni et al., all losses (Table 1, without MDS).
+
+Command:  python launch.py --config configs/mscl_sprites.py --workdir runs/mscl_sprites
+Cost:     not yet run
+Result:   not yet run
+"""
+
+from ml_collections import ConfigDict
+
+from hcml_jax.experiment import complete
+
+
+def get_config() -> ConfigDict:
+    """The experiment."""
+    config = {
+        "seed": 0,
+        "method": {
+            "name": "mscl",
+            "backbone": {
+                "name": "resnet3d_10",
+                "width": 16,
+                "stem_pool": False,
+                "temporal_strides": (1, 2, 2, 2),
+            },
+            "flow_backbone": {"name": "resnet_10", "width": 8, "stem_pool": False},
+            "channels": 64,
+            "queue": 2048,
+            "momentum": 0.99,
+            "batch_norm_group": 8,
+            "area": (0.5, 1.0),
+            "flip": False,  # it would turn "translate_left" into "translate_right"
+            "stages": {
+                "contrast": {
+                    "steps": 1000,
+                    "warmup": 50.0,
+                    "optimizer": "sgd",
+                    "learning_rate": 0.03,
+                    "per_clips": 0,
+                }
+            },
+        },
+        "data": {
+            "root": "",
+            "sprites": {
+                "size": 48,
+                "frames": 20,
+                "train_per_class": 150,
+                "test_per_class": 25,
+                "val_per_class": 25,
+                "radius": (8.0, 11.0),
+                "pair_radius": (5.0, 7.0),
+                "zoom": (1.04, 1.06),
+                "closing_speed": (1.1, 1.6),
+                "rendered": True,
+            },
+            "frames": 16,
+            "stride": 1,
+            "jitter": True,
+            "short_side": (48, 48),
+            "crop": 48,
+            "labels_per_class": 25,
+        },
+        "training": {"batch_size": 16, "log_every": 50, "checkpoint_every": 200, "validation_split": "val"},
+        "evaluation": {"split": "test", "batch_size": 64, "protocols": ("neighbours", "linear", "retrieval")},
+    }
+    return complete(config)
