@@ -16,12 +16,7 @@ def get_config() -> ConfigDict:
         "seed": 0,
         "method": {
             "name": "mscl",
-            "backbone": {
-                "name": "resnet3d_10",
-                "width": 16,
-                "stem_pool": False,
-                "temporal_strides": (1, 2, 2, 2),
-            },
+            "backbone": {"name": "resnet3d_10", "width": 16, "stem_pool": False, "temporal_strides": (1, 2, 2, 2)},
             "flow_backbone": {"name": "resnet_10", "width": 8, "stem_pool": False},
             "channels": 64,
             "queue": 2048,
@@ -30,13 +25,7 @@ def get_config() -> ConfigDict:
             "area": (0.5, 1.0),
             "flip": False,  # it would turn "translate_left" into "translate_right"
             "stages": {
-                "contrast": {
-                    "steps": 1000,
-                    "warmup": 50.0,
-                    "optimizer": "sgd",
-                    "learning_rate": 0.03,
-                    "per_clips": 0,
-                }
+                "contrast": {"steps": 1000, "warmup": 50.0, "optimizer": "sgd", "learning_rate": 0.03, "per_clips": 0}
             },
         },
         "data": {

@@ -21,11 +21,13 @@ import numpy as np
 from hcml_jax.config import UserError, nearest
 from hcml_jax.files import new_folder, replace_text
 from hcml_jax.models.build import BACKBONES, Color, Normalisation, build_backbone
+from hcml_jax.models.raft import RAFT, SIZES, SMALLEST
 from hcml_jax.weights.published import Path, PublishedLayout, from_torch, published_layouts
 from hcml_jax.weights.torch_files import WeightsError, read_tensors
 from hcml_jax.weights.variables import VARIABLES, read_variables, save_variables
 
 CLASSIFIER = ("classifier", "logits")
+RAFTS = {f"raft_{size}": size for size in SIZES}
 DESCRIPTION = "weights.json"
 
 
@@ -34,7 +36,8 @@ class Imported:
     """What an import found.
 
     Attributes:
-      variables: {"params": ..., "batch_stats": ...} of "backbone" and, where the file has one, "classifier".
+      variables: {"params": ..., "batch_stats": ...} of "backbone" and, where the file has one, "classifier"; or of
+        "raft".
       source: whose names the tensors have.
       mean, std: by which the clips it was trained on were normalised, in `[0, 1]`.
       caution: what its names leave open.
@@ -62,7 +65,7 @@ def convert(
     allow_missing: bool = False,
     **options: Any,
 ) -> Imported:
-    """Variables of the backbone `arch` from published tensors by name; `options` are `build_backbone`'s,
+    """Variables of the backbone (or RAFT) `arch` from published tensors by name; `options` are those of its module,
     where it is not as published.
 
     Raises:
@@ -95,7 +98,7 @@ def convert(
     unused = [name for name in rest if not name.endswith("num_batches_tracked")]
     _check_accounted(arch, [] if allow_unused else unused, [] if allow_missing else list(missing.values()), len(names))
     return Imported(
-        variables=_nested(arrays | _initial(run, missing, shapes)),
+        variables=_nested(arrays | _initial(run, missing, shapes), "raft" if arch in RAFTS else "backbone"),
         source=layout.source,
         mean=layout.mean,
         std=layout.std,
@@ -161,15 +164,20 @@ def read_imported(folder: pathlib.Path) -> tuple[dict[str, Any], Normalisation]:
 
 
 def _abstract(run: Callable) -> tuple[dict[Path, tuple[int, ...]], int]:
-    """The shape of each of the backbone's variables, and the channels of its embedding."""
-    (embedding, _), variables = jax.eval_shape(run, jax.random.key(0))
+    """The shape of each of the network's variables, and the channels that a classifier of it would see."""
+    output, variables = jax.eval_shape(run, jax.random.key(0))
     flat = flax.traverse_util.flatten_dict(variables)
-    return {path: leaf.shape for path, leaf in flat.items()}, embedding.shape[-1]
+    return {path: leaf.shape for path, leaf in flat.items()}, output.shape[-1]
 
 
-def _run(arch: str, options: Mapping[str, Any], key: jax.Array):
+def _run(arch: str, options: Mapping[str, Any], key: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
+    """The embedding (or flow) of a black clip, and the variables of a fresh network."""
+    if arch in RAFTS:
+        clip = jnp.zeros((1, 2, SMALLEST, SMALLEST, 3))
+        return RAFT(RAFTS[arch], updates=1, **options).init_with_output(key, clip)
     clip = jnp.zeros((1, 16, 112, 112, 3))  # C3D's size; for the others any would do
-    return build_backbone(arch, **options).init_with_output(key, clip, False)
+    (embedding, _), variables = build_backbone(arch, **options).init_with_output(key, clip, False)
+    return embedding, variables
 
 
 def _classifier_shapes(
@@ -202,10 +210,10 @@ def _initial(run: Callable, paths: Collection[Path], shapes: Mapping[Path, tuple
     return {path: np.asarray(fresh[path]) if path in fresh else np.zeros(shapes[path], np.float32) for path in paths}
 
 
-def _nested(arrays: Mapping[Path, np.ndarray]) -> dict[str, Any]:
+def _nested(arrays: Mapping[Path, np.ndarray], network: str) -> dict[str, Any]:
     flat = {}
     for (collection, *path), array in arrays.items():
-        owner = () if path[0] == CLASSIFIER[0] else ("backbone",)
+        owner = () if path[0] == CLASSIFIER[0] else (network,)
         flat[(collection, *owner, *path)] = array
     return flax.traverse_util.unflatten_dict(flat)
 
@@ -236,7 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m hcml_jax.weights.import_weights")
     parser.add_argument("source", type=pathlib.Path, help=".pth, .pt, .pyth or .safetensors")
-    parser.add_argument("--arch", required=True, help="the backbone, for example r3d_18")
+    parser.add_argument("--arch", required=True, help="the backbone, for example r3d_18, or raft_large")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="the folder to write")
     parser.add_argument("--allow-unused", action="store_true", help="leave out tensors without a place")
     parser.add_argument("--allow-missing", action="store_true", help="take a fresh network's where one is missing")
@@ -253,8 +261,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("--mean and --std belong together")
     normalisation = (tuple(options.mean), tuple(options.std)) if options.mean else None
     try:
-        if options.arch not in BACKBONES:
-            raise WeightsError(f"no backbone is called {options.arch!r}. {nearest(options.arch, BACKBONES)}")
+        if options.arch not in (known := [*BACKBONES, *RAFTS]):
+            raise WeightsError(f"no backbone is called {options.arch!r}. {nearest(options.arch, known)}")
         imported = import_weights(
             options.source, options.arch, options.out, options.allow_unused, options.allow_missing, normalisation
         )

@@ -115,6 +115,16 @@ _PYTORCHVIDEO = (
     (r"/shortcut/(conv|norm)", r".branch1_\1"),
     (r"^classifier/logits", "blocks.6.proj"),
 )
+_RAFT = (
+    (r"/layer(\d)_(\d)", r"/layer\1/\2"),
+    (r"(convnormrelu\d?|downsample)/conv", r"\1/0"),
+    (r"(convnormrelu\d?|downsample)/norm", r"\1/1"),
+    (r"update_block/(convcorr\d|convflow\d)", r"update_block/motion_encoder/\1/0"),
+    (r"update_block/motion$", "update_block/motion_encoder/conv/0"),
+    (r"update_block/convgru", "update_block/recurrent_block/convgru"),
+    (r"update_block/head", "update_block/flow_head/conv"),
+    (r"convrelu$", "convrelu/0"),
+)
 _C3D = ((r"^conv([12])/a", r"conv\1"), (r"^conv([345])/", r"conv\1"), (r"^classifier/logits", "fc8"))
 
 
@@ -228,10 +238,11 @@ _FAMILIES = {
         PublishedLayout("PyTorchVideo", _PYTORCHVIDEO, **_FACEBOOK),
     ),
     "c3d": (PublishedLayout("c3d-pytorch", _C3D, **_RAW),),
+    "raft_": (PublishedLayout("torchvision", _RAFT, **_DEEPMIND),),
 }
 
 
 def published_layouts(arch: str) -> tuple[PublishedLayout, ...]:
-    """The layouts in which a backbone is published, export's first; none for HCML's own R(2+1)D."""
+    """The layouts in which a backbone or a RAFT is published, export's first; none for HCML's own R(2+1)D."""
     found = (family for starts, family in _FAMILIES.items() if arch.startswith(starts))
     return next(found, ())
