@@ -1,4 +1,4 @@
-"""One step of every stage of HCML on the devices that there are: `python -m tests.devices.one_step OUT.npz [flags]`.
+"""One step of each stage of HCML and MSCL on the devices there are: `python -m tests.devices.one_step OUT.npz [flags]`.
 
 A program of its own, because the number of devices is fixed before jax starts.
 """
@@ -13,7 +13,7 @@ from hcml_jax.methods import build_method
 from hcml_jax.training.mesh import Layout, make_mesh
 from hcml_jax.training.optimizer import make_optimizer
 from hcml_jax.training.step import init_state, init_variables, make_train_step
-from tests.methods import test_moco, tiny
+from tests.methods import test_mscl, tiny
 from tests.methods.stages import leaves
 
 CLIPS = 16
@@ -35,13 +35,13 @@ def away_from_kinks(variables):
 
 
 def steps(layout, stages):
-    """Name -> array: the state after one step of each stage, HCML's and MoCo's, and what it reports.
+    """Name -> array: the state after one step of each stage, HCML's and MSCL's, and what it reports.
 
     The optimizer's trace after a first step is the gradient.
     """
-    moco = build_method(test_moco.CONFIG | {"queue": 512}, num_classes=0)
+    mscl = build_method(test_mscl.CONFIG | {"queue": 512}, num_classes=0)
     found = {}
-    for method in (tiny.hcml(joint_batch_norm_group=8, flip=True), moco):
+    for method in (tiny.hcml(joint_batch_norm_group=8, flip=True), mscl):
         for stage in method.stages:
             if not stages or stage.name in stages:
                 named = leaves(jax.device_get(one_step(method, stage, layout)))
@@ -57,7 +57,7 @@ def one_step(method, stage, layout):
     if layout.shard_state:
         assert any(not x.sharding.is_fully_replicated for x in jax.tree.leaves(state))
     step = make_train_step(method, stage, optimizer, 0, layout)
-    batch = tiny.batch(CLIPS, reads=stage.reads)
+    batch = tiny.batch(CLIPS, seed=1, reads=stage.reads)  # of these, no ReLU switches with the order of sums
     outputs = step(state, layout.shard_batch(own_part(batch)))
     return jax.jit(lambda tree: tree, out_shardings=layout.replicated)(outputs)
 

@@ -48,6 +48,7 @@ def batch(clips=4, seed=0, clip_shape=CLIP_SHAPE, classes=3, reads=ONE_CLIP):
         label=(np.arange(clips) % classes).astype(np.int32),
         index=np.arange(clips, dtype=np.int32),
         valid=np.ones(clips, bool),
+        flow=None if blank.flow is None else rng.normal(size=blank.flow.shape).astype(np.float32),
     )
 
 
