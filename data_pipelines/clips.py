@@ -12,6 +12,7 @@ from PIL import Image
 
 from data_pipelines.config import DataConfig
 from data_pipelines.errors import DataError, VideoError
+from data_pipelines.flow import dis_flow
 from data_pipelines.sampling import View, draw_views
 from data_pipelines.table import Row
 from data_pipelines.video import VideoInfo, read_clips
@@ -112,7 +113,7 @@ class ClipReader:
             index=np.int32(row.index),
             valid=np.bool_(True),
             future=shown[:, frames:] if reads.future else None,
-            flow=self._flow(row, info, views) if reads.flow else None,
+            flow=self._flow(row, info, views, shown) if reads.flow else None,
         )
 
     def blank(self, reads: Reads, label: int = -1, index: int = 0) -> Batch:
@@ -134,8 +135,10 @@ class ClipReader:
         key = row.index, reads.clips, reads.future, reads.crops, reads.crop, reads.short_side
         return self._cache.get(key, read) if keep else read()
 
-    def _flow(self, row: Row, info: VideoInfo, views: list[View]) -> np.ndarray:
+    def _flow(self, row: Row, info: VideoInfo, views: list[View], shown: np.ndarray) -> np.ndarray:
         """Flow `[V, T + F - 1, H, W, 2]` between the frames of the clips, cropped and resized like them."""
+        if self._config.flow == "dis":
+            return np.stack([dis_flow(clip) for clip in shown])
         flow = _read_flow(row, info)
         return np.stack([_fit_flow(flow[view.indices[:-1]].astype(np.float32), view) for view in views])
 

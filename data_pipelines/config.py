@@ -151,6 +151,8 @@ class DataConfig:
         batch tells where, because that jump is no motion.
       short_side: (least, most) shorter side of a frame after resizing; evaluation uses the least.
       crop: side of the square cut out of it, in pixels.
+      flow: where flow comes from that a method reads: "truth", files of it in the table's column `flow` (of `rendered`
+        sprites it is known); or "dis", OpenCV's, between the frames as they are shown.
       validation_share: share of each class's training rows, and of the unlabelled ones, that is held out as split
         "validation"; 0: none.
       labels_per_class: in training, only so many clips of each class keep their label; 0: all.
@@ -172,6 +174,7 @@ class DataConfig:
     short_clips: str = "error"
     short_side: tuple[int, int] = (256, 320)
     crop: int = 224
+    flow: str = "truth"
     validation_share: float = 0.0
     labels_per_class: int = 0
     labels_seed: int = 0
@@ -191,6 +194,8 @@ class DataConfig:
         _require(0 <= share < 1, "validation_share", share, "must be in [0, 1)")
         modes = ("error", "loop")
         _require(self.short_clips in modes, "short_clips", self.short_clips, f"must be in {modes}")
+        sources = ("truth",) if rendered else ("truth", "dis")
+        _require(self.flow in sources, "flow", self.flow, f"must be in {sources}")
         _require_range("short_side", self.short_side, low=1)
         wanted = f"must not exceed the least short_side, {self.short_side[0]}"
         _require(self.crop <= self.short_side[0], "crop", self.crop, wanted)

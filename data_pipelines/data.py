@@ -119,13 +119,20 @@ class Data:
         return name if whole else f"{name} {found.start:g}-{found.end:g}"
 
     def has_flow(self, split: str) -> bool:
-        """Whether every clip of the split has ground-truth flow.
+        """Whether flow can be read of every clip of the split.
 
-        Flow leads from each frame of a video to the next, so clips must take every frame, and never begin again.
+        True flow leads from each frame of a video to the next, so clips must take every frame, and never begin again.
         """
         clip = self.config
+        if not self.flow_is_true:
+            return True
         whole = clip.stride == 1 and clip.short_clips == "error"
         return whole and all(row.flow is not None for row in self.rows(split))
+
+    @property
+    def flow_is_true(self) -> bool:
+        """See `hcml_jax.batch.Data`."""
+        return self.config.flow == "truth"
 
     def warm_up(self) -> None:
         """Begins, in the background, the seconds of preparation for which the first batch would wait."""
@@ -213,7 +220,7 @@ class Data:
         if reads.flow and not self.has_flow(split):
             raise DataError(
                 f"{self.config.root}: no flow of split {split!r}: every clip needs a file of it in column 'flow', "
-                "stride=1 and short_clips='error'"
+                "stride=1 and short_clips='error'; or let flow='dis' compute it"
             )
         return self.rows(split)
 

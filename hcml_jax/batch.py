@@ -115,6 +115,7 @@ class Data(Protocol):
       census: what tells these clips from others, plain values.
       sampling: what tells how a clip is taken of a video in evaluation, plain values.
       labelled: rows of split "train" whose label training may use.
+      flow_is_true: whether the flow that is read is the truth, which errors are measured from.
       skipped: row -> why it was left out, so far.
     """
 
@@ -125,6 +126,7 @@ class Data(Protocol):
     census: Mapping[str, Any]
     sampling: Mapping[str, Any]
     labelled: frozenset[int]
+    flow_is_true: bool
     skipped: Mapping[int, str]
 
     def num_clips(self, split: str, labelled_only: bool = False) -> int:

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from data_pipelines import DataConfig
+from data_pipelines.flow import dis_flow
 from hcml_jax.config import UserError, build
-from hcml_jax.evaluation.baselines import dis_flow
 from hcml_jax.inference import Model, load
 from hcml_jax.ops import flow_to_image
 from hcml_jax.training.workdir import Workdir
@@ -86,7 +86,7 @@ def write_flow(model: Model, video: pathlib.Path, config: DataConfig, out: pathl
     from data_pipelines.write_video import encode
 
     frames, rate = read_whole(video, config, seconds)
-    flow = flow_of(model, frames) if model.gives_flow else dis_flow(frames[None])[0]
+    flow = flow_of(model, frames) if model.gives_flow else dis_flow(frames)
     longest = float(np.percentile(np.linalg.norm(flow, axis=-1), 99.5))
     colors = np.asarray(flow_to_image(flow, max(longest, 1e-3)))
     beside = np.concatenate([frames[:-1], np.round(255 * colors).astype(np.uint8)], axis=2)

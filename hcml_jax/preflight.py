@@ -136,7 +136,7 @@ def check_method(method: Method, data: Data, training: TrainingConfig, jitter: b
             if stage.reads.flow and not data.has_flow(split):
                 raise ConfigError(
                     f"config.data: stage {stage.name!r} reads flow; split {split!r} needs a file of it for every clip, "
-                    "stride 1 and short_clips 'error'"
+                    "stride 1 and short_clips 'error', or flow 'dis', which is computed"
                 )
     sides = [name for name in data.classes if _SIDES.search(name)]
     if method.flips and sides:

@@ -89,7 +89,7 @@ def test_the_video_is_written_with_its_flow_beside_it(video, tmp_path):
 
 
 def test_without_a_flow_of_its_own_opencvs_is_shown(video, tmp_path, monkeypatch):
-    monkeypatch.setattr("hcml_jax.predict.dis_flow", lambda clips: np.zeros((*np.shape(clips)[:-1], 2))[:, 1:] + 3.0)
+    monkeypatch.setattr("hcml_jax.predict.dis_flow", lambda clip: np.zeros((*np.shape(clip)[:-1], 2))[1:] + 3.0)
     write_flow(model(flows=False), video, CONFIG, tmp_path / "flow.mp4", 20)
     with av.open(str(tmp_path / "flow.mp4")) as container:
         (frame, *_) = (frame.to_ndarray(format="rgb24") for frame in container.decode(video=0))

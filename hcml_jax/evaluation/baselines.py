@@ -1,7 +1,5 @@
 """What needs no network, to hold networks against: maps of pixels, of frame differences, of classical optical flow."""
 
-import functools
-import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from data_pipelines.errors import DataError
+from data_pipelines.flow import dis_flow, opencv
 from hcml_jax import augment
 from hcml_jax.config import ConfigError
 from hcml_jax.ops import resize_area
@@ -37,7 +37,7 @@ def optical_flow(clips) -> jax.Array:
     The flow is OpenCV's DIS (Kroeger et al., 2016). Direction d holds angles from d to d + 1 eighths of a turn, from
     right (0) by way of down (2).
     """
-    return _histogram(dis_flow(np.asarray(clips)))
+    return _histogram(dis_flow_of_clips(np.asarray(clips)))
 
 
 BASELINES: dict[str, Callable] = {"frame_difference": frame_difference, "optical_flow": optical_flow, "pixels": pixels}
@@ -45,22 +45,21 @@ BASELINES: dict[str, Callable] = {"frame_difference": frame_difference, "optical
 
 def check_baselines(names) -> None:
     """Raises ConfigError if a baseline needs a package that is not there."""
-    if "optical_flow" in names:
-        _opencv()
+    if "optical_flow" not in names:
+        return
+    try:
+        opencv()
+    except DataError as error:
+        raise ConfigError(
+            f"the baseline 'optical_flow': {error}, or leave it out of config.evaluation.baselines"
+        ) from error
 
 
-def dis_flow(clips: np.ndarray) -> np.ndarray:
-    """Flow `[B, T - 1, H, W, 2]`, (u right, v down) in pixels, of uint8 clips `[B, T, H, W, 3]`, by OpenCV's DIS."""
-    _opencv()
+def dis_flow_of_clips(clips: np.ndarray) -> np.ndarray:
+    """`dis_flow` of each of clips `[B, T, H, W, 3]`: `[B, T - 1, H, W, 2]`."""
+    opencv()  # in one thread, the first time
     with ThreadPoolExecutor() as threads:
-        return np.stack(list(threads.map(_flow_of_clip, clips)))
-
-
-def _flow_of_clip(clip: np.ndarray) -> np.ndarray:
-    cv2 = _opencv()
-    method = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # holds state: one for each thread
-    gray = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in clip]
-    return np.stack([method.calc(*pair, None) for pair in itertools.pairwise(gray)])
+        return np.stack(list(threads.map(dis_flow, clips)))
 
 
 @jax.jit
@@ -69,16 +68,3 @@ def _histogram(flow) -> jax.Array:
     turns = jnp.arctan2(flow[..., 1], flow[..., 0]) / (2 * jnp.pi)
     direction = jnp.floor(turns * DIRECTIONS).astype(jnp.int32) % DIRECTIONS
     return resize_area(jax.nn.one_hot(direction, DIRECTIONS) * length, SIDE, SIDE)
-
-
-@functools.cache
-def _opencv():
-    try:
-        import cv2
-    except ImportError as error:
-        raise ConfigError(
-            "the baseline 'optical_flow' needs OpenCV: pip install 'hcml_jax[data]', or leave it out of "
-            "config.evaluation.baselines"
-        ) from error
-    cv2.setNumThreads(1)  # clips are read side by side already
-    return cv2

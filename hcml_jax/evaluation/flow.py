@@ -11,7 +11,7 @@ import numpy as np
 
 from hcml_jax import augment, cluster
 from hcml_jax.batch import Batch
-from hcml_jax.evaluation.baselines import dis_flow
+from hcml_jax.evaluation.baselines import dis_flow_of_clips
 from hcml_jax.evaluation.intervals import PerVideo
 from hcml_jax.methods.base import Method, Variables
 from hcml_jax.models import paired
@@ -172,7 +172,7 @@ def frame_errors(method: Method, read: FlowReader, batches: Iterable[Batch], cla
         for level, flow in read(clips)[0].items():
             frames = clips[:, method.frames_of(clips.shape[1])[level]]
             whose = {"learnt": flow, "zero": jnp.zeros_like(flow)}
-            whose |= {"classical": dis_flow(np.asarray(frames))} if classical else {}
+            whose |= {"classical": dis_flow_of_clips(np.asarray(frames))} if classical else {}
             for name, given in whose.items():
                 for kind, values in measure(given, frames).items():
                     found[kind].setdefault(name, {})[level] = values

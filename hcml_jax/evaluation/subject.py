@@ -58,7 +58,7 @@ class Subject:
     @property
     def has_flow(self) -> bool:
         """Whether the flow of the clips that are reported is known."""
-        return self.data.has_flow(self.reported)
+        return self._knows_flow(self.reported)
 
     @property
     def learns_flow(self) -> bool:
@@ -69,7 +69,7 @@ class Subject:
     @functools.cached_property
     def flow_readouts(self) -> dict[str, np.ndarray]:
         """Level -> weights of its linear read-out of flow, fitted on the training split; empty without its flow."""
-        if "train" not in self.data.splits or not self.data.has_flow("train"):
+        if "train" not in self.data.splits or not self._knows_flow("train"):
             return {}
         rows = self.data.spread("train", READOUT_CLIPS)
         batches = self.clips("1x1").batches("train", rows, flow=True, told="flow")
@@ -79,6 +79,9 @@ class Subject:
     def flow_reader(self) -> FlowReader:
         """Clips -> flow of the representation's heads, and of its linear read-outs."""
         return make_flow_reader(self.method, self.variables(REPRESENTATION), self.flow_readouts)
+
+    def _knows_flow(self, split: str) -> bool:
+        return self.data.flow_is_true and self.data.has_flow(split)
 
     def variables(self, name: str) -> Variables:
         """A network's, on this process's devices."""

@@ -482,6 +482,19 @@ def test_flow_in_training_is_that_in_evaluation_of_the_same_view(moving, side):
         np.testing.assert_array_equal(trained.flow[0, 0], whole[2:4, 16:48, 32:64])
 
 
+def test_flow_may_be_computed_of_the_frames_that_are_shown(moving):
+    """Of any stride, in pixels of what is shown, without files of it."""
+    data = open_videos(moving, frames=3, stride=2, flow="dis", short_side=(64, 64), crop=64)
+    assert data.has_flow("train") and not data.flow_is_true
+    (batch,) = data.eval_batches("train", 1, reads=FLOW)
+    inner = batch.flow[0, 0, :, 16:-16, 16:-16].mean((1, 2))
+    np.testing.assert_allclose(inner, [(4, -2)] * 2, atol=0.2)
+    (batch,) = take(data.train_batches(1, **KEY, reads=Reads(clips=2, area=(0.3, 0.5), flow=True)), 1)
+    for flow, box in zip(batch.flow[0], batch.box[0], strict=True):
+        expected = np.float32([4, -2]) * 64 / box[[3, 2]]
+        np.testing.assert_allclose(flow[:, 16:-16, 16:-16].mean((1, 2)), [expected] * 2, rtol=0.1, atol=0.2)
+
+
 def test_headers_of_flow_are_parsed_by_one_thread_at_a_time(moving, monkeypatch):
     load, inside, most = np.load, [], []
 

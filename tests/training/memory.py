@@ -36,6 +36,7 @@ class Memory:
     families = types.MappingProxyType({})
     splits = ("train", "test")
     clip_shape = tiny.CLIP_SHAPE
+    flow_is_true = True
 
     def __init__(self, stop_after: int | None = None):
         """Raises KeyboardInterrupt after so many training batches, as a killed process would."""
