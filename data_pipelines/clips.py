@@ -13,6 +13,7 @@ from PIL import Image
 from data_pipelines.config import DataConfig
 from data_pipelines.errors import DataError, VideoError
 from data_pipelines.flow import dis_flow
+from data_pipelines.flow_files import FlowFiles
 from data_pipelines.sampling import View, draw_views
 from data_pipelines.table import Row
 from data_pipelines.video import VideoInfo, read_clips
@@ -86,12 +87,21 @@ class ClipReader:
     Args:
       config: how to sample.
       infos: what `probe` found for every video.
+
+    Raises:
+      DataError: the folder of computed flow is none, or its flow is of another stride.
     """
 
     def __init__(self, config: DataConfig, infos: Mapping[Path, VideoInfo]):
         self._config = config
         self._infos = infos
         self._cache = FrameCache(config.cache_mb)
+        self._flow_files = FlowFiles(Path(config.flow), config.root) if config.computed_flow else None
+        if self._flow_files and (found := self._flow_files.description.stride) != config.stride:
+            raise DataError(
+                f"{config.flow} holds flow over {found} frames, and clips take every {config.stride}th: set "
+                f"config.data.stride={found}, or compute it again"
+            )
 
     def example(self, row: Row, label: int, reads: Reads, generator: np.random.Generator | None = None) -> Batch:
         """Reads the clips of `row`: at random with `generator`, evenly spread without.
@@ -102,7 +112,8 @@ class ClipReader:
         """
         info, frames = self._infos[row.path], self._config.frames
         segment, frame_size = segment_frames(row, info), (info.height, info.width)
-        views = draw_views(self._config, reads, segment, frame_size, generator)
+        starts = self._starts(row, reads, moving=self._config.moving and generator is not None)
+        views = draw_views(self._config, reads, segment, frame_size, generator, starts)
         shown = self._shown(row, reads, views, keep=generator is None)
         return Batch(
             clip=shown[:, :frames],
@@ -115,6 +126,25 @@ class ClipReader:
             future=shown[:, frames:] if reads.future else None,
             flow=self._flow(row, info, views, shown) if reads.flow else None,
         )
+
+    def flow_fault(self, row: Row, reads: Reads) -> str | None:
+        """Why flow cannot be read of the clips of `row`; None if it can."""
+        config = self._config
+        if config.flow == "dis":
+            return None
+        if self._flow_files:
+            found = len(self._starts(row, reads, moving=False))
+            return None if found else f"{row.path}: {config.flow} holds no flow of it, or not enough for a clip"
+        if config.stride > 1 or config.short_clips != "error":
+            return f"{row.path}: true flow needs stride 1 and short_clips 'error'"
+        return None if row.flow else f"{row.path}: the table's column 'flow' names no file"
+
+    def _starts(self, row: Row, reads: Reads, moving: bool) -> np.ndarray | None:
+        """Frames of its video at which a clip of `row` may begin; None: at any."""
+        if not (reads.flow and self._flow_files):
+            return None
+        segment, maps = segment_frames(row, self._infos[row.path]), self._config.frames - 1 + reads.future
+        return self._flow_files.starts(row.path, segment, maps, moving)
 
     def blank(self, reads: Reads, label: int = -1, index: int = 0) -> Batch:
         """A black example that stands for one that cannot be read; it is not valid."""
@@ -132,21 +162,28 @@ class ClipReader:
             return np.stack([_crop(*pair) for pair in zip(clips, views, strict=True)])
 
         # Random views hardly ever come again; the others are the same for the same row and numbers.
-        key = row.index, reads.clips, reads.future, reads.crops, reads.crop, reads.short_side
+        key = row.index, reads.clips, reads.future, reads.crops, reads.crop, reads.short_side, reads.flow
         return self._cache.get(key, read) if keep else read()
 
     def _flow(self, row: Row, info: VideoInfo, views: list[View], shown: np.ndarray) -> np.ndarray:
         """Flow `[V, T + F - 1, H, W, 2]` between the frames of the clips, cropped and resized like them."""
         if self._config.flow == "dis":
             return np.stack([dis_flow(clip) for clip in shown])
-        flow = _read_flow(row, info)
-        return np.stack([_fit_flow(flow[view.indices[:-1]].astype(np.float32), view) for view in views])
+        frame_size = info.height, info.width
+        if self._flow_files:
+            maps = (self._flow_files.read(row.path, view.indices[:-1]) for view in views)
+        else:
+            flow = _read_flow(row, info)
+            maps = (flow[view.indices[:-1]].astype(np.float32) for view in views)
+        return np.stack([_fit_flow(*pair, frame_size) for pair in zip(maps, views, strict=True)])
 
 
-def _fit_flow(flow: np.ndarray, view: View) -> np.ndarray:
+def _fit_flow(flow: np.ndarray, view: View, frame_size: tuple[int, int]) -> np.ndarray:
+    """Flow `[T, H', W', 2]` of whole frames, in pixels of its own maps, as a view of the video shows it."""
     if view.size == flow.shape[1:3]:
         return _crop(flow, view)
-    side, (top, left, height, width) = view.side, view.box
+    down, across = (n / m for n, m in zip(flow.shape[1:3], frame_size, strict=True))
+    side, (top, left, height, width) = view.side, np.multiply(view.box, (down, across, down, across))
     box = left, top, left + width, top + height
     planes = np.moveaxis(flow, -1, 1).reshape(-1, *flow.shape[1:3])
     bilinear = Image.Resampling.BILINEAR  # antialiased where it shrinks

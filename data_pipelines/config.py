@@ -152,7 +152,10 @@ class DataConfig:
       short_side: (least, most) shorter side of a frame after resizing; evaluation uses the least.
       crop: side of the square cut out of it, in pixels.
       flow: where flow comes from that a method reads: "truth", files of it in the table's column `flow` (of `rendered`
-        sprites it is known); or "dis", OpenCV's, between the frames as they are shown.
+        sprites it is known); "dis", OpenCV's, between the frames as they are shown; or a folder that
+        `python -m hcml_jax.compute_flow` wrote.
+      moving: of computed flow, training clips start only where their motion changes more than at the median start of
+        their video (MSCL's motion differential sampling).
       validation_share: share of each class's training rows, and of the unlabelled ones, that is held out as split
         "validation"; 0: none.
       labels_per_class: in training, only so many clips of each class keep their label; 0: all.
@@ -175,6 +178,7 @@ class DataConfig:
     short_side: tuple[int, int] = (256, 320)
     crop: int = 224
     flow: str = "truth"
+    moving: bool = False
     validation_share: float = 0.0
     labels_per_class: int = 0
     labels_seed: int = 0
@@ -194,14 +198,20 @@ class DataConfig:
         _require(0 <= share < 1, "validation_share", share, "must be in [0, 1)")
         modes = ("error", "loop")
         _require(self.short_clips in modes, "short_clips", self.short_clips, f"must be in {modes}")
-        sources = ("truth",) if rendered else ("truth", "dis")
-        _require(self.flow in sources, "flow", self.flow, f"must be in {sources}")
+        _require(bool(self.flow), "flow", self.flow, "must be 'truth', 'dis' or a folder of computed flow")
+        _require(self.flow == "truth" or not rendered, "flow", self.flow, "must be 'truth' where sprites are rendered")
+        _require(self.computed_flow or not self.moving, "moving", self.moving, "needs a folder of computed flow")
         _require_range("short_side", self.short_side, low=1)
         wanted = f"must not exceed the least short_side, {self.short_side[0]}"
         _require(self.crop <= self.short_side[0], "crop", self.crop, wanted)
         if self.sprites is not None and self.short_clips == "error":
             span, wanted = self.span(), f"must span at most sprites.frames, {self.sprites.frames}"
             _require(span <= self.sprites.frames, "frames and stride", f"span {span}", wanted)
+
+    @property
+    def computed_flow(self) -> bool:
+        """Whether flow comes from a folder where it was computed."""
+        return self.flow not in ("truth", "dis")
 
     def span(self, future: int = 0) -> int:
         """Frames of the video from the first of a clip to the last of `future` frames behind it, both included."""

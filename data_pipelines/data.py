@@ -16,7 +16,7 @@ from data_pipelines.errors import DataError, VideoError
 from data_pipelines.loader import batches, import_tensorflow, num_workers
 from data_pipelines.sampling import epoch_order, view_generator
 from data_pipelines.skipped import SkipLog
-from data_pipelines.table import Row, class_families, labelled_rows
+from data_pipelines.table import Row, class_families, labelled_rows, list_faults
 from hcml_jax.batch import ONE_CLIP, Batch, Reads
 from hcml_jax.config import ConfigError, nearest
 
@@ -28,6 +28,9 @@ class Reader(Protocol):
 
     def example(self, row: Row, label: int, reads: Reads, generator: np.random.Generator | None = None) -> Batch:
         """The clips of `row`: at random with `generator`, evenly spread without; raises VideoError if it cannot."""
+
+    def flow_fault(self, row: Row, reads: Reads) -> str | None:
+        """Why flow cannot be read of the clips of `row`; None if it can."""
 
     def blank(self, reads: Reads, label: int = -1, index: int = 0) -> Batch:
         """A black example that stands for one that cannot be read; it is not valid."""
@@ -119,15 +122,8 @@ class Data:
         return name if whole else f"{name} {found.start:g}-{found.end:g}"
 
     def has_flow(self, split: str) -> bool:
-        """Whether flow can be read of every clip of the split.
-
-        True flow leads from each frame of a video to the next, so clips must take every frame, and never begin again.
-        """
-        clip = self.config
-        if not self.flow_is_true:
-            return True
-        whole = clip.stride == 1 and clip.short_clips == "error"
-        return whole and all(row.flow is not None for row in self.rows(split))
+        """See `hcml_jax.batch.Data`."""
+        return not self._flow_faults(split, Reads(future=self._future, flow=True))
 
     @property
     def flow_is_true(self) -> bool:
@@ -217,12 +213,15 @@ class Data:
         """The rows of a split, if what `reads` asks for can be read of them."""
         if reads.future > self._future:
             raise ValueError(f"open_data was told of {self._future} frames behind a clip: {reads}")
-        if reads.flow and not self.has_flow(split):
+        if reads.flow and (faults := self._flow_faults(split, reads)):
             raise DataError(
-                f"{self.config.root}: no flow of split {split!r}: every clip needs a file of it in column 'flow', "
-                "stride=1 and short_clips='error'; or let flow='dis' compute it"
+                f"{self.config.root}: no flow of {len(faults)} clips of split {split!r} (flow='dis' computes it):"
+                f"{list_faults(faults)}"
             )
         return self.rows(split)
+
+    def _flow_faults(self, split: str, reads: Reads) -> list[str]:
+        return [fault for row in self.rows(split) if (fault := self._reader.flow_fault(row, reads))]
 
     def _batches(self, read, numbers: tuple[int, int], size: int, reads: Reads) -> Iterator[Batch]:
         return batches(read, numbers, size, self._reader.blank(reads), num_workers(self.config))

@@ -69,10 +69,6 @@ class RenderedData(Data):
         """See `hcml_jax.batch.Data`."""
         return super().census | {"sprites": dataclasses.asdict(self.config.sprites)}
 
-    def has_flow(self, split: str) -> bool:
-        """See `hcml_jax.batch.Data`."""
-        return self.config.stride == 1
-
     def warm_up(self) -> None:
         """See `hcml_jax.batch.Data`: there is nothing to prepare."""
 
@@ -125,6 +121,10 @@ class RecipeReader:
             future=None,
             flow=None,
         )
+
+    def flow_fault(self, row: Row, reads: Reads) -> str | None:
+        """See `Reader`."""
+        return None if self._config.stride == 1 else "the flow of rendered sprites needs stride 1"
 
     def blank(self, reads: Reads, label: int = -1, index: int = 0) -> Batch:
         """See `Reader`."""

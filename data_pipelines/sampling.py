@@ -52,6 +52,7 @@ def draw_views(
     segment: tuple[int, int],
     frame_size: tuple[int, int],
     generator: np.random.Generator | None = None,
+    starts: np.ndarray | None = None,
 ) -> list[View]:
     """Chooses the V clips of a video: at random with `generator`, otherwise evenly spread in time and along the frame.
 
@@ -62,12 +63,14 @@ def draw_views(
         clip spans, it begins again from the first.
       frame_size: (height, width) of the video.
       generator: numpy generator, or None.
+      starts: frames at which a clip may begin, in rising order, one or more; None: at any.
     """
     first, last = segment
     room = max(last - first - config.span(reads.future), 0)
+    allowed = np.arange(room + 1) if starts is None else starts - first
     steps = config.stride * np.arange(config.frames + reads.future)
     views = []
-    for start in _starts(reads, room, generator):
+    for start in _starts(reads, allowed, generator):
         indices = first + (start + steps) % (last - first)
         consecutive = np.diff(indices) == config.stride
         for size, side, corner in _places(config, reads, frame_size, generator):
@@ -85,14 +88,17 @@ def _generator(stream: int, seed: int, stage: str, *numbers: int) -> np.random.G
     return np.random.default_rng([stream, seed, zlib.crc32(stage.encode()), *numbers])
 
 
-def _starts(reads: Reads, room: int, generator: np.random.Generator | None) -> list[int]:
-    """First frames of the clips, in 0..room."""
-    if generator is None:  # each in the middle of its part of the room
-        return [room * (2 * v + 1) // (2 * reads.clips) for v in range(reads.clips)]
-    first = int(generator.integers(room + 1))
-    offset = room if reads.max_offset is None else reads.max_offset
-    low, high = max(first - offset, 0), min(first + offset, room)
-    return [first, *generator.integers(low, high + 1, reads.clips - 1).tolist()]
+def _starts(reads: Reads, allowed: np.ndarray, generator: np.random.Generator | None) -> list[int]:
+    """First frames of the clips, out of those allowed, which rise."""
+    most = len(allowed) - 1
+    if generator is None:  # each in the middle of its part
+        return [int(allowed[most * (2 * v + 1) // (2 * reads.clips)]) for v in range(reads.clips)]
+    first = int(allowed[generator.integers(most + 1)])
+    low, high = 0, most
+    if reads.max_offset is not None:
+        low = np.searchsorted(allowed, first - reads.max_offset)
+        high = np.searchsorted(allowed, first + reads.max_offset, side="right") - 1
+    return [first, *allowed[generator.integers(low, high + 1, reads.clips - 1)].tolist()]
 
 
 class _Place(NamedTuple):

@@ -517,9 +517,9 @@ def test_flow_needs_files_consecutive_frames_and_the_right_shape(folder, moving)
     for where, fields in ((folder, {"stride": 1}), (moving, {"stride": 2}), (moving, loop)):
         data = open_videos(where, **fields)
         assert not data.has_flow("train")
-        with pytest.raises(DataError, match="no flow of split 'train': .*stride=1"):
+        with pytest.raises(DataError, match="no flow of . clips of split 'train'"):
             data.eval_batches("train", 1, reads=FLOW)
-        with pytest.raises(DataError, match="no flow of split 'train': .*stride=1"):
+        with pytest.raises(DataError, match="no flow of . clips of split 'train'"):
             data.train_batches(1, **KEY, reads=FLOW)
     np.savez(moving / "a.npz", flow=np.zeros((8, 64, 96, 2)))
     data = open_videos(moving, frames=3, stride=1)

@@ -1,0 +1,214 @@
+"""Computes the flow of videos once: `python -m hcml_jax.compute_flow ROOT --stride 8 --out FOLDER`.
+
+What is stored serves `config.data.flow=FOLDER`: flow from every `--every`-th frame of each video to the one `--stride`
+frames later, and how much the motion changes there. Work that was interrupted goes on where it stopped; several
+processes share it by `--shard 0/4`, `--shard 1/4`, ...; on each, pairs of frames are split over its devices.
+"""
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from data_pipelines.errors import VideoError
+from data_pipelines.flow import dis_flow, opencv
+from data_pipelines.flow_files import FlowDescription, add_motion, describe, flow_name, read_motion, save_flow
+from data_pipelines.sampling import resized
+from data_pipelines.table import read_table
+from hcml_jax.config import ConfigError, UserError
+from hcml_jax.inference import load
+from hcml_jax.models.raft import RAFT
+from hcml_jax.ops import motion_difference
+from hcml_jax.progress import Progress
+from hcml_jax.training.mesh import make_mesh
+from hcml_jax.weights.import_weights import RAFTS, is_imported, read_imported
+
+PAIRS = 16  # compared at a time by networks
+SIDES = 8  # the sides of resized frames divide by this, so that networks meet few sizes
+
+# Pairs of frames, uint8 [N, 2, H, W, 3] -> flow [N, H, W, 2] from each first one to its second, in pixels.
+Provider = Callable[[np.ndarray], np.ndarray]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Computes what is not there yet, and lists the videos that cannot be read."""
+    given = _parser().parse_args(arguments)
+    try:
+        shard, shards = _shard(given.shard)
+        every = given.every or given.stride
+        description = FlowDescription(given.provider, given.stride, every, given.short_side, given.scale)
+        _check(description)
+        provider = make_provider(given.provider)
+        videos = list(dict.fromkeys(row.path for row in read_table(given.root, given.table)))[shard::shards]
+        describe(given.out, description)
+        broken = compute(videos, given.root, given.out, description, provider, shard)
+    except (UserError, OSError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+    for fault in broken:
+        print(f"left out: {fault}", file=sys.stderr)
+    print(f"flow of {len(videos) - len(broken)} of {len(videos)} videos in {given.out}")
+    sys.exit(1 if broken else 0)
+
+
+def compute(
+    videos: Sequence[pathlib.Path],
+    root: pathlib.Path,
+    out: pathlib.Path,
+    description: FlowDescription,
+    provider: Provider,
+    shard: int = 0,
+) -> list[str]:
+    """Stores the flow of videos where it is not there yet; returns why videos were left out."""
+    names = {video: flow_name(root, video) for video in videos}
+    finished = {name for name in read_motion(out) if (out / name).exists()}
+    left, broken = [video for video in videos if names[video] not in finished], []
+    with Progress("flow", len(videos), "videos", done=len(videos) - len(left)) as progress:
+        for video in left:
+            try:
+                flow = flow_of(video, description, provider)
+            except VideoError as error:
+                broken.append(str(error))
+            else:
+                save_flow(out / names[video], flow)
+                add_motion(out, shard, names[video], motion_of(flow, description))
+            progress.add()
+    return broken
+
+
+def flow_of(video: pathlib.Path, description: FlowDescription, provider: Provider) -> np.ndarray:
+    """Flow `[N, H, W, 2]` of a video, from every `every`-th frame to the one `stride` frames later.
+
+    Raises:
+      VideoError: it cannot be read, or is too short for a pair.
+    """
+    from data_pipelines.video import probe, read_frames  # needs PyAV
+
+    info, stride = probe(video), description.stride
+    first = np.arange(0, info.num_frames - stride, description.every)
+    if not len(first):
+        raise VideoError(f"{video}: {info.num_frames} frames, but a pair spans {stride + 1}")
+    size = _size(info.height, info.width, description.short_side)
+    wanted = np.unique([first, first + stride])
+    frames = dict(zip(wanted.tolist(), read_frames(video, wanted, info, size), strict=True))
+    return provider(np.stack([np.stack([frames[t], frames[t + stride]]) for t in first.tolist()]))
+
+
+def motion_of(flow: np.ndarray, description: FlowDescription) -> np.ndarray:
+    """How much the motion changes from each flow map to the one a stride later, `[N]`; NaN where there is none."""
+    step = description.stride // description.every
+    motion = np.full(len(flow), np.nan, np.float32)
+    for offset in range(min(step, len(flow))):
+        if len(maps := flow[offset::step]) > 1:
+            motion[offset::step][:-1] = motion_difference(maps, scale=description.scale)
+    return motion
+
+
+def make_provider(name: str) -> Provider:
+    """What computes flow: "dis"; "raft:DIR", imported weights; "hcml:DIR" or "hcml:sprites", level 0 of a network.
+
+    Raises:
+      ConfigError: there is no such provider, or DIR holds something else.
+    """
+    kind, _, source = name.partition(":")
+    if name == "dis":
+        opencv()
+        return lambda pairs: np.stack([dis_flow(pair)[0] for pair in pairs])
+    if kind == "raft" and source:
+        return _in_parts(_raft(pathlib.Path(source)))
+    if kind == "hcml" and source:
+        return _in_parts(_level0(source))
+    raise ConfigError(f"--provider must be dis, raft:DIR or hcml:DIR, not {name!r}")
+
+
+def _raft(folder: pathlib.Path) -> Callable:
+    if not is_imported(folder):
+        raise ConfigError(
+            f"--provider raft:{folder}: no weights are there; hcml_jax.weights.import_weights writes them"
+        )
+    variables, _ = read_imported(folder)
+    if "raft" not in variables["params"]:
+        raise ConfigError(f"--provider raft:{folder}: these weights are a backbone's, not one of {', '.join(RAFTS)}")
+    given = {collection: tree["raft"] for collection, tree in variables.items()}
+    network = RAFT("large" if "mask_predictor" in given["params"] else "small")
+    return lambda pairs: network.apply(given, pairs.astype(jnp.float32) / 255)[:, 0]
+
+
+def _level0(source: str) -> Callable:
+    model = load(source)
+    if not model.gives_flow:
+        raise ConfigError(f"--provider hcml:{source}: this network gives no flow")
+    frames = model.clip_shape[0]
+
+    def flow(pairs):
+        # The last frame again and again: level 0 looks from each frame to the next alone.
+        clip = jnp.concatenate([pairs, jnp.repeat(pairs[:, 1:], frames - 2, axis=1)], axis=1)
+        return model.method.encode(model.variables, clip).flow["level0"][:, 0]
+
+    return flow
+
+
+def _in_parts(network: Callable) -> Provider:
+    """A network on `PAIRS` pairs at a time, split over the devices."""
+    mesh = make_mesh()
+    split = jax.sharding.NamedSharding(mesh, jax.P(mesh.axis_names[0]))
+    size = -(-PAIRS // mesh.size) * mesh.size
+    compiled = jax.jit(network, in_shardings=split, out_shardings=split)
+
+    def flow(pairs: np.ndarray) -> np.ndarray:
+        return np.concatenate([np.asarray(compiled(part))[:number] for part, number in _parts(pairs, size)])
+
+    return flow
+
+
+def _parts(pairs: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Parts of one size, the last filled up with its last pair, and how many of each count."""
+    for start in range(0, len(pairs), size):
+        part = pairs[start : start + size]
+        yield np.concatenate([part, part[-1:].repeat(size - len(part), axis=0)]), len(part)
+
+
+def _size(height: int, width: int, short_side: int) -> tuple[int, int]:
+    """The size of frames that are compared; sides of resized ones are multiples of `SIDES`."""
+    if not short_side:
+        return height, width
+    return tuple(max(SIDES, round(side / SIDES) * SIDES) for side in resized((height, width), short_side))
+
+
+def _shard(text: str) -> tuple[int, int]:
+    try:
+        shard, shards = (int(part) for part in text.split("/"))
+    except ValueError:
+        shard = shards = -1
+    if not 0 <= shard < shards:
+        raise ConfigError(f"--shard must be i/n, 0 <= i < n, not {text!r}")
+    return shard, shards
+
+
+def _check(description: FlowDescription) -> None:
+    for name, least in (("stride", 1), ("every", 1), ("short_side", 0), ("scale", 1)):
+        if (value := getattr(description, name)) < least:
+            raise ConfigError(f"--{name.replace('_', '-')} must be {least} or more, not {value}")
+    if description.stride % description.every:
+        raise ConfigError(f"--every {description.every} must divide --stride {description.stride}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m hcml_jax.compute_flow", description=__doc__)
+    parser.add_argument("root", type=pathlib.Path, help="folder of videos, as config.data.root")
+    parser.add_argument("--table", default="", help="as config.data.table")
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="the folder to write")
+    parser.add_argument("--stride", type=int, required=True, help="as config.data.stride")
+    parser.add_argument("--every", type=int, default=0, help="frames from pair to pair; the stride if not given")
+    parser.add_argument("--short-side", type=int, default=128, help="of the frames that are compared; 0: as they are")
+    parser.add_argument("--scale", type=int, default=28, help="cells of motion boundaries, in pixels (MSCL: 28)")
+    parser.add_argument("--provider", default="dis", help="dis, raft:DIR (imported weights), hcml:DIR or hcml:sprites")
+    parser.add_argument("--shard", default="0/1", help="which part of the videos, i/n")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

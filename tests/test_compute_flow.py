@@ -1,0 +1,220 @@
+"""Flow that is computed once: right, resumed, shared out, read as clips show it; starts where motion changes."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from data_pipelines import DataConfig, DataError, open_data
+from data_pipelines.flow_files import FlowFiles, add_motion, read_flow, read_motion, save_flow
+from data_pipelines.write_video import encode
+from hcml_jax import compute_flow
+from hcml_jax.batch import Reads
+from hcml_jax.config import ConfigError
+from hcml_jax.models.raft import RAFT
+from hcml_jax.ops import motion_difference
+from hcml_jax.weights.import_weights import import_weights
+from hcml_jax.weights.published import published_layouts
+
+FLOW = Reads(flow=True)
+SIZES = {"frames": 3, "stride": 2, "short_side": (64, 64), "crop": 48}
+
+
+def write_moving(path, frames=14, velocity=(2, -1)):
+    """A smooth texture of 96 x 64 that moves by `velocity` pixels a frame; from its middle on, the other way."""
+    y, x = np.mgrid[:64, :96]
+    time = np.arange(frames)
+    time = np.minimum(time, frames - 1 - time)[:, None, None]
+    x, y = x - velocity[0] * time, y - velocity[1] * time
+    wave = np.cos(x / 4 + y / 7) + np.cos(y / 5 - x / 9)
+    images = np.repeat(np.round(128 + 55 * wave)[..., None], 3, -1).astype(np.uint8)
+    path.parent.mkdir(exist_ok=True)
+    encode(images, path, crf=1, rate=8)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two videos that move, and one that is none."""
+    write_moving(tmp_path / "videos" / "a.mp4")
+    write_moving(tmp_path / "videos" / "b" / "c.mp4", velocity=(-1, 2))
+    return tmp_path / "videos"
+
+
+def run(folder, out, *flags):
+    """The exit code of the command."""
+    with pytest.raises(SystemExit) as end:
+        compute_flow.main([str(folder), "--out", str(out), "--stride", "2", "--short-side", "0", *flags])
+    return end.value.code
+
+
+def opened(folder, out, **fields):
+    return open_data(DataConfig(str(folder), flow=str(out), **{**SIZES, **fields}))
+
+
+def test_what_was_stored_is_read_as_clips_show_it(folder, tmp_path):
+    out = tmp_path / "flow"
+    assert run(folder, out, "--every", "1") == 0
+    assert (out / "a.mp4.npz").exists() and (out / "b" / "c.mp4.npz").exists()
+    data = opened(folder, out)
+    assert data.has_flow("train") and not data.flow_is_true
+    whole = next(data.eval_batches("train", 2, reads=FLOW))
+    assert whole.flow.shape == (2, 1, 2, 48, 48, 2)
+    reads = Reads(clips=2, area=(0.3, 0.5), max_offset=3, flow=True)
+    drawn = next(data.train_batches(2, seed=0, stage="first", reads=reads))
+    first = {0: (2.0, -1.0), 1: (-1.0, 2.0)}
+    checked = 0
+    for batch in (whole, drawn):
+        for row, index in enumerate(batch.index):
+            for flow, start, box in zip(batch.flow[row], batch.start[row], batch.box[row], strict=True):
+                scale = 48 / box[[3, 2]]
+                for t, found in enumerate(flow):
+                    frame = start + 2 * t
+                    if frame in (5, 6):  # there it turns round
+                        continue
+                    velocity = np.float32(first[int(index)]) * (2 if frame < 5 else -2)
+                    np.testing.assert_allclose(found[12:-12, 12:-12].mean((0, 1)), velocity * scale, atol=0.35)
+                    checked += 1
+    assert checked > 6
+    with pytest.raises(DataError, match="holds flow over 2 frames, and clips take every 1th: set config.data.stride=2"):
+        opened(folder, out, stride=1)
+
+
+def test_flow_is_stored_to_within_a_twentieth_of_a_pixel(tmp_path):
+    flow = np.random.default_rng(0).normal(0, 30, (3, 8, 9, 2)).astype(np.float32)
+    flow[0, 0, 0] = np.nan, 9999
+    save_flow(tmp_path / "a" / "b.npz", flow)
+    found = read_flow(tmp_path / "a" / "b.npz")
+    assert abs(found[1:] - flow[1:]).max() <= 1 / 32
+    np.testing.assert_allclose(found[0, 0, 0], [0, 2047.9375])
+    (tmp_path / "a" / "b.npz").write_bytes(b"PK")
+    with pytest.raises(DataError, match="b.npz: stored flow cannot be read"):
+        read_flow(tmp_path / "a" / "b.npz")
+
+
+def test_motion_is_compared_over_the_stride(folder, tmp_path):
+    assert run(folder, tmp_path / "flow", "--every", "1", "--scale", "16") == 0
+    flow, motion = read_flow(tmp_path / "flow" / "a.mp4.npz"), read_motion(tmp_path / "flow")["a.mp4.npz"]
+    assert len(flow) == len(motion) == 12
+    for t in range(10):
+        np.testing.assert_allclose(motion[t], motion_difference(flow[[t, t + 2]], scale=16)[0], rtol=0.02, atol=0.02)
+    assert np.isnan(motion[10:]).all()
+
+
+def test_work_that_stopped_goes_on_and_may_be_shared(folder, tmp_path, capsys):
+    out = tmp_path / "flow"
+    assert run(folder, out, "--shard", "1/2") == 0
+    assert not (out / "a.mp4.npz").exists()
+    untouched = (out / "b" / "c.mp4.npz").stat().st_mtime_ns
+    assert run(folder, out) == 0
+    assert (out / "a.mp4.npz").exists() and (out / "b" / "c.mp4.npz").stat().st_mtime_ns == untouched
+    assert sorted(path.name for path in out.glob("motion*")) == ["motion0.jsonl", "motion1.jsonl"]
+    lines = (out / "motion0.jsonl").read_text()
+    (out / "motion0.jsonl").write_text(lines[: len(lines) // 2])  # killed while it was written
+    assert run(folder, out) == 0
+    assert set(read_motion(out)) == {"a.mp4.npz", "b/c.mp4.npz"}
+    assert "computed otherwise" in run(folder, out, "--every", "1")
+
+
+def test_what_cannot_be_read_is_listed_and_has_no_flow(folder, tmp_path, capsys):
+    out = tmp_path / "flow"
+    (folder / "bad.mp4").write_bytes(b"no video")
+    write_moving(folder / "short.mp4", frames=2)
+    assert run(folder, out) == 1
+    told = capsys.readouterr()
+    assert "left out: " in told.err and "bad.mp4" in told.err and "2 frames, but a pair spans 3" in told.err
+    assert "flow of 2 of 4 videos" in told.out
+    (folder / "bad.mp4").unlink()
+    (folder / "short.mp4").unlink()
+    write_moving(folder / "new.mp4")
+    data = opened(folder, out)
+    assert not data.has_flow("train")
+    with pytest.raises(DataError, match=r"no flow of 1 clips of split 'train'.*\n.*new.mp4: .* holds no flow of it"):
+        data.train_batches(1, seed=0, stage="first", reads=FLOW)
+    with pytest.raises(DataError, match="is no folder of computed flow"):
+        opened(folder, tmp_path)
+
+
+def test_clips_start_where_the_motion_changes_more_than_at_the_median(folder, tmp_path):
+    out = tmp_path / "flow"
+    assert run(folder, out, "--every", "1") == 0
+    files = FlowFiles(out, folder)
+    anywhere = files.starts(folder / "a.mp4", (0, 14), maps=2, moving=False)
+    assert anywhere.tolist() == list(range(10))  # frames start, + 2 and + 4 of 14
+    motion = read_motion(out)["a.mp4.npz"][:10]
+    moving = files.starts(folder / "a.mp4", (0, 14), maps=2, moving=True)
+    assert moving.tolist() == [t for t in range(10) if motion[t] > np.median(motion)]
+    assert 0 < len(moving) <= 5
+    part = files.starts(folder / "a.mp4", (3, 12), maps=2, moving=False)
+    assert part.tolist() == [3, 4, 5, 6, 7]
+    data = opened(folder, out, moving=True)
+    drawn = [next(data.train_batches(2, seed=s, stage="first", reads=Reads(clips=2, flow=True))) for s in range(6)]
+    for batch in drawn:
+        for row, index in enumerate(batch.index):
+            name = "b/c.mp4" if index else "a.mp4"
+            assert set(batch.start[row].tolist()) <= set(files.starts(folder / name, (0, 14), 2, True).tolist())
+    again = next(data.train_batches(2, seed=0, stage="first", reads=Reads(clips=2, flow=True)))
+    np.testing.assert_array_equal(again.start, drawn[0].start)
+    add_motion(out, 0, "a.mp4.npz", np.zeros(12, np.float32))  # nothing changes: anywhere will do
+    assert len(FlowFiles(out, folder).starts(folder / "a.mp4", (0, 14), 2, True)) == 10
+
+
+def test_starts_lie_on_the_grid_that_was_computed(folder, tmp_path):
+    out = tmp_path / "flow"
+    assert run(folder, out) == 0  # every second frame
+    data = opened(folder, out)
+    for step in range(4):
+        batch = next(data.train_batches(2, seed=step, stage="first", reads=FLOW))
+        assert not (batch.start % 2).any()
+
+
+@pytest.fixture
+def raft(tmp_path):
+    """A folder of imported weights, of a random small RAFT."""
+    clip = np.zeros((1, 2, 128, 128, 3), np.float32)
+    variables = jax.jit(RAFT("small", updates=1).init)(jax.random.key(0), clip)
+    (layout,) = published_layouts("raft_small")
+    paths = jax.tree_util.tree_leaves_with_path(variables["params"])
+    keys = [(tuple(key.key for key in path), np.asarray(leaf)) for path, leaf in paths]
+    save_file({layout.name(path): layout.export(path, leaf) for path, leaf in keys}, tmp_path / "raft.safetensors")
+    import_weights(tmp_path / "raft.safetensors", "raft_small", tmp_path / "raft")
+    return tmp_path / "raft"
+
+
+def test_networks_compute_flow_of_pairs(raft):
+    pairs = np.random.default_rng(0).integers(0, 256, (3, 2, 128, 136, 3), dtype=np.uint8)
+    found = compute_flow.make_provider(f"raft:{raft}")(pairs)
+    variables = json.loads((raft / "weights.json").read_text())
+    assert variables["arch"] == "raft_small" and found.shape == (3, 128, 136, 2)
+    alone = compute_flow.make_provider(f"raft:{raft}")(pairs[2:])
+    np.testing.assert_allclose(alone[0], found[2], rtol=1e-3, atol=1e-3)
+
+
+def test_level_0_of_hcml_computes_flow_of_pairs():
+    from hcml_jax import load
+
+    pairs = np.random.default_rng(0).integers(0, 256, (2, 2, 64, 64, 3), dtype=np.uint8)
+    found = compute_flow.make_provider("hcml:sprites")(pairs)
+    clip = np.concatenate([pairs, pairs[:, 1:].repeat(14, axis=1)], axis=1)
+    np.testing.assert_allclose(found, load("sprites").flow(clip)["level0"][:, 0], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--provider", "rft"], "--provider must be dis, raft:DIR or hcml:DIR, not 'rft'"),
+        (["--provider", "raft:nowhere"], "raft:nowhere: no weights are there"),
+        (["--shard", "2/2"], "--shard must be i/n, 0 <= i < n, not '2/2'"),
+        (["--every", "3"], "--every 3 must divide --stride 2"),
+        (["--scale", "0"], "--scale must be 1 or more, not 0"),
+    ],
+)
+def test_flags_that_do_not_fit_are_refused(folder, tmp_path, flags, message):
+    assert message in run(folder, tmp_path / "flow", *flags)
+    assert not (tmp_path / "flow").exists()
+
+
+def test_moving_starts_need_computed_flow():
+    with pytest.raises(ConfigError, match="moving: found True, needs a folder of computed flow"):
+        DataConfig("videos", flow="dis", moving=True)
