@@ -7,7 +7,17 @@ ROOT = pathlib.Path(__file__).parent.parent
 GROUND = ("config", "cluster", "files", "rng", "batch", "progress")
 ROOMS = (
     *("ops", "contrastive", "models", "weights", "augment", "methods", "training", "evaluation"),
-    *("visualization", "artifact", "inference", "init_from", "preflight", "experiment", "predict", "search"),
+    *(
+        "visualization",
+        "artifact",
+        "inference",
+        "init_from",
+        "preflight",
+        "experiment",
+        "predict",
+        "search",
+        "compute_flow",
+    ),
 )
 ORDER = {f"hcml_jax.{room}": rank for rank, room in enumerate((*GROUND, *ROOMS))}
 ORDER |= {"hcml_jax": len(ORDER), "data_pipelines": len(GROUND), "configs": len(ORDER)}
