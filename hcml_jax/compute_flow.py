@@ -6,6 +6,7 @@ processes share it by `--shard 0/4`, `--shard 1/4`, ...; on each, pairs of frame
 """
 
 import argparse
+import functools
 import pathlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -101,10 +102,17 @@ def motion_of(flow: np.ndarray, description: FlowDescription) -> np.ndarray:
     """How much the motion changes from each flow map to the one a stride later, `[N]`; NaN where there is none."""
     step = description.stride // description.every
     motion = np.full(len(flow), np.nan, np.float32)
-    for offset in range(min(step, len(flow))):
-        if len(maps := flow[offset::step]) > 1:
-            motion[offset::step][:-1] = motion_difference(maps, scale=description.scale)
+    if len(flow) > step:
+        pairs = np.stack([flow[:-step], flow[step:]], axis=1)
+        parts = [_motion(part, description.scale)[:number] for part, number in _parts(pairs, PAIRS)]
+        motion[:-step] = np.concatenate(parts)
     return motion
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _motion(pairs: jax.Array, scale: int) -> jax.Array:
+    """The motion difference `[N]` of pairs of flow maps `[N, 2, H, W, 2]`."""
+    return jax.vmap(functools.partial(motion_difference, scale=scale))(pairs)[:, 0]
 
 
 def make_provider(name: str) -> Provider:
