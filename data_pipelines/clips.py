@@ -144,7 +144,7 @@ class ClipReader:
         if not (reads.flow and self._flow_files):
             return None
         segment, maps = segment_frames(row, self._infos[row.path]), self._config.frames - 1 + reads.future
-        return self._flow_files.starts(row.path, segment, maps, moving)
+        return self._flow_files.starts(row.path, segment, maps, moving, loop=self._config.short_clips == "loop")
 
     def blank(self, reads: Reads, label: int = -1, index: int = 0) -> Batch:
         """A black example that stands for one that cannot be read; it is not valid."""

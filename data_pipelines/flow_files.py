@@ -135,7 +135,7 @@ class FlowFiles:
         self._folder, self._root = folder, root
         self._motion: Mapping[str, np.ndarray] = read_motion(folder)
 
-    def starts(self, path: Path, segment: tuple[int, int], maps: int, moving: bool) -> np.ndarray:
+    def starts(self, path: Path, segment: tuple[int, int], maps: int, moving: bool, loop: bool = False) -> np.ndarray:
         """Frames of a video at which a clip may start.
 
         Args:
@@ -144,12 +144,15 @@ class FlowFiles:
           maps: flow maps of a clip, one after another by the stride.
           moving: whether only starts are meant where the motion changes more than at the median one (MSCL's motion
             differential sampling): the mean over the clip of `motion_difference`; all of them where none does.
+          loop: whether a video that is too short begins again: it then has one start, the first.
         """
         stride, every = self.description.stride, self.description.every
         motion = self._motion.get(flow_name(self._root, path), np.zeros(0, np.float32))
         first = -(-segment[0] // every) * every
         last = min(segment[1] - 1 - maps * stride, (len(motion) - 1) * every - (maps - 1) * stride)
         starts = np.arange(first, last + 1, every)
+        if loop and not len(starts) and first < len(motion) * every:
+            return np.array([first])
         if not moving or not len(starts):
             return starts
         step = stride // every
@@ -161,11 +164,10 @@ class FlowFiles:
     def read(self, path: Path, frames: np.ndarray) -> np.ndarray:
         """Flow from each of these frames of a video to the one a stride later, in pixels of the stored maps.
 
+        Of frames that have none, in videos that begin again, it is that of the nearest before them.
+
         Raises:
-          DataError: the file is missing or damaged, or does not reach so far.
+          DataError: the file is missing or damaged.
         """
-        file = self._folder / flow_name(self._root, path)
-        flow, rows = read_flow(file), frames // self.description.every
-        if rows.max() >= len(flow):
-            raise DataError(f"{file}: holds {len(flow)} flow maps, but {rows.max() + 1} are needed; compute it again")
-        return flow[rows]
+        flow = read_flow(self._folder / flow_name(self._root, path))
+        return flow[np.minimum(frames // self.description.every, len(flow) - 1)]

@@ -12,6 +12,7 @@ from data_pipelines.scan import scan_videos
 from data_pipelines.skipped import SkipLog
 from data_pipelines.table import Row, class_names, hold_out, list_faults, read_table
 from hcml_jax import cluster
+from hcml_jax.batch import Reads
 
 
 def open_videos(
@@ -35,7 +36,8 @@ def open_videos(
       classes: of a network that is evaluated: see `class_names`.
 
     Raises:
-      DataError: the folder, the table (`read_table`) or videos are unusable; lists the videos.
+      DataError: the folder, the table (`read_table`) or videos are unusable, or flow that should be computed is not;
+        lists the videos.
     """
     if config.sprites is not None:
         from data_pipelines.write_sprites import write_sprites  # needs jax
@@ -52,12 +54,16 @@ def open_videos(
         skip_file = folder / (f"skipped.{process}.jsonl" if process else "skipped.jsonl")
     infos = scan_videos([row.path for row in rows], num_workers(config), memory)
     skipped = SkipLog(skip_file)
+    reader = ClipReader(config, infos)
     faults = {row: find_fault(row, infos[row.path], config, future) for row in rows}
+    if config.computed_flow:
+        with_flow = Reads(flow=True, future=future)
+        faults = {row: fault or reader.flow_fault(row, with_flow) for row, fault in faults.items()}
     usable = _usable(config, faults, skipped)
     if skipped.entries:
         cluster.say(f"{len(skipped.entries)} of {len(rows)} clips cannot be used and are left out")
     names = class_names(rows, config.sprites.classes if config.sprites else (), classes)
-    return Data(config, rows, names, usable, ClipReader(config, infos), skipped, future)
+    return Data(config, rows, names, usable, reader, skipped, future)
 
 
 def _usable(config: DataConfig, faults: Mapping[Row, str | None], skipped: SkipLog) -> list[Row]:

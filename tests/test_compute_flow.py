@@ -128,10 +128,9 @@ def test_what_cannot_be_read_is_listed_and_has_no_flow(folder, tmp_path, capsys)
     (folder / "bad.mp4").unlink()
     (folder / "short.mp4").unlink()
     write_moving(folder / "new.mp4")
-    data = opened(folder, out)
-    assert not data.has_flow("train")
-    with pytest.raises(DataError, match=r"no flow of 1 clips of split 'train'.*\n.*new.mp4: .* holds no flow of it"):
-        data.train_batches(1, seed=0, stage="first", reads=FLOW)
+    with pytest.raises(DataError, match=r"1 of 3 clips cannot be used.*\n.*new.mp4: .* holds no flow of it"):
+        opened(folder, out)
+    assert opened(folder, out, skip_bad=True).num_clips("train") == 2
     with pytest.raises(DataError, match="is no folder of computed flow"):
         opened(folder, tmp_path)
 
@@ -167,6 +166,16 @@ def test_starts_lie_on_the_grid_that_was_computed(folder, tmp_path):
     for step in range(4):
         batch = next(data.train_batches(2, seed=step, stage="first", reads=FLOW))
         assert not (batch.start % 2).any()
+
+
+def test_a_video_that_begins_again_has_the_flow_of_the_nearest_frame_before(folder, tmp_path):
+    out = tmp_path / "flow"
+    assert run(folder, out, "--every", "2") == 0
+    data = opened(folder, out, frames=10, short_clips="loop")  # spans 19 frames of 14
+    batch = next(data.eval_batches("train", 1, reads=FLOW))
+    assert batch.start[0, 0] == 0 and not batch.consecutive[0, 0, 6]
+    stored = read_flow(out / "a.mp4.npz")[:, 8:56, 24:72]
+    np.testing.assert_array_equal(batch.flow[0, 0], stored[[0, 1, 2, 3, 4, 5, 5, 0, 1]])
 
 
 @pytest.fixture

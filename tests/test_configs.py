@@ -37,10 +37,11 @@ def test_config_is_valid_and_its_model_fits_its_clips(path, paper):
     check_splits(typed.training, typed.evaluation)
     method = build_method(config["method"], num_classes=5)
     clip_shape = (typed.data.frames, typed.data.crop, typed.data.crop, 3)
-    batch = blank_batch(8, clip_shape, method.stages[0].reads, like=jax.ShapeDtypeStruct)
-    variables = jax.eval_shape(method.init, jax.random.key(0), batch)
+    clips = typed.training.batch_size
+    batch = blank_batch(clips, clip_shape, method.stages[0].reads, like=jax.ShapeDtypeStruct)
+    variables = jax.eval_shape(lambda *given: method.derive(method.init(*given)), jax.random.key(0), batch)
     for stage in method.stages:
-        optimizer = make_optimizer(stage.schedule, clips=100, batch_size=8)
+        optimizer = make_optimizer(stage.schedule, clips=100, batch_size=clips)
         state = jax.eval_shape(lambda v, s=stage, o=optimizer: init_state(v, s, o, Layout(make_mesh())), variables)
         step = make_train_step(method, stage, optimizer, 0, Layout(make_mesh()))
         with jax.numpy_dtype_promotion("standard"):  # optax's Adam takes a float to the power of an integer

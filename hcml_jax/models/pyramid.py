@@ -1,6 +1,7 @@
 """Temporal pyramid: features of several stages on one grid, each at its own pace (Yang et al., 2020)."""
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from hcml_jax.models.layers import ConvNorm, Train
+from hcml_jax.ops import resize_area
 
 
 class TemporalPyramid(nn.Module):
@@ -45,13 +47,11 @@ class TemporalPyramid(nn.Module):
 
     def _at_places(self, x: jax.Array, places: tuple[int, int], number: int, train: Train) -> jax.Array:
         """A stage's features `[B, T', H, W, channels]` at the places of the last stage."""
-        count = 0
-        while x.shape[2:4] != places:
-            kernel, strides = (1, 3, 3), (1, 2, 2)
-            x = ConvNorm(self.channels, kernel, strides, dtype=self.dtype, name=f"level{number}_down{count}")(x, train)
-            if x.shape[2] < places[0] or x.shape[3] < places[1]:
-                raise ValueError(f"halving the places of a stage must lead to {places}; found {x.shape[2:4]}")
-            count += 1
+        for halving in range(round(math.log2(x.shape[2] / places[0]))):
+            name = f"level{number}_down{halving}"
+            x = ConvNorm(self.channels, (1, 3, 3), (1, 2, 2), dtype=self.dtype, name=name)(x, train)
+        if x.shape[2:4] != places:  # a backbone that drops what does not divide, as S3D's last pool does
+            x = resize_area(x, *places)
         return ConvNorm(self.channels, relu=False, dtype=self.dtype, name=f"level{number}")(x, train)
 
 

@@ -51,5 +51,11 @@ def test_times_are_repeated_in_order():
 def test_stages_that_do_not_get_coarser_are_refused(key):
     with pytest.raises(ValueError, match="coarser from stage to stage"):
         TemporalPyramid(7).init(key, features(*GRIDS[::-1]), False)
-    with pytest.raises(ValueError, match=r"must lead to \(5, 5\)"):
-        TemporalPyramid(7).init(key, features((1, 2, 8, 8, 3), (1, 2, 5, 5, 3)), False)
+
+
+def test_places_that_a_backbone_drops_are_averaged_away(key):
+    """S3D at 112 pixels: 14, 7 and 3 cells."""
+    grids = (1, 4, 14, 14, 3), (1, 2, 7, 7, 5), (1, 1, 3, 3, 6)
+    merged, variables = TemporalPyramid(7).init_with_output(key, features(*grids), False)
+    assert merged.shape == (1, 4, 3, 3, 7)
+    assert sum("down" in name for name in variables["params"]) == 3

@@ -1,0 +1,18 @@
+"""MoCo on rendered Motion Sprites: the baseline of MSCL, its loss on frames alone (Table 1, first row).
+
+Command:  python launch.py --config configs/moco_sprites.py --workdir runs/moco_sprites
+Cost:     not yet run
+Result:   not yet run
+"""
+
+from ml_collections import ConfigDict
+
+from configs import mscl_sprites
+from hcml_jax.experiment import complete
+
+
+def get_config() -> ConfigDict:
+    """The experiment."""
+    config = mscl_sprites.get_config().to_dict()
+    config["method"] |= {"flow_weight": 0.0, "cross_weight": 0.0, "local_weight": 0.0}
+    return complete(config)
