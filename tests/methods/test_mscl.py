@@ -14,6 +14,8 @@ from hcml_jax.ops import flow_to_image, rotate_flow
 from hcml_jax.rng import stream
 from tests.methods import tiny
 from tests.methods.stages import leaves
+from tests.training import memory
+from tests.training.test_loop import final_variables
 
 CONFIG = {
     "name": "mscl",
@@ -145,6 +147,16 @@ def test_keys_are_enqueued_in_the_order_of_the_batch(method, variables, batch):
     one, two = (step(variables, b, jax.random.key(0))[1].collections["queue"] for b in (batch, other))
     for name in ("rgb", "flow"):
         np.testing.assert_allclose(two[name][:4], one[name][:4][order], rtol=1e-4, atol=1e-5)
+
+
+def test_a_run_that_was_interrupted_goes_on_to_the_same_bits(method, tmp_path):
+    memory.run(tmp_path / "whole", method)
+    with pytest.raises(KeyboardInterrupt):
+        memory.run(tmp_path / "cut", method, memory.Memory(stop_after=3))
+    memory.run(tmp_path / "cut", method)
+    found, expected = (final_variables(tmp_path / name, method) for name in ("cut", "whole"))
+    assert set(found) == {"params", "batch_stats", "key_encoder", "queue"}
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 @pytest.mark.parametrize("shuffles", [True, False])
