@@ -310,7 +310,7 @@ def wrong(tmp_path, sprites, *, workdir=None, mode="train", **fields):
         ({"method__level": ("reconstruction",)}, "config.method.level is not a field.*'levels'"),
         ({"training__batch_size": 2.5}, "config.training.batch_size must be int, not float"),
         ({"metod": {}}, "config.metod is not a field of .* Did you mean 'method'"),
-        ({"method__name": "hmcl"}, "no method 'hmcl'. Did you mean 'hcml'"),
+        ({"method__name": "hclm"}, "no method 'hclm'. Did you mean 'hcml'"),
         ({"seed": "0"}, "config.seed must be int, not str '0'"),
         ({"evaluation__protocols": ("knn",)}, "protocols: there is no 'knn'. Valid: recognition"),
         ({"evaluation__baselines": ("pixel",)}, "baselines: there is no 'pixel'. Did you mean 'pixels'"),
@@ -461,7 +461,7 @@ def test_a_run_without_labels_trains_the_self_supervised_stages_alone(tmp_path, 
     run(config, str(workdir), "train")
     stages = {record["stage"] for record in read_records(workdir)}
     assert stages == {"level0", "level1", "level2"}
-    assert {p.name for p in (workdir / "figures").iterdir()} == {"curves.png", "flow.png"}
+    assert {p.name for p in (workdir / "figures").iterdir()} == {"curves.png", "flow.png", "activation.png"}
     assert set(json.loads((workdir / "results.json").read_text())) >= {"checkpoint"}
     with pytest.raises(UserError, match="no labels"):
         hcml_jax.load(workdir).predict(np.zeros((1, 8, 32, 32, 3), np.uint8))

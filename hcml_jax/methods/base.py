@@ -240,6 +240,10 @@ class Method(Protocol):
     def encode(self, variables: Variables, clips: jax.Array) -> Encoded:
         """What the network makes of clips `[B, T, H, W, 3]`, uint8 or float `[0, 1]`; of those exported, too."""
 
+    def similarities(self, variables: Variables, batch: Batch) -> dict[str, jax.Array]:
+        """Name -> cosines `[B, T, T']` of the features of single times with others', which the report shows."""
+        return {}
+
     def frames_of(self, frames: int) -> Mapping[str, np.ndarray]:
         """Name of a map -> which of a clip's `frames` frames it stands at."""
         return {}

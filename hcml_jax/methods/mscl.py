@@ -33,7 +33,7 @@ from hcml_jax.methods.base import (
 from hcml_jax.methods.momentum import follow, key_encoder, shuffled
 from hcml_jax.models import BackboneConfig, Stream, TrainMode, TwoStream
 from hcml_jax.models.layers import at_least_float32
-from hcml_jax.ops import flow_to_image, rotate_flow
+from hcml_jax.ops import flow_to_image, rotate_flow, unit_vectors
 from hcml_jax.rng import stream
 
 RGB, FLOW = "rgb", "flow"
@@ -166,6 +166,7 @@ class MSCL(Method):
     normalisation = property(lambda self: (self.config.backbone.mean, self.config.backbone.std))
     architecture = property(lambda self: self.config.backbone.name)
     flips = property(lambda self: self.config.flip)
+    attended = property(lambda self: self.config.backbone.stages[-1])
 
     @functools.cached_property
     def network(self) -> TwoStream:
@@ -258,6 +259,21 @@ class MSCL(Method):
                 f"batch_norm_group: {self.config.batch_norm_group} clips are the whole batch of {clips}, and the "
                 "statistics would tell which keys are of this batch; take fewer"
             )
+
+    def similarities(self, variables: Variables, batch: Batch) -> dict[str, jax.Array]:
+        """Of frames (rows) with their flow, and with that flow turned by half a turn (columns)."""
+        if not self.config.local_weight or "local" not in variables["params"]:  # an export has the backbone alone
+            return {}
+        learnt, stats = {"params": variables["params"]}, variables["batch_stats"]
+        flow = batch.flow[:, QUERY]
+        clip = self._frames(batch.clip[:, QUERY])
+        rgb = unit_vectors(self._apply(learnt, stats, "frames", clip, False, True)[0].times)
+        found, numbers = {}, self._times(flow.shape[1])
+        for name, angle in (("flow", 0.0), ("flow turned by 180 degrees", math.pi)):
+            images = self._images(rotate_flow(flow, angle))
+            times = self._apply(learnt, stats, "flow", images, False, True)[0].times
+            found[f"frames x {name}"] = jnp.einsum("bic,bjc->bij", rgb, unit_vectors(times[:, numbers]))
+        return found
 
     @property
     def _modalities(self) -> tuple[str, ...]:

@@ -20,10 +20,12 @@ PACKAGES = ("hcml_jax", "jax", "flax", "optax", "numpy", "orbax-checkpoint")
 PICTURES = {
     "curves.png": "Training",
     "flow.png": "Optical flow, in Baker's colours",
+    "flow_images.png": "Frames, their flow in Baker's colours, and that flow turned by 180 degrees",
+    "similarities.png": "How similar features of single times are",
     "retrieval.png": "Nearest training clips",
     "retrieval.webp": "Nearest training clips, moving",
     "confusion.png": "Confusion",
-    "activation.png": "Where the network looks: Grad-CAM++ for the predicted class, and activation whatever the class",
+    "activation.png": "Where the network looks: activation whatever the class, and Grad-CAM++ for the predicted one",
     "embedding.png": "Features in the plane (t-SNE)",
 }
 STYLE = """

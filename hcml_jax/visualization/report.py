@@ -9,11 +9,12 @@ import numpy as np
 from sklearn.metrics import confusion_matrix
 
 from hcml_jax import cluster
-from hcml_jax.batch import Batch, Reads
+from hcml_jax.batch import ONE_CLIP, Batch, Reads
 from hcml_jax.evaluation.activation import activation, grad_cam
 from hcml_jax.evaluation.protocols.recognition import average_views, select
 from hcml_jax.evaluation.subject import LAST, REPRESENTATION, Subject
-from hcml_jax.visualization.activation import draw_activation
+from hcml_jax.ops import flow_to_image, rotate_flow
+from hcml_jax.visualization.activation import lay_over
 from hcml_jax.visualization.confusion import draw_confusion
 from hcml_jax.visualization.curves import draw_curves
 from hcml_jax.visualization.embedding import draw_embedding
@@ -22,6 +23,8 @@ from hcml_jax.visualization.flow import draw_flow
 from hcml_jax.visualization.moving import save_moving
 from hcml_jax.visualization.page import PICTURES
 from hcml_jax.visualization.retrieval import draw_retrieval, moving_retrieval
+from hcml_jax.visualization.similarity import draw_similarities
+from hcml_jax.visualization.strips import draw_strips
 
 RETRIEVED = 4
 LEAST_CLIPS = 5  # that can be laid out in the plane
@@ -47,9 +50,12 @@ def write_report(subject: Subject, records: Sequence[Mapping], folder: pathlib.P
     if subject.labelled and not {"neighbours", "retrieval"}.isdisjoint(done):
         _draw_retrieval(subject, folder)
         _draw_embedding(subject, folder / "embedding.png")
-    if subject.networks.recognises and "recognition" in done:
+    graded = subject.networks.recognises and "recognition" in done
+    if graded:
         _draw_confusion(subject, folder / "confusion.png")
-        _draw_activation(subject, folder / "activation.png")
+    if subject.method.attended:
+        _draw_activation(subject, folder / "activation.png", graded)
+    _draw_what_is_compared(subject, folder)
 
 
 def _draw_flow(subject: Subject, path: pathlib.Path) -> None:
@@ -57,8 +63,7 @@ def _draw_flow(subject: Subject, path: pathlib.Path) -> None:
 
     Where a level strides in time, its flow over several frames is shown as flow over one.
     """
-    rows = subject.data.spread(subject.reported, subject.config.figure_clips)
-    batch = _batch(subject, subject.reported, rows, flow=subject.has_flow)
+    batch = _shown_batch(subject, Reads(flow=subject.has_flow))
     clips = batch.clip[:, 0]
     heads, read = subject.flow_reader(clips)
     frames = subject.method.frames_of(clips.shape[1])
@@ -95,20 +100,33 @@ def _draw_embedding(subject: Subject, path: pathlib.Path) -> None:
     save_figure(draw_embedding(features, test.labels, subject.data.classes), path)
 
 
-def _draw_activation(subject: Subject, path: pathlib.Path) -> None:
-    """Grad-CAM++ for the predicted class, where there is one classifier; and activation whatever the class."""
-    method, variables = subject.method, subject.variables(LAST)
-    if not method.attended:
-        return
-    rows = subject.data.spread(subject.config.split, subject.config.figure_clips)
-    batch = _batch(subject, subject.config.split, rows)
+def _draw_activation(subject: Subject, path: pathlib.Path, graded: bool) -> None:
+    """Activation whatever the class; where one classifier is `graded`, Grad-CAM++ for the class it predicts."""
+    method, variables = subject.method, subject.variables(LAST if graded else REPRESENTATION)
+    batch = _shown_batch(subject)
     clips, names = batch.clip[:, 0], np.array([*subject.data.classes, "no label"])
-    titles, maps = [str(name) for name in names[batch.label]], {}
-    if not method.classifiers:
+    titles, maps = _titles(subject, batch), {}
+    if graded and not method.classifiers:
         predicted, maps["Grad-CAM++"] = jax.jit(functools.partial(grad_cam, method))(variables, clips)
         titles = [f"{title}, taken for {name}" for title, name in zip(titles, names[predicted], strict=True)]
     maps["activation"] = jax.jit(functools.partial(activation, method))(variables, clips)
-    save_figure(draw_activation(clips, maps, titles), path)
+    laid = {name: lay_over(clips, values) for name, values in maps.items()}
+    save_figure(draw_strips({"frames": clips} | laid, titles), path)
+
+
+def _draw_what_is_compared(subject: Subject, folder: pathlib.Path) -> None:
+    """Flow as a method that reads it sees it, and the similarities of single times that it learns."""
+    stage = next((stage for stage in subject.method.stages if stage.reads.flow), None)
+    if stage is None or not subject.data.has_flow(subject.reported):
+        return
+    batch = _shown_batch(subject, Reads(flow=True, future=stage.reads.future))
+    clips, flow, titles = batch.clip[:, 0], batch.flow[:, 0], _titles(subject, batch)
+    turned = rotate_flow(flow, np.pi)
+    images = {"flow": flow_to_image(flow), "turned": flow_to_image(turned)}
+    strips = {"frames": clips[:, : flow.shape[1]]} | {name: np.asarray(image) for name, image in images.items()}
+    save_figure(draw_strips(strips, titles), folder / "flow_images.png")
+    if found := jax.jit(subject.method.similarities)(subject.variables(REPRESENTATION), batch):
+        save_figure(draw_similarities(found, titles), folder / "similarities.png")
 
 
 def _draw_confusion(subject: Subject, path: pathlib.Path) -> None:
@@ -120,8 +138,18 @@ def _draw_confusion(subject: Subject, path: pathlib.Path) -> None:
     save_figure(draw_confusion(matrix, classes, families if set(classes) <= set(families) else None), path)
 
 
-def _batch(subject: Subject, split: str, rows: Iterable[int], flow: bool = False) -> Batch:
-    """The clips of a split in these rows of the table, and their flow."""
+def _shown_batch(subject: Subject, reads: Reads = ONE_CLIP) -> Batch:
+    """The clips of the reported split that pictures show."""
+    rows = subject.data.spread(subject.reported, subject.config.figure_clips)
+    return _batch(subject, subject.reported, rows, reads)
+
+
+def _titles(subject: Subject, batch: Batch) -> list[str]:
+    return [str(name) for name in np.array([*subject.data.classes, "no label"])[batch.label]]
+
+
+def _batch(subject: Subject, split: str, rows: Iterable[int], reads: Reads = ONE_CLIP) -> Batch:
+    """The clips of a split in these rows of the table."""
     rows = [int(row) for row in rows]
-    (batch,) = subject.data.eval_batches(split, len(rows), reads=Reads(flow=flow), only=rows)
+    (batch,) = subject.data.eval_batches(split, len(rows), reads=reads, only=rows)
     return batch

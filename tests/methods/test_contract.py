@@ -140,7 +140,7 @@ def test_methods_are_frozen_dataclasses_of_their_own_config(name):
 def test_a_method_may_come_from_any_module():
     assert method_class("hcml_jax.methods.hcml:HCML") is HCML
     for name, message in (
-        ("hmcl", "no method 'hmcl'. Did you mean 'hcml'"),
+        ("hclm", "no method 'hclm'. Did you mean 'hcml'"),
         ("nowhere.at:All", "'nowhere.at:All' cannot be imported: No module named 'nowhere'"),
         ("tests.methods.moco:Moco", "cannot be imported.*Moco"),
     ):

@@ -251,6 +251,20 @@ def test_in_bfloat16_parameters_queues_and_losses_stay_float32(batch):
     assert {x.dtype for x in jax.tree.leaves((shapes, loss, outputs))} == {jnp.dtype("float32"), jnp.dtype("int32")}
 
 
+def test_similarities_are_cosines_of_frames_with_flow_at_their_times(method, variables, batch):
+    found = jax.jit(method.similarities)(variables, batch)
+    assert list(found) == ["frames x flow", "frames x flow turned by 180 degrees"]
+    given = {name: variables[name] for name in ("params", "batch_stats")}
+    clip = augment.normalise(batch.clip[:, 0] / np.float32(255), *method.normalisation)
+    rgb = unit(method.network.apply(given, clip, False, True, method="frames").times)
+    for flow, cosines in zip((batch.flow[:, 0], -batch.flow[:, 0]), found.values(), strict=True):
+        images = augment.normalise(flow_to_image(flow), (0.45,) * 3, (0.225,) * 3)
+        times = unit(method.network.apply(given, images, False, True, method="flow").times)
+        np.testing.assert_allclose(cosines, np.einsum("bic,bjc->bij", rgb, times[:, ::2]), atol=1e-4)
+    exported = {name: {"backbone": tree["backbone"]} for name, tree in given.items()}
+    assert method.similarities(exported, batch) == {}
+
+
 def test_the_backbone_alone_encodes(method, variables):
     exported = {name: {"backbone": variables[name]["backbone"]} for name in ("params", "batch_stats")}
     clips = tiny.batch().clip[:, 0]
