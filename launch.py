@@ -56,9 +56,11 @@ def parse(argv: list[str]) -> list[str]:
     try:
         return app.parse_flags_with_usage(argv)
     except (AttributeError, KeyError) as error:
-        # As text, a KeyError is quoted and its line breaks are escaped; an AttributeError here holds one.
-        told = str(error.args[0].args[0] if isinstance(error.args[0], KeyError) else error.args[0])
-        sys.exit(f"ConfigError: no such field: {'. '.join(told.splitlines())}")
+        # As text, a KeyError is quoted and its line breaks are escaped; the config library's hold one another.
+        inner = error.args[0] if error.args and isinstance(error.args[0], KeyError) else error
+        told = ". ".join(str(inner.args[0] if inner.args else inner).splitlines())
+        kind = "no such field" if told.startswith("'") else type(error).__name__
+        sys.exit(f"ConfigError: {kind}: {told}")
     except (TypeError, ValueError, OSError) as error:
         sys.exit(f"ConfigError: {error}")
 

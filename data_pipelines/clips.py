@@ -1,11 +1,9 @@
 """From a row of the table to an example: which frames, decoded, resized, cropped, with label and flow."""
 
-import io
 import math
 import threading
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
-from zipfile import ZipFile
 
 import numpy as np
 from PIL import Image
@@ -18,11 +16,7 @@ from data_pipelines.sampling import View, draw_views
 from data_pipelines.table import Row
 from data_pipelines.video import VideoInfo, read_clips
 from hcml_jax.batch import Batch, Reads, blank_batch
-from hcml_jax.files import DAMAGED
-
-# Python 3.11 before 3.11.8 cannot parse literals, such as numpy's headers, in two threads at once
-# (https://github.com/python/cpython/issues/106905).
-_PARSING = threading.Lock()
+from hcml_jax.files import DAMAGED, read_array
 
 
 def segment_frames(row: Row, info: VideoInfo) -> tuple[int, int]:
@@ -89,7 +83,7 @@ class ClipReader:
       infos: what `probe` found for every video.
 
     Raises:
-      DataError: the folder of computed flow is none, or its flow is of another stride.
+      DataError: config.flow names no folder of computed flow, or one of another stride.
     """
 
     def __init__(self, config: DataConfig, infos: Mapping[Path, VideoInfo]):
@@ -133,11 +127,18 @@ class ClipReader:
         if config.flow == "dis":
             return None
         if self._flow_files:
+            info = self._infos[row.path]
+            if fault := self._flow_files.fault(row.path, (info.num_frames, info.height, info.width)):
+                return fault
             found = len(self._starts(row, reads, moving=False))
-            return None if found else f"{row.path}: {config.flow} holds no flow of it, or not enough for a clip"
+            return None if found else f"{row.path}: its flow is too short for a clip"
         if config.stride > 1 or config.short_clips != "error":
-            return f"{row.path}: true flow needs stride 1 and short_clips 'error'"
-        return None if row.flow else f"{row.path}: the table's column 'flow' names no file"
+            return f"{row.path}: true flow needs stride 1 and short_clips 'error'; flow 'dis' is computed"
+        return None if row.flow else f"{row.path}: the table's column 'flow' names no file; flow 'dis' is computed"
+
+    def flow_left_out(self, row: Row) -> str | None:
+        """Why a folder of computed flow has none of the video of `row`, known where it was computed; None if it has."""
+        return self._flow_files.left_out(row.path) if self._flow_files else None
 
     def _starts(self, row: Row, reads: Reads, moving: bool) -> np.ndarray | None:
         """Frames of its video at which a clip of `row` may begin; None: at any."""
@@ -170,12 +171,14 @@ class ClipReader:
         if self._config.flow == "dis":
             return np.stack([dis_flow(clip) for clip in shown])
         frame_size = info.height, info.width
+        places = [view.indices[:-1] for view in views]
         if self._flow_files:
-            maps = (self._flow_files.read(row.path, view.indices[:-1]) for view in views)
+            flow = self._flow_files.read(row.path)
+            places = [self._flow_files.rows(place, len(flow)) for place in places]
         else:
             flow = _read_flow(row, info)
-            maps = (flow[view.indices[:-1]].astype(np.float32) for view in views)
-        return np.stack([_fit_flow(*pair, frame_size) for pair in zip(maps, views, strict=True)])
+        pairs = zip(places, views, strict=True)
+        return np.stack([_fit_flow(flow[place].astype(np.float32), view, frame_size) for place, view in pairs])
 
 
 def _fit_flow(flow: np.ndarray, view: View, frame_size: tuple[int, int]) -> np.ndarray:
@@ -201,10 +204,7 @@ def _read_flow(row: Row, info: VideoInfo) -> np.ndarray:
     """Flow `[T' - 1, H', W', 2]` of a whole video of T' frames, in its pixels."""
     wanted = (info.num_frames - 1, info.height, info.width, 2)
     try:
-        with ZipFile(row.flow) as file:
-            content = file.read("flow.npy")
-        with _PARSING:
-            flow = np.load(io.BytesIO(content))
+        flow = read_array(row.flow, "flow")
     except DAMAGED as error:
         raise DataError(f"{row.flow}: no array 'flow' can be read ({error})") from error
     if flow.shape != wanted:

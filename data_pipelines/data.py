@@ -121,9 +121,11 @@ class Data:
         name, whole = _inside(self.config.root, found.path), (found.start, found.end) == (0, math.inf)
         return name if whole else f"{name} {found.start:g}-{found.end:g}"
 
-    def has_flow(self, split: str) -> bool:
+    def flow_fault(self, split: str) -> str | None:
         """See `hcml_jax.batch.Data`."""
-        return not self._flow_faults(split, Reads(future=self._future, flow=True))
+        reads = Reads(future=self._future, flow=True)
+        faults = [fault for row in self.rows(split) if (fault := self._reader.flow_fault(row, reads))]
+        return f"no flow of {len(faults)} clips of split {split!r}:{list_faults(faults)}" if faults else None
 
     @property
     def flow_is_true(self) -> bool:
@@ -213,15 +215,9 @@ class Data:
         """The rows of a split, if what `reads` asks for can be read of them."""
         if reads.future > self._future:
             raise ValueError(f"open_data was told of {self._future} frames behind a clip: {reads}")
-        if reads.flow and (faults := self._flow_faults(split, reads)):
-            raise DataError(
-                f"{self.config.root}: no flow of {len(faults)} clips of split {split!r} (flow='dis' computes it):"
-                f"{list_faults(faults)}"
-            )
+        if reads.flow and (fault := self.flow_fault(split)):
+            raise DataError(f"{self.config.root}: {fault}")
         return self.rows(split)
-
-    def _flow_faults(self, split: str, reads: Reads) -> list[str]:
-        return [fault for row in self.rows(split) if (fault := self._reader.flow_fault(row, reads))]
 
     def _batches(self, read, numbers: tuple[int, int], size: int, reads: Reads) -> Iterator[Batch]:
         return batches(read, numbers, size, self._reader.blank(reads), num_workers(self.config))

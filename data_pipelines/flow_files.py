@@ -2,21 +2,20 @@
 
 `python -m hcml_jax.compute_flow` writes such a folder: `flow.json` says how it was computed; each video has a file of
 its own, with flow in steps of 1/16 pixel from every `every`-th frame to the one `stride` frames later; and
-`motion*.jsonl` tells how much the motion changes there (MSCL eq. 9).
+`motion*.jsonl` tells of each video what it was, and how much its motion changes at these frames (MSCL eq. 9).
 """
 
-import io
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from zipfile import ZipFile
 
 import numpy as np
 
 from data_pipelines.errors import DataError
-from hcml_jax.files import DAMAGED, new_file, replace_text
+from hcml_jax.files import DAMAGED, new_file, read_array, replace_text
 
 DESCRIPTION = "flow.json"
 MOTION = "motion{}.jsonl"  # of each shard
@@ -43,8 +42,30 @@ class FlowDescription:
     scale: int
 
 
+@dataclass(frozen=True)
+class VideoMotion:
+    """What a folder tells of a video.
+
+    Attributes:
+      flow: name of its file.
+      size: of the video's file, in bytes.
+      frames, height, width: of the video; 0 where it could not be read.
+      motion: how much the motion changes from each pair of frames to the one a stride later; None where there is none.
+      fault: why it has no flow; "": it has.
+    """
+
+    flow: str
+    size: int
+    frames: int = 0
+    height: int = 0
+    width: int = 0
+    motion: tuple[float | None, ...] = ()
+    fault: str = ""
+
+
 def flow_name(root: str | Path, path: Path) -> str:
     """What the flow of a video is called in the folder: its path below the root, or all of it."""
+    root, path = (Path(os.path.abspath(each)) for each in (root, path))
     inside = path.relative_to(root) if path.is_relative_to(root) else path.relative_to(path.anchor)
     return f"{inside.as_posix()}.npz"
 
@@ -64,8 +85,7 @@ def read_flow(path: Path) -> np.ndarray:
       DataError: the file is missing or damaged.
     """
     try:
-        with ZipFile(path) as file:
-            steps = np.load(io.BytesIO(file.read("flow.npy")))
+        steps = read_array(path, "flow")
     except DAMAGED as error:
         raise DataError(f"{path}: stored flow cannot be read ({error}); compute it again") from error
     return steps.astype(np.float32) / STEPS
@@ -98,27 +118,24 @@ def read_description(folder: Path) -> FlowDescription:
         ) from error
 
 
-def add_motion(folder: Path, shard: int, name: str, motion: np.ndarray) -> None:
-    """Notes how much the motion of a video changes, `[N]`: from each pair of frames to the one a stride later."""
-    values = [None if math.isnan(value) else round(float(value), 6) for value in motion]
+def add_motion(folder: Path, shard: int, entry: VideoMotion) -> None:
+    """Notes what is known of a video; NaN means nothing in it."""
+    motion = [None if value is None or math.isnan(value) else round(float(value), 6) for value in entry.motion]
     with (folder / MOTION.format(shard)).open("a") as file:
         # On a line of its own, also behind one that was cut short.
-        file.write("\n" + json.dumps({"flow": name, "motion": values}) + "\n")
+        file.write("\n" + json.dumps(asdict(entry) | {"motion": motion}) + "\n")
 
 
-def read_motion(folder: Path) -> dict[str, np.ndarray]:
-    """Name of a file -> how much the motion changes at each of its pairs, float32 `[N]`, NaN where it is not known.
-
-    A line that was cut short is left out; so is what is not there any more.
-    """
+def read_motion(folder: Path) -> dict[str, VideoMotion]:
+    """Name of a file -> what was last noted of its video; lines that were cut short are left out."""
     found = {}
     for path in sorted(folder.glob(MOTION.format("*"))):
         for line in path.read_text().splitlines():
             try:
-                entry = json.loads(line)
-            except ValueError:
+                entry = VideoMotion(**json.loads(line))
+            except (ValueError, TypeError):
                 continue
-            found[entry["flow"]] = np.array([math.nan if v is None else v for v in entry["motion"]], np.float32)
+            found[entry.flow] = entry
     return found
 
 
@@ -133,7 +150,22 @@ class FlowFiles:
         """Raises DataError if `folder` holds no computed flow; `root` is the videos'."""
         self.description = read_description(folder)
         self._folder, self._root = folder, root
-        self._motion: Mapping[str, np.ndarray] = read_motion(folder)
+        self._videos: Mapping[str, VideoMotion] = read_motion(folder)
+
+    def left_out(self, path: Path) -> str | None:
+        """Why it was found, where flow was computed, that a video can have none; None if it can."""
+        entry = self._videos.get(flow_name(self._root, path))
+        return f"{path}: has no flow in {self._folder} ({entry.fault})" if entry and entry.fault else None
+
+    def fault(self, path: Path, video: tuple[int, int, int]) -> str | None:
+        """Why there is no flow of a video of so many frames, rows and columns; None if there is."""
+        name = flow_name(self._root, path)
+        entry = self._videos.get(name)
+        if entry is None or entry.fault or not (self._folder / name).exists():
+            return self.left_out(path) or f"{path}: {self._folder} holds no flow of it; compute it"
+        if (found := (entry.frames, entry.height, entry.width)) != video:
+            return f"{path}: flow was computed of {_told(found)}, the video has {_told(video)}; compute it again"
+        return None
 
     def starts(self, path: Path, segment: tuple[int, int], maps: int, moving: bool, loop: bool = False) -> np.ndarray:
         """Frames of a video at which a clip may start.
@@ -147,7 +179,7 @@ class FlowFiles:
           loop: whether a video that is too short begins again: it then has one start, the first.
         """
         stride, every = self.description.stride, self.description.every
-        motion = self._motion.get(flow_name(self._root, path), np.zeros(0, np.float32))
+        motion = self._motion(path)
         first = -(-segment[0] // every) * every
         last = min(segment[1] - 1 - maps * stride, (len(motion) - 1) * every - (maps - 1) * stride)
         starts = np.arange(first, last + 1, every)
@@ -155,19 +187,34 @@ class FlowFiles:
             return np.array([first])
         if not moving or not len(starts):
             return starts
-        step = stride // every
-        within = starts[:, None] // every + step * np.arange(max(maps - 1, 1))
+        within = starts[:, None] // every + stride // every * np.arange(max(maps - 1, 1))
         scores = motion[within].mean(1)
-        approved = starts[scores > np.median(scores)]
+        known = scores[~np.isnan(scores)]
+        approved = starts[scores > np.median(known)] if len(known) else starts
         return approved if len(approved) else starts
 
-    def read(self, path: Path, frames: np.ndarray) -> np.ndarray:
-        """Flow from each of these frames of a video to the one a stride later, in pixels of the stored maps.
-
-        Of frames that have none, in videos that begin again, it is that of the nearest before them.
+    def read(self, path: Path) -> np.ndarray:
+        """The flow maps of a video, float32 `[N, H, W, 2]`, in pixels of their own.
 
         Raises:
-          DataError: the file is missing or damaged.
+          DataError: the file is missing or damaged, or is not the one that was noted.
         """
-        flow = read_flow(self._folder / flow_name(self._root, path))
-        return flow[np.minimum(frames // self.description.every, len(flow) - 1)]
+        file = self._folder / flow_name(self._root, path)
+        flow, noted = read_flow(file), len(self._motion(path))
+        if len(flow) != noted:
+            raise DataError(f"{file}: holds {len(flow)} flow maps where {noted} were computed; compute it again")
+        return flow
+
+    def rows(self, frames: np.ndarray, maps: int) -> np.ndarray:
+        """Which of a video's flow maps lead from these frames; where one has none, in a video that begins again, the
+        map of the last frame before it that has one."""
+        return np.minimum(frames // self.description.every, maps - 1)
+
+    def _motion(self, path: Path) -> np.ndarray:
+        """Float32 `[N]`, NaN where it is not known."""
+        entry = self._videos.get(flow_name(self._root, path))
+        return np.array([math.nan if value is None else value for value in (entry.motion if entry else ())], np.float32)
+
+
+def _told(video: tuple[int, int, int]) -> str:
+    return "{} frames of {} x {}".format(*video)

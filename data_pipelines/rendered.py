@@ -17,6 +17,7 @@ import numpy as np
 
 from data_pipelines.config import FAMILIES, DataConfig, SpritesConfig
 from data_pipelines.data import Data
+from data_pipelines.errors import DataError
 from data_pipelines.sampling import draw_views
 from data_pipelines.skipped import SkipLog
 from data_pipelines.sprites import cue_of, plan, render
@@ -46,7 +47,9 @@ class Recipe(NamedTuple):
 
 def open_rendered(config: DataConfig, future: int = 0, classes: Sequence[str] = ()) -> "RenderedData":
     """Opens the sprites of `config.sprites` without writing any; `future` and `classes` as for `open_videos`."""
-    sprites = config.sprites
+    sprites, span = config.sprites, config.span(future)
+    if span > sprites.frames and config.short_clips == "error":
+        raise DataError(f"clips with the {future} frames behind them span {span}: sprites.frames is {sprites.frames}")
     rows = [
         Row(clip.number, Path(clip.name), name := sprites.classes[clip.label], clip.split, family=FAMILIES[name])
         for clip in plan(sprites)
@@ -124,7 +127,8 @@ class RecipeReader:
 
     def flow_fault(self, row: Row, reads: Reads) -> str | None:
         """See `Reader`."""
-        return None if self._config.stride == 1 else "the flow of rendered sprites needs stride 1"
+        whole = self._config.stride == 1 and self._config.short_clips == "error"
+        return None if whole else "the flow of rendered sprites needs stride 1 and short_clips 'error'"
 
     def blank(self, reads: Reads, label: int = -1, index: int = 0) -> Batch:
         """See `Reader`."""

@@ -12,7 +12,6 @@ from data_pipelines.scan import scan_videos
 from data_pipelines.skipped import SkipLog
 from data_pipelines.table import Row, class_names, hold_out, list_faults, read_table
 from hcml_jax import cluster
-from hcml_jax.batch import Reads
 
 
 def open_videos(
@@ -36,8 +35,8 @@ def open_videos(
       classes: of a network that is evaluated: see `class_names`.
 
     Raises:
-      DataError: the folder, the table (`read_table`) or videos are unusable, or flow that should be computed is not;
-        lists the videos.
+      DataError: the folder, the table (`read_table`) or videos are unusable, or can have no flow where a folder of
+        computed flow is named; lists the videos.
     """
     if config.sprites is not None:
         from data_pipelines.write_sprites import write_sprites  # needs jax
@@ -56,9 +55,7 @@ def open_videos(
     skipped = SkipLog(skip_file)
     reader = ClipReader(config, infos)
     faults = {row: find_fault(row, infos[row.path], config, future) for row in rows}
-    if config.computed_flow:
-        with_flow = Reads(flow=True, future=future)
-        faults = {row: fault or reader.flow_fault(row, with_flow) for row, fault in faults.items()}
+    faults = {row: fault or reader.flow_left_out(row) for row, fault in faults.items()}
     usable = _usable(config, faults, skipped)
     if skipped.entries:
         cluster.say(f"{len(skipped.entries)} of {len(rows)} clips cannot be used and are left out")

@@ -141,8 +141,8 @@ class Data(Protocol):
     def warm_up(self) -> None:
         """Begins, in the background, the preparation for which the first batch would wait."""
 
-    def has_flow(self, split: str) -> bool:
-        """Whether flow can be read of every video of the split."""
+    def flow_fault(self, split: str) -> str | None:
+        """Why flow cannot be read of every video of the split; None if it can."""
 
     def spread(self, split: str, count: int, labelled_only: bool = False) -> Sequence[int]:
         """Rows of `count` videos, or of all, spread evenly over a split; or over those with a label."""

@@ -10,19 +10,29 @@ import functools
 import pathlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from data_pipelines.errors import VideoError
+from data_pipelines.errors import DataError, VideoError
 from data_pipelines.flow import dis_flow, opencv
-from data_pipelines.flow_files import FlowDescription, add_motion, describe, flow_name, read_motion, save_flow
+from data_pipelines.flow_files import (
+    FlowDescription,
+    VideoMotion,
+    add_motion,
+    describe,
+    flow_name,
+    read_motion,
+    save_flow,
+)
 from data_pipelines.sampling import resized
 from data_pipelines.table import read_table
 from hcml_jax.config import ConfigError, UserError
 from hcml_jax.inference import load
-from hcml_jax.models.raft import RAFT
+from hcml_jax.models.raft import RAFT, SMALLEST
 from hcml_jax.ops import motion_difference
 from hcml_jax.progress import Progress
 from hcml_jax.training.mesh import make_mesh
@@ -31,28 +41,40 @@ from hcml_jax.weights.import_weights import RAFTS, is_imported, read_imported
 PAIRS = 16  # compared at a time by networks
 SIDES = 8  # the sides of resized frames divide by this, so that networks meet few sizes
 
-# Pairs of frames, uint8 [N, 2, H, W, 3] -> flow [N, H, W, 2] from each first one to its second, in pixels.
-Provider = Callable[[np.ndarray], np.ndarray]
+
+class Provider(NamedTuple):
+    """What computes flow.
+
+    Attributes:
+      of_pairs: pairs of frames, uint8 `[N, 2, H, W, 3]` -> flow `[N, H, W, 2]` from each first one to its second, in
+        pixels.
+      least: the shortest side of frames that it takes, in pixels.
+    """
+
+    of_pairs: Callable[[np.ndarray], np.ndarray]
+    least: int = 1
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Computes what is not there yet, and lists the videos that cannot be read."""
+    """Computes what is not there yet, and lists the videos that have none."""
     given = _parser().parse_args(arguments)
     try:
+        if find_spec("av") is None:
+            raise DataError("reading videos needs PyAV: pip install 'hcml_jax[data]'")
         shard, shards = _shard(given.shard)
         every = given.every or given.stride
         description = FlowDescription(given.provider, given.stride, every, given.short_side, given.scale)
-        _check(description)
         provider = make_provider(given.provider)
+        _check(description, provider)
         videos = list(dict.fromkeys(row.path for row in read_table(given.root, given.table)))[shard::shards]
         describe(given.out, description)
-        broken = compute(videos, given.root, given.out, description, provider, shard)
+        left_out = compute(videos, given.root, given.out, description, provider, shard)
     except (UserError, OSError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
-    for fault in broken:
+    for fault in left_out:
         print(f"left out: {fault}", file=sys.stderr)
-    print(f"flow of {len(videos) - len(broken)} of {len(videos)} videos in {given.out}")
-    sys.exit(1 if broken else 0)
+    print(f"flow of {len(videos) - len(left_out)} of {len(videos)} videos in {given.out}")
+    sys.exit(1 if left_out else 0)
 
 
 def compute(
@@ -63,28 +85,40 @@ def compute(
     provider: Provider,
     shard: int = 0,
 ) -> list[str]:
-    """Stores the flow of videos where it is not there yet; returns why videos were left out."""
+    """Stores the flow of videos that have none yet, or have changed since; returns why videos were left out."""
+    known, left_out = read_motion(out), []
     names = {video: flow_name(root, video) for video in videos}
-    finished = {name for name in read_motion(out) if (out / name).exists()}
-    left, broken = [video for video in videos if names[video] not in finished], []
+    left = [video for video in videos if not _finished(video, out / names[video], known.get(names[video]))]
     with Progress("flow", len(videos), "videos", done=len(videos) - len(left)) as progress:
         for video in left:
+            size = video.stat().st_size if video.exists() else 0
             try:
-                flow = flow_of(video, description, provider)
+                flow, shape = flow_of(video, description, provider)
             except VideoError as error:
-                broken.append(str(error))
+                left_out.append(str(error))
+                entry = VideoMotion(names[video], size, fault=str(error))
             else:
                 save_flow(out / names[video], flow)
-                add_motion(out, shard, names[video], motion_of(flow, description))
+                entry = VideoMotion(names[video], size, *shape, tuple(motion_of(flow, description).tolist()))
+            add_motion(out, shard, entry)
             progress.add()
-    return broken
+    return left_out
 
 
-def flow_of(video: pathlib.Path, description: FlowDescription, provider: Provider) -> np.ndarray:
-    """Flow `[N, H, W, 2]` of a video, from every `every`-th frame to the one `stride` frames later.
+def _finished(video: pathlib.Path, flow: pathlib.Path, entry: VideoMotion | None) -> bool:
+    """Whether the flow of a video is there, and the video has as many bytes as it had then."""
+    known = entry is not None and not entry.fault and flow.exists() and video.exists()
+    return known and video.stat().st_size == entry.size
+
+
+def flow_of(
+    video: pathlib.Path, description: FlowDescription, provider: Provider
+) -> tuple[np.ndarray, tuple[int, int, int]]:
+    """Flow `[N, H, W, 2]` of a video, from every `every`-th frame to the one `stride` frames later; and the video's
+    frames, height and width.
 
     Raises:
-      VideoError: it cannot be read, or is too short for a pair.
+      VideoError: it cannot be read, or is too short or too small for a pair.
     """
     from data_pipelines.video import probe, read_frames  # needs PyAV
 
@@ -93,9 +127,12 @@ def flow_of(video: pathlib.Path, description: FlowDescription, provider: Provide
     if not len(first):
         raise VideoError(f"{video}: {info.num_frames} frames, but a pair spans {stride + 1}")
     size = _size(info.height, info.width, description.short_side)
+    if min(size) < provider.least:
+        raise VideoError(f"{video}: {size[0]} x {size[1]} pixels, but {description.provider} needs {provider.least}")
     wanted = np.unique([first, first + stride])
     frames = dict(zip(wanted.tolist(), read_frames(video, wanted, info, size), strict=True))
-    return provider(np.stack([np.stack([frames[t], frames[t + stride]]) for t in first.tolist()]))
+    pairs = np.stack([np.stack([frames[t], frames[t + stride]]) for t in first.tolist()])
+    return provider.of_pairs(pairs), (info.num_frames, info.height, info.width)
 
 
 def motion_of(flow: np.ndarray, description: FlowDescription) -> np.ndarray:
@@ -124,11 +161,11 @@ def make_provider(name: str) -> Provider:
     kind, _, source = name.partition(":")
     if name == "dis":
         opencv()
-        return lambda pairs: np.stack([dis_flow(pair)[0] for pair in pairs])
+        return Provider(lambda pairs: np.stack([dis_flow(pair)[0] for pair in pairs]))
     if kind == "raft" and source:
-        return _in_parts(_raft(pathlib.Path(source)))
+        return Provider(_in_parts(_raft(pathlib.Path(source))), SMALLEST)
     if kind == "hcml" and source:
-        return _in_parts(_level0(source))
+        return Provider(_in_parts(_level0(source)))
     raise ConfigError(f"--provider must be dis, raft:DIR or hcml:DIR, not {name!r}")
 
 
@@ -159,7 +196,7 @@ def _level0(source: str) -> Callable:
     return flow
 
 
-def _in_parts(network: Callable) -> Provider:
+def _in_parts(network: Callable) -> Callable[[np.ndarray], np.ndarray]:
     """A network on `PAIRS` pairs at a time, split over the devices."""
     mesh = make_mesh()
     split = jax.sharding.NamedSharding(mesh, jax.P(mesh.axis_names[0]))
@@ -196,10 +233,15 @@ def _shard(text: str) -> tuple[int, int]:
     return shard, shards
 
 
-def _check(description: FlowDescription) -> None:
+def _check(description: FlowDescription, provider: Provider) -> None:
     for name, least in (("stride", 1), ("every", 1), ("short_side", 0), ("scale", 1)):
         if (value := getattr(description, name)) < least:
             raise ConfigError(f"--{name.replace('_', '-')} must be {least} or more, not {value}")
+    if 0 < description.short_side < provider.least:
+        raise ConfigError(
+            f"--short-side {description.short_side}: {description.provider} needs frames of {provider.least} pixels or "
+            "more"
+        )
     if description.stride % description.every:
         raise ConfigError(f"--every {description.every} must divide --stride {description.stride}")
 

@@ -1,18 +1,34 @@
 """Files and folders that are written whole or not at all."""
 
 import contextlib
+import io
 import pathlib
 import shutil
 import tempfile
+import threading
 import uuid
 import zlib
 from collections.abc import Iterator
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
+
+import numpy as np
 
 from hcml_jax.config import ConfigError
 
 # What numpy raises of a damaged `.npz`.
 DAMAGED = (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error)
+
+# Python 3.11 before 3.11.8 cannot parse literals, such as numpy's headers, in two threads at once
+# (https://github.com/python/cpython/issues/106905).
+_PARSING = threading.Lock()
+
+
+def read_array(path: pathlib.Path, name: str) -> np.ndarray:
+    """One array of an `.npz`, in any thread; raises one of `DAMAGED`."""
+    with ZipFile(path) as file:
+        content = file.read(f"{name}.npy")
+    with _PARSING:
+        return np.load(io.BytesIO(content))
 
 
 @contextlib.contextmanager

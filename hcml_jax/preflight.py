@@ -133,11 +133,8 @@ def check_method(method: Method, data: Data, training: TrainingConfig, jitter: b
         if stage.reads.random and not jitter:
             raise ConfigError(f"config.data.jitter must be on: stage {stage.name!r} draws its views, {stage.reads}")
         for split in filter(None, ("train", training.validation_split)):
-            if stage.reads.flow and not data.has_flow(split):
-                raise ConfigError(
-                    f"config.data: stage {stage.name!r} reads flow; split {split!r} needs a file of it for every clip, "
-                    "stride 1 and short_clips 'error', or flow 'dis', which is computed"
-                )
+            if stage.reads.flow and (fault := data.flow_fault(split)):
+                raise ConfigError(f"config.data: stage {stage.name!r} reads flow; {fault}")
     sides = [name for name in data.classes if _SIDES.search(name)]
     if method.flips and sides:
         cluster.say(f"caution: config.method.flip mirrors clips, which may change labels such as {sides[0]!r}")

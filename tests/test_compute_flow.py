@@ -1,6 +1,6 @@
 """Flow that is computed once: right, resumed, shared out, read as clips show it; starts where motion changes."""
 
-import json
+import dataclasses
 
 import jax
 import numpy as np
@@ -8,14 +8,14 @@ import pytest
 from safetensors.numpy import save_file
 
 from data_pipelines import DataConfig, DataError, open_data
-from data_pipelines.flow_files import FlowFiles, add_motion, read_flow, read_motion, save_flow
+from data_pipelines.flow_files import FlowFiles, add_motion, flow_name, read_flow, read_motion, save_flow
 from data_pipelines.write_video import encode
-from hcml_jax import compute_flow
+from hcml_jax import compute_flow, load
 from hcml_jax.batch import Reads
 from hcml_jax.config import ConfigError
 from hcml_jax.models.raft import RAFT
 from hcml_jax.ops import motion_difference
-from hcml_jax.weights.import_weights import import_weights
+from hcml_jax.weights.import_weights import import_weights, read_imported
 from hcml_jax.weights.published import published_layouts
 
 FLOW = Reads(flow=True)
@@ -58,7 +58,7 @@ def test_what_was_stored_is_read_as_clips_show_it(folder, tmp_path):
     assert run(folder, out, "--every", "1") == 0
     assert (out / "a.mp4.npz").exists() and (out / "b" / "c.mp4.npz").exists()
     data = opened(folder, out)
-    assert data.has_flow("train") and not data.flow_is_true
+    assert data.flow_fault("train") is None and not data.flow_is_true
     whole = next(data.eval_batches("train", 2, reads=FLOW))
     assert whole.flow.shape == (2, 1, 2, 48, 48, 2)
     reads = Reads(clips=2, area=(0.3, 0.5), max_offset=3, flow=True)
@@ -95,7 +95,9 @@ def test_flow_is_stored_to_within_a_twentieth_of_a_pixel(tmp_path):
 
 def test_motion_is_compared_over_the_stride(folder, tmp_path):
     assert run(folder, tmp_path / "flow", "--every", "1", "--scale", "16") == 0
-    flow, motion = read_flow(tmp_path / "flow" / "a.mp4.npz"), read_motion(tmp_path / "flow")["a.mp4.npz"]
+    flow, entry = read_flow(tmp_path / "flow" / "a.mp4.npz"), read_motion(tmp_path / "flow")["a.mp4.npz"]
+    assert (entry.frames, entry.height, entry.width) == (14, 64, 96)
+    motion = np.array(entry.motion, float)
     assert len(flow) == len(motion) == 12
     for t in range(10):
         np.testing.assert_allclose(motion[t], motion_difference(flow[[t, t + 2]], scale=16)[0], rtol=0.02, atol=0.02)
@@ -117,7 +119,7 @@ def test_work_that_stopped_goes_on_and_may_be_shared(folder, tmp_path, capsys):
     assert "computed otherwise" in run(folder, out, "--every", "1")
 
 
-def test_what_cannot_be_read_is_listed_and_has_no_flow(folder, tmp_path, capsys):
+def test_what_can_have_no_flow_is_listed_and_left_out_where_that_is_allowed(folder, tmp_path, capsys):
     out = tmp_path / "flow"
     (folder / "bad.mp4").write_bytes(b"no video")
     write_moving(folder / "short.mp4", frames=2)
@@ -126,11 +128,30 @@ def test_what_cannot_be_read_is_listed_and_has_no_flow(folder, tmp_path, capsys)
     assert "left out: " in told.err and "bad.mp4" in told.err and "2 frames, but a pair spans 3" in told.err
     assert "flow of 2 of 4 videos" in told.out
     (folder / "bad.mp4").unlink()
-    (folder / "short.mp4").unlink()
+    fields = {"short_clips": "loop"}
+    with pytest.raises(DataError, match=r"1 of 3 clips cannot be used.*\n.*short.mp4: has no flow in .*a pair spans 3"):
+        opened(folder, out, **fields)
+    assert opened(folder, out, skip_bad=True, **fields).num_clips("train") == 2
+
+
+def test_flow_that_is_missing_or_another_videos_is_refused(folder, tmp_path):
+    """It is not left out: computing it again mends that."""
+    out = tmp_path / "flow"
+    assert run(folder, out) == 0
     write_moving(folder / "new.mp4")
-    with pytest.raises(DataError, match=r"1 of 3 clips cannot be used.*\n.*new.mp4: .* holds no flow of it"):
-        opened(folder, out)
-    assert opened(folder, out, skip_bad=True).num_clips("train") == 2
+    (folder / "a.mp4").unlink()
+    write_moving(folder / "a.mp4", frames=12)  # cut shorter since
+    data = opened(folder, out, skip_bad=True)
+    with pytest.raises(DataError, match=r"(?s)no flow of 2 clips of split 'train'.*new.mp4: .* holds no flow of it"):
+        data.train_batches(1, seed=0, stage="first", reads=FLOW)
+    assert "a.mp4: flow was computed of 14 frames of 64 x 96, the video has 12" in data.flow_fault("train")
+    assert run(folder, out) == 0
+    assert opened(folder, out).flow_fault("train") is None
+    save_flow(out / "new.mp4.npz", np.zeros((3, 64, 96, 2), np.float32))
+    with pytest.raises(DataError, match="new.mp4.npz: holds 3 flow maps where 6 were computed"):
+        list(opened(folder, out).eval_batches("train", 1, reads=FLOW))
+    (out / "new.mp4.npz").unlink()
+    assert "holds no flow of it" in opened(folder, out).flow_fault("train")
     with pytest.raises(DataError, match="is no folder of computed flow"):
         opened(folder, tmp_path)
 
@@ -141,7 +162,7 @@ def test_clips_start_where_the_motion_changes_more_than_at_the_median(folder, tm
     files = FlowFiles(out, folder)
     anywhere = files.starts(folder / "a.mp4", (0, 14), maps=2, moving=False)
     assert anywhere.tolist() == list(range(10))  # frames start, + 2 and + 4 of 14
-    motion = read_motion(out)["a.mp4.npz"][:10]
+    motion = np.array(read_motion(out)["a.mp4.npz"].motion[:10])
     moving = files.starts(folder / "a.mp4", (0, 14), maps=2, moving=True)
     assert moving.tolist() == [t for t in range(10) if motion[t] > np.median(motion)]
     assert 0 < len(moving) <= 5
@@ -155,7 +176,8 @@ def test_clips_start_where_the_motion_changes_more_than_at_the_median(folder, tm
             assert set(batch.start[row].tolist()) <= set(files.starts(folder / name, (0, 14), 2, True).tolist())
     again = next(data.train_batches(2, seed=0, stage="first", reads=Reads(clips=2, flow=True)))
     np.testing.assert_array_equal(again.start, drawn[0].start)
-    add_motion(out, 0, "a.mp4.npz", np.zeros(12, np.float32))  # nothing changes: anywhere will do
+    still = dataclasses.replace(read_motion(out)["a.mp4.npz"], motion=(0.0,) * 12)
+    add_motion(out, 0, still)  # nothing changes: anywhere will do
     assert len(FlowFiles(out, folder).starts(folder / "a.mp4", (0, 14), 2, True)) == 10
 
 
@@ -191,22 +213,35 @@ def raft(tmp_path):
     return tmp_path / "raft"
 
 
-def test_networks_compute_flow_of_pairs(raft):
+def test_raft_computes_flow_of_pairs(raft):
     pairs = np.random.default_rng(0).integers(0, 256, (3, 2, 128, 136, 3), dtype=np.uint8)
-    found = compute_flow.make_provider(f"raft:{raft}")(pairs)
-    variables = json.loads((raft / "weights.json").read_text())
-    assert variables["arch"] == "raft_small" and found.shape == (3, 128, 136, 2)
-    alone = compute_flow.make_provider(f"raft:{raft}")(pairs[2:])
-    np.testing.assert_allclose(alone[0], found[2], rtol=1e-3, atol=1e-3)
+    found = compute_flow.make_provider(f"raft:{raft}").of_pairs(pairs)
+    variables, _ = read_imported(raft)
+    given = {name: tree["raft"] for name, tree in variables.items()}
+    expected = jax.jit(RAFT("small").apply)(given, pairs / np.float32(255))[:, 0]
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_level_0_of_hcml_computes_flow_of_pairs():
-    from hcml_jax import load
-
-    pairs = np.random.default_rng(0).integers(0, 256, (2, 2, 64, 64, 3), dtype=np.uint8)
-    found = compute_flow.make_provider("hcml:sprites")(pairs)
-    clip = np.concatenate([pairs, pairs[:, 1:].repeat(14, axis=1)], axis=1)
+    """Whatever frames come behind a pair."""
+    clip = np.random.default_rng(0).integers(0, 256, (2, 16, 64, 64, 3), dtype=np.uint8)
+    found = compute_flow.make_provider("hcml:sprites").of_pairs(clip[:, :2])
     np.testing.assert_allclose(found, load("sprites").flow(clip)["level0"][:, 0], rtol=1e-3, atol=1e-3)
+
+
+def test_frames_that_are_too_small_for_raft_are_refused(folder, raft, tmp_path, capsys):
+    provider = ["--provider", f"raft:{raft}"]
+    assert "--short-side 64: raft:" in run(folder, tmp_path / "flow", *provider, "--short-side", "64")
+    assert not (tmp_path / "flow").exists()
+    assert run(folder, tmp_path / "flow", *provider) == 1
+    assert "64 x 96 pixels, but raft:" in capsys.readouterr().err
+
+
+def test_videos_outside_the_root_have_their_flow_inside_the_folder(tmp_path):
+    root = tmp_path / "a" / "root"
+    assert flow_name(root, root / "b" / "c.mp4") == "b/c.mp4.npz"
+    outside = flow_name(root, root / ".." / "x.mp4")
+    assert outside == f"{str(tmp_path)[1:]}/a/x.mp4.npz"
 
 
 @pytest.mark.parametrize(

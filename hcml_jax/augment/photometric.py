@@ -87,11 +87,21 @@ def draw_photometric(key: jax.Array, number: int, config: PhotometricConfig) -> 
 
 
 def change_photometry(clip: jax.Array, drawn: Photometric, config: PhotometricConfig) -> jax.Array:
-    """Jitters, grays and blurs clips `[B, T, H, W, 3]` in [0, 1] as was drawn by `config`, all frames of one alike."""
+    """Jitters, grays and blurs clips as was drawn by `config`, all frames of one alike.
+
+    Args:
+      clip: [B, T, H, W, 3] in [0, 1], floating; what is computed is float32.
+      drawn: see `draw_photometric`.
+      config: by which it was drawn.
+
+    Returns:
+      [B, T, H, W, 3] in [0, 1], the dtype of `clip`.
+    """
+    dtype, clip = clip.dtype, clip.astype(jnp.float32)
     clip = jitter_colours(clip, drawn.factors, drawn.hue, drawn.order)
     gray = jnp.broadcast_to(grayscale(clip), clip.shape)
     clip = jnp.where(drawn.gray[:, None, None, None, None], gray, clip)
-    return gaussian_blur(clip, drawn.sigma, largest=config.sigma[1])
+    return gaussian_blur(clip, drawn.sigma, largest=config.sigma[1]).astype(dtype)
 
 
 def jitter_colours(clip: jax.Array, factors: jax.Array, hue: jax.Array, order: jax.Array) -> jax.Array:
@@ -101,7 +111,7 @@ def jitter_colours(clip: jax.Array, factors: jax.Array, hue: jax.Array, order: j
     `ImageEnhance` does.
 
     Args:
-      clip: [B, T, H, W, 3] in [0, 1], floating.
+      clip: float32 [B, T, H, W, 3] in [0, 1].
       factors, hue, order: see `Photometric`.
 
     Returns:
@@ -120,12 +130,12 @@ def jitter_colours(clip: jax.Array, factors: jax.Array, hue: jax.Array, order: j
 
 
 def grayscale(clip: jax.Array) -> jax.Array:
-    """The luma `[..., 1]` of colours `[..., 3]`."""
+    """The luma `[..., 1]` of colours `[..., 3]`, floating."""
     return jnp.sum(clip * jnp.asarray(LUMA, clip.dtype), axis=-1, keepdims=True)
 
 
 def turn_hue(clip: jax.Array, turn: jax.Array) -> jax.Array:
-    """Turns the hue of clips `[B, T, H, W, 3]` in [0, 1] by shares `[B]` of the colour circle (HSV)."""
+    """Turns the hue of clips, float32 `[B, T, H, W, 3]` in [0, 1], by shares `[B]` of the colour circle (HSV)."""
     value = clip.max(-1, keepdims=True)
     chroma = value - clip.min(-1, keepdims=True)
     red, green, blue = jnp.split(clip, 3, axis=-1)
@@ -145,7 +155,7 @@ def gaussian_blur(clip: jax.Array, sigma: jax.Array, *, largest: float) -> jax.A
     """Blurs the frames of clips.
 
     Args:
-      clip: [B, T, H, W, C], floating; beyond its border it goes on as it is there.
+      clip: float32 [B, T, H, W, C]; beyond its border it goes on as it is there.
       sigma: [B], standard deviations in pixels, at most `largest`; 0: not at all.
       largest: what the reach of the kernel is for.
 

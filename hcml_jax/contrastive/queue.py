@@ -7,6 +7,8 @@ from hcml_jax.contrastive.info_nce import InfoNCE
 from hcml_jax.ops.check import check_equal, checked
 from hcml_jax.ops.normalise import unit_vectors
 
+ROUNDING = 1e-5  # of a cosine
+
 
 def enqueue(queue, position, keys) -> tuple[jax.Array, jax.Array]:
     """Puts a batch of keys in place of the oldest of a queue, in the batch's order.
@@ -73,7 +75,8 @@ def info_nce_with_queue(queries, keys, queue, *, temperature, weights=None) -> I
     queries = unit_vectors(queries) / temperature
     positive = jnp.sum(queries * unit_vectors(keys), axis=-1)
     negatives = jnp.matmul(queries, unit_vectors(queue).T, precision=jax.lax.Precision.HIGHEST)
-    hits = jnp.all(positive[:, None] > negatives, axis=1)
+    # The two products round apart: of alike features neither exceeds the other by so much.
+    hits = jnp.all(positive[:, None] > negatives + ROUNDING / temperature, axis=1)
     if weights is not None:
         weights = checked("weights", weights, "Q")
         check_equal("weights: rows of the queue", len(weights), len(queue))

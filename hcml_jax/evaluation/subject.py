@@ -81,7 +81,7 @@ class Subject:
         return make_flow_reader(self.method, self.variables(REPRESENTATION), self.flow_readouts)
 
     def _knows_flow(self, split: str) -> bool:
-        return self.data.flow_is_true and self.data.has_flow(split)
+        return self.data.flow_is_true and self.data.flow_fault(split) is None
 
     def variables(self, name: str) -> Variables:
         """A network's, on this process's devices."""

@@ -1,5 +1,6 @@
 """Momentum contrast: key encoders that follow, and keys whose batch statistics are not their queries' (MoCo)."""
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -38,5 +39,12 @@ def shuffled(key: jax.Array, number: int) -> tuple[Callable[[Any], Any], Callabl
     queries are with others, so that nothing tells which key is whose (MoCo 3.3, "shuffling BN").
     """
     order = jax.random.permutation(key, number)
-    back = jnp.argsort(order)
-    return lambda tree: jax.tree.map(lambda x: x[order], tree), lambda tree: jax.tree.map(lambda x: x[back], tree)
+    return functools.partial(_taken, order), functools.partial(_taken, jnp.argsort(order))
+
+
+def _taken(order: jax.Array, tree: Any) -> Any:
+    """The rows of arrays in an order, split over the devices of the mesh that is set, as a batch is."""
+    mesh = jax.sharding.get_abstract_mesh()
+    taken = jax.tree.map(lambda x: jnp.take(x, order, axis=0), tree)
+    # Nothing tells the compiler how what is gathered is split: each device would encode the whole batch.
+    return taken if mesh.empty else jax.lax.with_sharding_constraint(taken, jax.P(mesh.axis_names[0]))

@@ -111,24 +111,37 @@ class MSCLConfig:
         self._check_local()
 
     def _check_local(self):
-        stages = self.backbone.stages
-        for name in self.local_stages:
-            if name not in stages:
-                raise ConfigError(f"local_stages: no stage is called {name!r}. {nearest(name, stages)}")
-        if self.local_weight and not self.local_stages:
-            raise ConfigError("local_weight: single times are compared by features of local_stages; name one or more")
-        if list(self.local_stages) != sorted(self.local_stages, key=stages.index):
-            raise ConfigError(f"local_stages must be in the order of the backbone's, not {self.local_stages}")
         if self.uses_flow and any(spec.strides[0] > 1 for spec in self.flow_backbone.bare.stage_specs.values()):
             raise ConfigError(
                 f"flow_backbone: {self.flow_backbone.name!r} must have no stride in time (temporal_strides), for each "
                 "flow image stands for a time"
+            )
+        if not self.local_weight:
+            return
+        stages = self.backbone.stages
+        for name in self.local_stages:
+            if name not in stages:
+                raise ConfigError(f"local_stages: no stage is called {name!r}. {nearest(name, stages)}")
+        if not self.local_stages:
+            raise ConfigError("local_weight: single times are compared by features of local_stages; name one or more")
+        if list(self.local_stages) != sorted(self.local_stages, key=stages.index):
+            raise ConfigError(f"local_stages must be in the order of the backbone's, not {self.local_stages}")
+        if self.rotation and not 0 < self.rotation[0] <= self.rotation[1] < 2 * math.pi:
+            raise ConfigError(
+                "rotation must be (least, most) in radians, above 0 and below 2 pi, where flow would be as it was, not "
+                f"{self.rotation}"
             )
 
     @property
     def uses_flow(self) -> bool:
         """Whether any term needs flow."""
         return bool(self.flow_weight or self.cross_weight or self.local_weight)
+
+    @property
+    def key_modalities(self) -> tuple[str, ...]:
+        """Those whose keys any term compares with."""
+        needed = {RGB: self.rgb_weight or self.cross_weight, FLOW: self.flow_weight or self.cross_weight}
+        return tuple(name for name, weight in needed.items() if weight)
 
     @property
     def reads(self) -> Reads:
@@ -145,7 +158,9 @@ class Forward(NamedTuple):
       keys: modality -> `[B, D]`, projections of the second clips by the key encoders.
       queues: modality -> `[Q, D]`, keys of earlier batches.
       weights: `[Q]`, of these as negatives.
-      rotated: `[B, T', D]`, projections of single times of the rotated flow; None: there is none.
+      rotated: `[B, T, D]`, projections of single times of the rotated flow; None: there is none.
+      consecutive: bool `[B, T]`, whether the flow of a time leads to the next frame: not where a short video begins
+        again.
     """
 
     queries: dict[str, Stream]
@@ -153,6 +168,7 @@ class Forward(NamedTuple):
     queues: dict[str, jax.Array]
     weights: jax.Array
     rotated: jax.Array | None
+    consecutive: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,12 +220,13 @@ class MSCL(Method):
             images = self._images(batch.flow[:, QUERY])
         learnt = self.network.init(stream(key, "params"), clip, images, False)
         shape = (config.queue, config.channels)
-        queues = {name: jax.random.normal(stream(key, f"queue/{name}"), shape) for name in self._modalities}
+        queues = {name: jax.random.normal(stream(key, f"queue/{name}"), shape) for name in config.key_modalities}
         return {**learnt, "queue": {**queues, "next": jnp.zeros((), jnp.int32)}}
 
     def derive(self, variables: Variables) -> Variables:
         """The key encoders begin as the query encoders, without what compares single times."""
-        modules = ("backbone", "projection", "flow_backbone", "flow_projection")
+        of = {RGB: ("backbone", "projection"), FLOW: ("flow_backbone", "flow_projection")}
+        modules = [module for name in self.config.key_modalities for module in of[name]]
         return {**variables, "key_encoder": key_encoder(variables, modules)}
 
     def loss(
@@ -219,9 +236,10 @@ class MSCL(Method):
         config, mode = self.config, TrainMode(stage.trainable, stage.batch_norm_group) if train else False
         self._check_batch(len(batch.clip))
         single = bool(config.local_weight)
-        query, flow = self._views(batch, QUERY, stream(key, "query"), train)
+        query, flow = self._views(self._view(batch, QUERY), stream(key, "query"), train)
         learnt = {"params": variables["params"]}
-        queries, stats = self._encode(learnt, variables["batch_stats"], query, flow, mode, single)
+        modalities = (RGB, FLOW) if config.uses_flow else (RGB,)
+        queries, stats = self._encode(learnt, variables["batch_stats"], query, flow, mode, single, modalities)
         rotated = None
         if single and config.rotation:
             images = self._images(self._rotate(flow, stream(key, "rotation")))
@@ -233,7 +251,7 @@ class MSCL(Method):
         ages = queue_ages(config.queue, queue["next"], len(batch.clip))
         weights = jnp.float32(config.age_weight) ** ages.astype(jnp.float32)
         times = None if rotated is None else rotated.times
-        loss, metrics = weigh(stage.terms, Forward(queries, keys, queue, weights, times))
+        loss, metrics = weigh(stage.terms, Forward(queries, keys, queue, weights, times, batch.consecutive[:, QUERY]))
         if not train:
             return loss, Outputs(metrics, {})
         moved = {
@@ -275,24 +293,21 @@ class MSCL(Method):
             found[f"frames x {name}"] = jnp.einsum("bic,bjc->bij", rgb, unit_vectors(times[:, numbers]))
         return found
 
-    @property
-    def _modalities(self) -> tuple[str, ...]:
-        return (RGB, FLOW) if self.config.uses_flow else (RGB,)
-
     def _keys(self, encoder: Variables, batch: Batch, key: jax.Array, mode) -> tuple[dict[str, jax.Array], Variables]:
         """The keys of each modality, and the new statistics of their encoders."""
-        views = self._views(batch, KEY, stream(key, "key"), bool(mode))
         into, back = shuffled(stream(key, "shuffle"), len(batch.clip))
+        views = self._views(into(self._view(batch, KEY)), stream(key, "key"), bool(mode))
         params = {"params": encoder["params"]}
-        streams, stats = self._encode(params, encoder["batch_stats"], *into(views), mode, False)
+        streams, stats = self._encode(params, encoder["batch_stats"], *views, mode, False, self.config.key_modalities)
         keys = {name: back(found.clip) for name, found in streams.items()}
         return jax.lax.stop_gradient(keys), stats
 
-    def _encode(self, params, stats, clip, flow, mode, single) -> tuple[dict[str, Stream], Variables]:
-        """Modality -> what its encoder makes of augmented clips and their flow; and the new statistics."""
+    def _encode(self, params, stats, clip, flow, mode, single, modalities) -> tuple[dict[str, Stream], Variables]:
+        """Modality -> what its encoder makes of augmented clips or their flow; and the new statistics."""
         streams = {}
-        streams[RGB], stats = self._apply(params, stats, "frames", clip, mode, single)
-        if self.config.uses_flow:
+        if RGB in modalities:
+            streams[RGB], stats = self._apply(params, stats, "frames", clip, mode, single)
+        if FLOW in modalities:
             streams[FLOW], stats = self._apply(params, stats, "flow", self._images(flow), mode, single)
         return streams, stats
 
@@ -301,10 +316,9 @@ class MSCL(Method):
         found, changed = self.network.apply(given, inputs, mode, single, method=method, mutable=["batch_stats"])
         return found, changed["batch_stats"]
 
-    def _views(self, batch: Batch, view: int, key: jax.Array, train: bool) -> tuple[jax.Array, jax.Array | None]:
+    def _views(self, given: dict[str, jax.Array], key: jax.Array, train: bool) -> tuple[jax.Array, jax.Array | None]:
         """Normalised clips and their flow, of one view; augmented in training."""
-        clip = augment.to_float(batch.clip[:, view])
-        flow = batch.flow[:, view] if self.config.uses_flow else None
+        clip, flow = augment.to_float(given["clip"]), given.get("flow")
         if not train:
             return self._frames(clip), flow
         if self.config.flip:
@@ -314,6 +328,11 @@ class MSCL(Method):
         photometric = self.config.photometric
         drawn = augment.draw_photometric(stream(key, "photometric"), len(clip), photometric)
         return self._frames(augment.change_photometry(clip, drawn, photometric)), flow
+
+    def _view(self, batch: Batch, number: int) -> dict[str, jax.Array]:
+        """The clips of one view, and their flow where it is used."""
+        flow = {"flow": batch.flow[:, number]} if self.config.uses_flow else {}
+        return {"clip": batch.clip[:, number]} | flow
 
     def _frames(self, clip: jax.Array) -> jax.Array:
         return augment.normalise(augment.to_float(clip), *self.normalisation)
@@ -345,15 +364,17 @@ class MSCL(Method):
         return sum(losses), report
 
     def _local_contrast(self, forward: Forward):
-        """Eq. 5 and 6, averaged over clips and times."""
+        """Eq. 5 and 6, averaged over clips and those times whose flow leads to the next frame."""
         rgb, flow = forward.queries[RGB].times, forward.queries[FLOW].times
         numbers = self._times(flow.shape[1])
         rotated = None if forward.rotated is None else forward.rotated[:, numbers]
-        temperature = self.config.temperature
-        found = local_motion_contrast_and_hits(rgb, flow[:, numbers], rotated, temperature=temperature)
-        candidates = len(numbers) * (1 if rotated is None else 2)
-        hits = found.hits.mean(dtype=jnp.float32)
-        return found.losses.mean(), {"top1": hits, "chance": jnp.float32(1 / candidates)}
+        valid, temperature = forward.consecutive[:, numbers], self.config.temperature
+        found = local_motion_contrast_and_hits(rgb, flow[:, numbers], rotated, valid, temperature=temperature)
+        count = jnp.maximum(valid.sum(dtype=jnp.float32), 1.0)
+        candidates = valid.sum(1, keepdims=True, dtype=jnp.float32) * (1 if rotated is None else 2)
+        figures = {"top1": found.hits, "chance": jnp.broadcast_to(1 / jnp.maximum(candidates, 1.0), valid.shape)}
+        shares = {name: jnp.sum(values, where=valid, dtype=jnp.float32) / count for name, values in figures.items()}
+        return jnp.sum(found.losses, where=valid) / count, shares
 
     def _times(self, frames: int) -> np.ndarray:
         """Which frames of a clip, and so which flow images, the features for single times stand at."""
@@ -361,6 +382,7 @@ class MSCL(Method):
         return self.config.backbone.bare.frames_of(self.config.local_stages[0], clip)[0]
 
     def _enqueue(self, queue: Variables, keys: dict[str, jax.Array]) -> Variables:
-        moved = {name: enqueue(queue[name], queue["next"], keys[name]) for name in self._modalities}
-        following = moved[RGB][1]
-        return {**{name: held for name, (held, _) in moved.items()}, "next": following}
+        moved, following = {}, queue["next"]
+        for name, new in keys.items():
+            moved[name], following = enqueue(queue[name], queue["next"], new)
+        return {**moved, "next": following}

@@ -36,6 +36,7 @@ class TwoStream(nn.Module):
       local_stages: of `backbone`, whose features are merged by a temporal pyramid for single times; one: it alone, with
         a layer more in place of the pyramid (MSCL Table 2); (): single times are not compared.
       channels: D, of all projections.
+      dtype: what the pyramid computes in.
     """
 
     backbone: Backbone
@@ -92,6 +93,7 @@ class LocalHead(nn.Module):
     Attributes:
       stages: names of the stages, lowest first.
       channels: of the vectors.
+      dtype: what the pyramid computes in.
     """
 
     stages: tuple[str, ...]

@@ -117,7 +117,7 @@ def _draw_activation(subject: Subject, path: pathlib.Path, graded: bool) -> None
 def _draw_what_is_compared(subject: Subject, folder: pathlib.Path) -> None:
     """Flow as a method that reads it sees it, and the similarities of single times that it learns."""
     stage = next((stage for stage in subject.method.stages if stage.reads.flow), None)
-    if stage is None or not subject.data.has_flow(subject.reported):
+    if stage is None or subject.data.flow_fault(subject.reported):
         return
     batch = _shown_batch(subject, Reads(flow=True, future=stage.reads.future))
     clips, flow, titles = batch.clip[:, 0], batch.flow[:, 0], _titles(subject, batch)

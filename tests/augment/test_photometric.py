@@ -134,6 +134,15 @@ def test_all_changes_follow_one_another_and_no_draw_changes_nothing(clip):
     np.testing.assert_allclose(found[0], blurred[0], atol=1e-6)
 
 
+def test_bfloat16_clips_are_changed_in_float32(clip, key):
+    config = PhotometricConfig()
+    drawn = draw_photometric(key, B, config)
+    found = change_photometry(clip.astype(jnp.bfloat16), drawn, config)
+    assert found.dtype == jnp.bfloat16
+    expected = change_photometry(clip.astype(jnp.bfloat16).astype(jnp.float32), drawn, config)
+    np.testing.assert_allclose(found.astype(np.float32), expected, atol=2**-8)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

@@ -16,7 +16,9 @@ def features(dtype=np.float32):
     return [jnp.asarray(rng.normal(size=(B, T, C)), dtype) for _ in range(3)]
 
 
-def by_loops(rgb, flow, rotated, temperature):
+def by_loops(rgb, flow, rotated, temperature, valid=None):
+    valid = np.ones((B, T), bool) if valid is None else valid
+
     def h(x, y):
         x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
         return np.exp(x @ y / np.linalg.norm(x) / np.linalg.norm(y) / temperature)
@@ -24,9 +26,9 @@ def by_loops(rgb, flow, rotated, temperature):
     losses, hits = np.empty((B, T)), np.empty((B, T), bool)
     for b in range(B):
         for i in range(T):
-            others = [h(rgb[b, i], flow[b, j]) for j in range(T) if j != i]
+            others = [h(rgb[b, i], flow[b, j]) for j in range(T) if j != i and valid[b, j]]
             if rotated is not None:
-                others += [h(rgb[b, i], rotated[b, j]) for j in range(T)]
+                others += [h(rgb[b, i], rotated[b, j]) for j in range(T) if valid[b, j]]
             right = h(rgb[b, i], flow[b, i])
             losses[b, i] = -np.log(right / (right + sum(others)))
             hits[b, i] = right > max(others)
@@ -44,6 +46,19 @@ def test_equals_the_equations(dtype, with_rotation):
     np.testing.assert_allclose(found.losses, losses, rtol=1e-4)
     np.testing.assert_array_equal(found.hits, hits)
     assert 0 < hits.sum() < hits.size
+
+
+@pytest.mark.parametrize("with_rotation", [True, False])
+def test_times_that_are_not_valid_are_no_negatives(with_rotation):
+    rgb, flow, rotated = features()
+    rotated = rotated if with_rotation else None
+    valid = np.array([[True, False, True, True], [True, True, True, False]])
+    found = local_motion_contrast_and_hits(rgb, flow, rotated, valid, temperature=0.2)
+    losses, hits = by_loops(rgb, flow, rotated, 0.2, valid)
+    np.testing.assert_allclose(found.losses[valid], losses[valid], rtol=1e-4)
+    np.testing.assert_array_equal(found.hits[valid], hits[valid])
+    with pytest.raises(ValueError, match="valid: clips and times of rgb"):
+        local_motion_contrast_and_hits(rgb, flow, rotated, valid[:, 1:], temperature=0.2)
 
 
 def test_the_loss_alone_and_its_gradients():

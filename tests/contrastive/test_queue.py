@@ -74,8 +74,9 @@ def test_queries_and_keys_meet_no_other_key_of_the_batch():
 
 
 def test_collapsed_features_do_not_hit():
-    alike = jnp.ones((Q, C))
-    assert not info_nce_with_queue(alike[:B], alike[:B], alike, temperature=0.07).hits.any()
+    for channels in (4, 128):
+        alike = jnp.broadcast_to(random((1, channels)), (Q, channels))
+        assert not info_nce_with_queue(alike[:B], alike[:B], alike, temperature=0.07).hits.any()
 
 
 def test_shapes_that_do_not_fit_are_refused():

@@ -61,7 +61,7 @@ def test_what_the_data_says_of_itself(folder):
     assert data.splits == ("train", "test") and data.skipped == {}
     assert (data.num_clips("train"), data.num_clips("test")) == (5, 2)
     assert data.num_clips("train", labelled_only=True) == 4 and data.labelled == {0, 1, 3, 4}
-    assert not data.has_flow("train")
+    assert "true flow needs stride 1" in data.flow_fault("train")
     with pytest.raises(DataError, match=r"no clips of split 'tset'.*mean 'test'"):
         data.num_clips("tset")
 
@@ -485,7 +485,7 @@ def test_flow_in_training_is_that_in_evaluation_of_the_same_view(moving, side):
 def test_flow_may_be_computed_of_the_frames_that_are_shown(moving):
     """Of any stride, in pixels of what is shown, without files of it."""
     data = open_videos(moving, frames=3, stride=2, flow="dis", short_side=(64, 64), crop=64)
-    assert data.has_flow("train") and not data.flow_is_true
+    assert data.flow_fault("train") is None and not data.flow_is_true
     (batch,) = data.eval_batches("train", 1, reads=FLOW)
     inner = batch.flow[0, 0, :, 16:-16, 16:-16].mean((1, 2))
     np.testing.assert_allclose(inner, [(4, -2)] * 2, atol=0.2)
@@ -516,14 +516,14 @@ def test_flow_needs_files_consecutive_frames_and_the_right_shape(folder, moving)
     loop = {"frames": 9, "stride": 1, "short_clips": "loop"}
     for where, fields in ((folder, {"stride": 1}), (moving, {"stride": 2}), (moving, loop)):
         data = open_videos(where, **fields)
-        assert not data.has_flow("train")
+        assert data.flow_fault("train")
         with pytest.raises(DataError, match="no flow of . clips of split 'train'"):
             data.eval_batches("train", 1, reads=FLOW)
         with pytest.raises(DataError, match="no flow of . clips of split 'train'"):
             data.train_batches(1, **KEY, reads=FLOW)
     np.savez(moving / "a.npz", flow=np.zeros((8, 64, 96, 2)))
     data = open_videos(moving, frames=3, stride=1)
-    assert data.has_flow("train")
+    assert data.flow_fault("train") is None
     with pytest.raises(DataError, match=r"flow has shape \(8, 64, 96, 2\), its video needs \(7,"):
         take(data.eval_batches("train", 1, reads=FLOW), 1)
     (moving / "a.npz").write_bytes((moving / "a.npz").read_bytes()[:99])

@@ -10,6 +10,7 @@ import pytest
 from hcml_jax import augment
 from hcml_jax.config import ConfigError
 from hcml_jax.methods import build_method, mscl
+from hcml_jax.models import TrainMode
 from hcml_jax.ops import flow_to_image, rotate_flow
 from hcml_jax.rng import stream
 from tests.methods import tiny
@@ -28,6 +29,7 @@ CONFIG = {
     "batch_norm_group": 2,
     "stages": {"contrast": tiny.schedule(4)},
 }
+KEY_MODULES = {"rgb": ("backbone", "projection"), "flow": ("flow_backbone", "flow_projection")}
 ALONE = dict.fromkeys(("rgb_weight", "flow_weight", "cross_weight", "local_weight"), 0.0)
 
 
@@ -159,6 +161,61 @@ def test_a_run_that_was_interrupted_goes_on_to_the_same_bits(method, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
+def test_views_flip_frames_and_flow_alike_and_change_frames_alone(method, batch):
+    key = jax.random.key(3)
+    given = method._view(batch, 0)
+    clip, flow = jax.jit(lambda given: method._views(given, key, True))(given)
+    flipped = augment.draw_flip(stream(key, "flip"), 4)
+    assert 0 < flipped.sum() < 4
+    np.testing.assert_array_equal(flow, augment.flip_flow(jnp.asarray(given["flow"]), flipped))
+    config = method.config.photometric
+    drawn = augment.draw_photometric(stream(key, "photometric"), 4, config)
+    expected = augment.change_photometry(augment.flip(augment.to_float(given["clip"]), flipped), drawn, config)
+    np.testing.assert_allclose(clip, augment.normalise(expected, *method.normalisation), atol=1e-4)
+    still, same = method._views(given, key, False)
+    np.testing.assert_allclose(
+        still, augment.normalise(given["clip"] / np.float32(255), *method.normalisation), atol=1e-5
+    )
+    assert same is given["flow"]
+
+
+def test_queues_hold_the_keys_of_followed_encoders_in_order():
+    """After several steps, against a list."""
+    still = built(flip=False, photometric={"jitter": 0.0, "grayscale": 0.0, "blur": 0.0}, batch_norm_group=1)
+    variables, step = begin(still), loss_of(still, train=True)
+    expected = {name: [*np.asarray(variables["queue"][name])] for name in ("rgb", "flow")}
+    average = variables["key_encoder"]["params"]
+    for number in range(3):
+        given = a_batch(still, seed=number)
+        params = jax.tree.map(lambda p: p * 1.1, variables["params"])
+        average = jax.tree.map(lambda mean, new: 0.5 * mean + 0.5 * new, average, {n: params[n] for n in average})
+        _, outputs = step({**variables, "params": params}, given, jax.random.key(number))
+        encoder = {"params": average, "batch_stats": variables["key_encoder"]["batch_stats"]}
+        mode = TrainMode(batch_norm_group=1)
+        clip, flow = still._views(still._view(given, 1), jax.random.key(0), False)
+        for modality, name, inputs in (("rgb", "frames", clip), ("flow", "flow", still._images(flow))):
+            found, _ = still.network.apply(encoder, inputs, mode, method=name, mutable=["batch_stats"])
+            expected[modality] = [*expected[modality][4:], *np.asarray(found.clip)]
+        variables = {**variables, **outputs.collections, "params": params}
+        assert variables["queue"]["next"] == 4 * (number + 1) % 8
+    for name, rows in expected.items():
+        held = np.roll(variables["queue"][name], -int(variables["queue"]["next"]), axis=0)
+        np.testing.assert_allclose(held, rows, rtol=1e-3, atol=1e-4)
+
+
+def test_times_whose_flow_leads_nowhere_are_not_compared(method, variables, batch):
+    loss = loss_of(method, train=False)
+    broken = batch._replace(consecutive=batch.consecutive.copy(), flow=batch.flow.copy())
+    broken.consecutive[1, 0, 4] = broken.consecutive[2, 0] = False
+    expected = loss(variables, broken, jax.random.key(0))[1].metrics
+    broken.flow[1, 0, 4] += 5.0  # what stands there does not matter
+    broken.flow[2, 0] = 0.0
+    found = loss(variables, broken, jax.random.key(0))[1].metrics
+    np.testing.assert_allclose(found["local"], expected["local"], rtol=1e-5)
+    assert found["local"] != loss(variables, batch, jax.random.key(0))[1].metrics["local"]
+    np.testing.assert_allclose(found["local/chance"], (4 / 8 + 3 / 6 + 4 / 8) / 11, rtol=1e-6)
+
+
 @pytest.mark.parametrize("shuffles", [True, False])
 def test_batch_statistics_do_not_tell_a_key(monkeypatch, shuffles):
     """Half of the clips are black: nothing tells their keys but the statistics of the group that they are in."""
@@ -206,20 +263,28 @@ def test_gradients_reach_everything_but_the_keys(method, variables, batch):
 
 
 @pytest.mark.parametrize(
-    ("weights", "modules"),
+    ("weights", "modules", "keys"),
     [
-        ({"rgb_weight": 1.0}, {"backbone", "projection"}),
-        ({"flow_weight": 1.0}, {"backbone", "projection", "flow_backbone", "flow_projection"}),
-        ({"local_weight": 1.0}, {"backbone", "projection", "flow_backbone", "flow_projection", "local", "flow_local"}),
+        ({"rgb_weight": 1.0}, {"backbone", "projection"}, ["rgb"]),
+        ({"flow_weight": 1.0}, {"backbone", "projection", "flow_backbone", "flow_projection"}, ["flow"]),
+        ({"cross_weight": 1.0}, {"backbone", "projection", "flow_backbone", "flow_projection"}, ["rgb", "flow"]),
+        (
+            {"local_weight": 1.0},
+            {"backbone", "projection", "flow_backbone", "flow_projection", "local", "flow_local"},
+            [],
+        ),
     ],
 )
-def test_what_no_term_needs_is_not_there(weights, modules):
+def test_what_no_term_needs_is_not_there(weights, modules, keys):
     one = built(**ALONE | weights)
     reads = one.stages[0].reads
     assert reads.flow == (weights != {"rgb_weight": 1.0}) and reads.clips == 2
     shapes = jax.eval_shape(one.init, jax.random.key(0), a_batch(one))
     assert set(shapes["params"]) == modules
-    assert set(shapes["queue"]) == {"rgb", "next", *(["flow"] if reads.flow else [])}
+    assert set(shapes["queue"]) == {"next", *keys}
+    derived = jax.eval_shape(one.derive, shapes)["key_encoder"]["params"]
+    assert set(derived) == {name for key in keys for name in KEY_MODULES[key]}
+    loss_of(one, train=True).lower(jax.eval_shape(one.derive, shapes), a_batch(one), jax.random.key(0))
     assert [*one.stages[0].terms] == [name.removesuffix("_weight") for name in weights]
 
 
@@ -286,6 +351,8 @@ def test_the_backbone_alone_encodes(method, variables):
         ({"local_stages": ()}, "local_weight: single times"),
         ({"flow_backbone": tiny.BACKBONE | {"motion": {}}}, "no stride in time"),
         ({"temperature": 0.0}, "temperature must be above 0"),
+        ({"rotation": (60.0, 300.0)}, "rotation must be .least, most. in radians"),
+        ({"rotation": (5.0, 1.0)}, "rotation must be"),
         ({"momentum": 1.5}, "momentum must be above 0 and at most 1"),
         ({"area": (0.0, 1.0)}, "area, max_offset: area and aspect"),
         ({"photometric": {"blur": 2.0}}, "blur must be between 0 and 1"),

@@ -45,8 +45,8 @@ class Memory:
     def num_clips(self, split, labelled_only=False):
         return 8
 
-    def has_flow(self, split):
-        return False
+    def flow_fault(self, split):
+        return "no flow"
 
     def train_batches(self, batch_size, *, seed, stage, reads, first_step=0, **options):
         for step in itertools.count(first_step):
