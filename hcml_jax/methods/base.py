@@ -20,6 +20,9 @@ Path = tuple[str, ...]
 # queues, serve training: `Method.derive` makes them of these, or they begin anew.
 LEARNT = ("params", "batch_stats")
 
+# The collection of what earlier batches leave behind: it is split over the devices whatever else is.
+QUEUE = "queue"
+
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:

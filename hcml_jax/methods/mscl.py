@@ -19,6 +19,7 @@ from hcml_jax.batch import Batch, Reads
 from hcml_jax.config import ConfigError, nearest
 from hcml_jax.contrastive import enqueue, info_nce_with_queue, local_motion_contrast_and_hits, queue_ages
 from hcml_jax.methods.base import (
+    QUEUE,
     Encoded,
     Method,
     Outputs,
@@ -221,7 +222,7 @@ class MSCL(Method):
         learnt = self.network.init(stream(key, "params"), clip, images, False)
         shape = (config.queue, config.channels)
         queues = {name: jax.random.normal(stream(key, f"queue/{name}"), shape) for name in config.key_modalities}
-        return {**learnt, "queue": {**queues, "next": jnp.zeros((), jnp.int32)}}
+        return {**learnt, QUEUE: {**queues, "next": jnp.zeros((), jnp.int32)}}
 
     def derive(self, variables: Variables) -> Variables:
         """The key encoders begin as the query encoders, without what compares single times."""
@@ -247,7 +248,7 @@ class MSCL(Method):
         encoder = variables["key_encoder"]
         encoder = follow(encoder, variables, config.momentum) if train else encoder
         keys, key_stats = self._keys(encoder, batch, key, mode)
-        queue = variables["queue"]
+        queue = variables[QUEUE]
         ages = queue_ages(config.queue, queue["next"], len(batch.clip))
         weights = jnp.float32(config.age_weight) ** ages.astype(jnp.float32)
         times = None if rotated is None else rotated.times
@@ -257,7 +258,7 @@ class MSCL(Method):
         moved = {
             "batch_stats": stats,
             "key_encoder": {**encoder, "batch_stats": key_stats},
-            "queue": self._enqueue(queue, keys),
+            QUEUE: self._enqueue(queue, keys),
         }
         return loss, Outputs(metrics, jax.lax.stop_gradient(moved))
 

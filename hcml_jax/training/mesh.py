@@ -11,6 +11,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from hcml_jax.config import ConfigError
+from hcml_jax.methods.base import QUEUE
 
 # Smaller arrays stay whole on every device: splitting them saves nothing.
 SMALLEST_SPLIT = 2**12
@@ -34,7 +35,8 @@ def check_batch(batch_size: int, mesh: jax.sharding.Mesh) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How a run's arrays lie on its devices: batches split over them, the state whole on each or split too.
+    """How a run's arrays lie on its devices: batches and queues split over them, the rest of the state whole on each
+    or split too.
 
     Attributes:
       mesh: of `make_mesh`.
@@ -52,7 +54,12 @@ class Layout:
 
     def state_shardings(self, tree: Any) -> Any:
         """Where each array of a state lies."""
-        return jax.tree.map(lambda x: NamedSharding(self.mesh, self._split(x.shape)), tree)
+
+        def sharding(path, x):
+            split = self.shard_state or any(getattr(key, "key", None) == QUEUE for key in path)
+            return NamedSharding(self.mesh, self._split(x.shape) if split else P())
+
+        return jax.tree_util.tree_map_with_path(sharding, tree)
 
     def place_state(self, tree: Any) -> Any:
         """Inside jit: puts a state where it belongs."""
@@ -75,7 +82,7 @@ class Layout:
     def _split(self, shape: tuple[int, ...]) -> P:
         """Along the longest axis that divides, if the array is worth it."""
         fitting = [axis for axis, size in enumerate(shape) if size % self.mesh.size == 0]
-        if not self.shard_state or not fitting or np.prod(shape) < SMALLEST_SPLIT:
+        if not fitting or np.prod(shape) < SMALLEST_SPLIT:
             return P()
         longest = max(fitting, key=lambda axis: shape[axis])
         return P(*("data" if axis == longest else None for axis in range(len(shape))))

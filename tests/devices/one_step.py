@@ -54,9 +54,10 @@ def one_step(method, stage, layout):
     optimizer = make_optimizer(stage.schedule, clips=CLIPS, batch_size=CLIPS)
     variables = away_from_kinks(init_variables(method, tiny.CLIP_SHAPE, 0, layout))
     state = init_state(variables, stage, optimizer, layout)
+    if jax.device_count() > 1 and "queue" in state.variables:
+        assert not state.variables["queue"]["rgb"].sharding.is_fully_replicated
     if layout.shard_state:
-        split = state.variables["queue"]["rgb"] if "queue" in state.variables else jax.tree.leaves(state)
-        assert any(not x.sharding.is_fully_replicated for x in jax.tree.leaves(split))
+        assert any(not x.sharding.is_fully_replicated for x in jax.tree.leaves(state.variables["params"]))
     step = make_train_step(method, stage, optimizer, 0, layout)
     batch = tiny.batch(CLIPS, seed=1, reads=stage.reads)  # of these, no ReLU switches with the order of sums
     outputs = step(state, layout.shard_batch(own_part(batch)))

@@ -99,14 +99,14 @@ def test_average_and_queue_are_resumed_to_the_bit(method, uninterrupted, tmp_pat
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
-def test_all_collections_are_split_over_devices(method):
+@pytest.mark.parametrize("shard_state", [True, False])
+def test_queues_are_split_over_devices_and_the_rest_where_asked(method, shard_state):
     wide = dataclasses.replace(method.config, queue=512)
-    mesh = jax.sharding.AbstractMesh((8,), ("data",))
-    layout = Layout(mesh, shard_state=True)
+    layout = Layout(jax.sharding.AbstractMesh((8,), ("data",)), shard_state)
     shapes = abstract_variables(type(method)(wide, 0), tiny.CLIP_SHAPE, Layout(make_mesh()))
     split = flax.traverse_util.flatten_dict(layout.state_shardings(shapes), sep="/")
-    assert split["queue/keys"].spec == jax.P("data", None)
-    assert any("key_encoder/params" in name and tuple(s.spec) for name, s in split.items())
+    assert split["queue/keys"].spec == jax.P("data", None) and split["queue/next"].spec == jax.P()
+    assert any("key_encoder/params" in name and tuple(s.spec) for name, s in split.items()) == shard_state
 
 
 def config(sprites, *, jitter=True, **fields):
