@@ -1,0 +1,60 @@
+"""MSCL's ablations: every run's config is valid, every arm is tuned alike, and never on what is reported."""
+
+import importlib
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from hcml_jax import methods, preflight
+from hcml_jax.config import build
+from hcml_jax.experiment import ExperimentConfig, complete
+
+BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
+RIGHT = 0.03  # the rate that is made the best
+
+
+@pytest.fixture
+def finished(monkeypatch, tmp_path):
+    """Folder's name -> config of what would have been run; results are made up."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    mscl, configs = importlib.import_module("mscl"), {}
+
+    def finish(self, config, folder):
+        config = complete(config).to_dict()
+        typed = build(ExperimentConfig, config)
+        method = methods.build_method(config["method"], 16)
+        preflight.check_splits(typed.training, typed.evaluation)
+        assert folder.name not in configs or configs[folder.name] == config
+        configs[folder.name] = config
+        folder.mkdir(parents=True, exist_ok=True)
+        knn = 0.9 if method.stages[0].schedule.learning_rate == RIGHT else 0.1
+        (folder / "results.json").write_text(json.dumps({"knn": {"backbone": knn}}))
+        names = ("knn.backbone", "linear.backbone", "retrieval.backbone.1")
+        np.savez(folder / "per_video.npz", **{name: np.float32([0, 1, 1, 0]) for name in names})
+
+    monkeypatch.setattr(mscl.Processes, "finish", finish)
+    monkeypatch.setattr("sys.argv", ["mscl.py", "--workdir", str(tmp_path), "--seeds", "3", "4"])
+    mscl.main()
+    return mscl, configs
+
+
+def test_every_arm_is_tuned_alike_on_the_validation_split(finished, tmp_path):
+    mscl, configs = finished
+    by_split = {split: [c for c in configs.values() if c["evaluation"]["split"] == split] for split in ("val", "test")}
+    assert len(by_split["val"]) == len(mscl.ARMS) * len(mscl.RATES)
+    assert len(by_split["test"]) == len(mscl.ARMS) * 2
+    assert {c["seed"] for c in by_split["val"]} == {3}
+    assert {c["method"]["stages"]["contrast"]["learning_rate"] for c in by_split["test"]} == {RIGHT}
+    assert len({str(c["method"]) for c in by_split["test"]}) == len(mscl.ARMS)
+    choices = json.loads((tmp_path / "choices.json").read_text())
+    assert all(len(tried) == len(mscl.RATES) for tried in choices.values())
+
+
+def test_the_tables_have_every_arm(finished, tmp_path):
+    mscl, _ = finished
+    text = (tmp_path / "mscl.md").read_text()
+    for name in mscl.ARMS:
+        assert f"| {name} | 50.0 (0 to 100; 50.0, 50.0) |" in text
+    assert {name for names in mscl.TABLES.values() for name in names} == set(mscl.ARMS)
