@@ -181,12 +181,23 @@ def cell(folders: list[pathlib.Path], *figure: str) -> str:
     return f"{100 * np.nanmean(shares):.1f} ({100 * low:.0f} to {100 * high:.0f}; {each})"
 
 
+def difference(first: list[pathlib.Path], second: list[pathlib.Path], *figure: str) -> str:
+    """How much more the runs of one arm have, the mean over seeds with its 95% interval over the same videos."""
+    name = ".".join(figure)
+    means = (np.mean([np.load(folder / "per_video.npz")[name] for folder in arm], axis=0) for arm in (first, second))
+    more = np.subtract(*means)
+    ((low, high),) = intervals([PerVideo(more, np.arange(len(more)))])
+    return f"{100 * more.mean():.1f} ({100 * low:.1f} to {100 * high:.1f})"
+
+
 def tables(joint: Mapping[str, list[pathlib.Path]], levels: Mapping[str, list[pathlib.Path]]) -> str:
     """The ablations as Markdown, in per cent, of those arms that were run."""
     lines = []
     for title, names in TABLES.items():
         lines += ["", f"| {title} | top-1 |", "|---|---|"]
         lines += [f"| {name} | {cell(joint[name], 'top1')} |" for name in names if name in joint]
+        if len(names) == 2 and set(names) <= set(joint):
+            lines.append(f"| the first less the second | {difference(*(joint[name] for name in names), 'top1')} |")
     shown = {kind: levels[name] for kind, name in SUPERVISIONS.items() if name in levels}
     for title, figure in (
         ("linear probe, mean", ("linear", "level{}")),

@@ -110,6 +110,7 @@ def test_the_tables_have_every_arm(ablation, finished, tmp_path):
     text = (tmp_path / "ablation.md").read_text()
     for name, arm in ablation.ARMS.items():
         assert not arm.joint or f"| {name} | 50.0 (0 to 100; 50.0, 50.0) |" in text
+    assert text.count("| the first less the second | 0.0 (0.0 to 0.0) |") == 2
     assert "| level 0 | 50.0 (0 to 100; 50.0, 50.0) | 50.0 (0 to 100; 50.0, 50.0) | - |" in text
 
 
