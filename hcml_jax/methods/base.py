@@ -203,7 +203,8 @@ class Method(Protocol):
       deployed: the top-level modules that an export keeps; those called "backbone" and "classifier" go by published
         names in its file for PyTorch.
       flips: whether training mirrors clips, which changes labels such as "left".
-      attended: path of the module with the last maps `[B, T', H', W', C]` that class scores are made of; "": none.
+      attended: path of the module with the last maps `[B, T', H', W', C]`, of which class scores are made where there
+        are any; "": none.
       classifiers: names of classifiers trained side by side, of which an evaluation chooses one; (): there is one.
     """
 
