@@ -9,7 +9,7 @@ import argparse
 import functools
 import pathlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import NamedTuple
 
@@ -31,6 +31,7 @@ from data_pipelines.flow_files import (
 from data_pipelines.sampling import resized
 from data_pipelines.table import read_table
 from hcml_jax.config import ConfigError, UserError
+from hcml_jax.files import DAMAGED, read_array
 from hcml_jax.inference import load
 from hcml_jax.models.raft import RAFT, SMALLEST
 from hcml_jax.ops import motion_difference
@@ -38,6 +39,7 @@ from hcml_jax.progress import Progress
 from hcml_jax.training.mesh import make_mesh
 from hcml_jax.weights.import_weights import RAFTS, is_imported, read_imported
 
+TRUTH = "truth"
 PAIRS = 16  # compared at a time by networks
 SIDES = 8  # the sides of resized frames divide by this, so that networks meet few sizes
 
@@ -47,11 +49,11 @@ class Provider(NamedTuple):
 
     Attributes:
       of_pairs: pairs of frames, uint8 `[N, 2, H, W, 3]` -> flow `[N, H, W, 2]` from each first one to its second, in
-        pixels.
+        pixels; None: flow is that of the table.
       least: the shortest side of frames that it takes, in pixels.
     """
 
-    of_pairs: Callable[[np.ndarray], np.ndarray]
+    of_pairs: Callable[[np.ndarray], np.ndarray] | None
     least: int = 1
 
 
@@ -66,7 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description = FlowDescription(given.provider, given.stride, every, given.short_side, given.scale)
         provider = make_provider(given.provider)
         _check(description, provider)
-        videos = list(dict.fromkeys(row.path for row in read_table(given.root, given.table)))[shard::shards]
+        truths = {row.path: row.flow for row in read_table(given.root, given.table)}
+        videos = dict([*truths.items()][shard::shards])
         describe(given.out, description)
         left_out = compute(videos, given.root, given.out, description, provider, shard)
     except (UserError, OSError) as error:
@@ -78,14 +81,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def compute(
-    videos: Sequence[pathlib.Path],
+    videos: Mapping[pathlib.Path, pathlib.Path | None],
     root: pathlib.Path,
     out: pathlib.Path,
     description: FlowDescription,
     provider: Provider,
     shard: int = 0,
 ) -> list[str]:
-    """Stores the flow of videos that have none yet, or have changed since; returns why videos were left out."""
+    """Stores the flow of videos that have none yet, or have changed since; returns why videos were left out.
+
+    `videos` are paths, each with that of the file of its true flow, where there is one.
+    """
     known, left_out = read_motion(out), []
     names = {video: flow_name(root, video) for video in videos}
     left = [video for video in videos if not _finished(video, out / names[video], known.get(names[video]))]
@@ -93,7 +99,7 @@ def compute(
         for video in left:
             size = video.stat().st_size if video.exists() else 0
             try:
-                flow, shape = flow_of(video, description, provider)
+                flow, shape = flow_of(video, videos[video], description, provider)
             except VideoError as error:
                 left_out.append(str(error))
                 entry = VideoMotion(names[video], size, fault=str(error))
@@ -112,7 +118,7 @@ def _finished(video: pathlib.Path, flow: pathlib.Path, entry: VideoMotion | None
 
 
 def flow_of(
-    video: pathlib.Path, description: FlowDescription, provider: Provider
+    video: pathlib.Path, truth: pathlib.Path | None, description: FlowDescription, provider: Provider
 ) -> tuple[np.ndarray, tuple[int, int, int]]:
     """Flow `[N, H, W, 2]` of a video, from every `every`-th frame to the one `stride` frames later; and the video's
     frames, height and width.
@@ -123,16 +129,33 @@ def flow_of(
     from data_pipelines.video import probe, read_frames  # needs PyAV
 
     info, stride = probe(video), description.stride
+    shape = info.num_frames, info.height, info.width
     first = np.arange(0, info.num_frames - stride, description.every)
     if not len(first):
         raise VideoError(f"{video}: {info.num_frames} frames, but a pair spans {stride + 1}")
+    if provider.of_pairs is None:
+        return _true_flow(video, truth, shape)[first], shape
     size = _size(info.height, info.width, description.short_side)
     if min(size) < provider.least:
         raise VideoError(f"{video}: {size[0]} x {size[1]} pixels, but {description.provider} needs {provider.least}")
     wanted = np.unique([first, first + stride])
     frames = dict(zip(wanted.tolist(), read_frames(video, wanted, info, size), strict=True))
     pairs = np.stack([np.stack([frames[t], frames[t + stride]]) for t in first.tolist()])
-    return provider.of_pairs(pairs), (info.num_frames, info.height, info.width)
+    return provider.of_pairs(pairs), shape
+
+
+def _true_flow(video: pathlib.Path, truth: pathlib.Path | None, shape: tuple[int, int, int]) -> np.ndarray:
+    """The flow `[T - 1, H, W, 2]` that a table tells of a video."""
+    if truth is None:
+        raise VideoError(f"{video}: the table's column 'flow' names no file")
+    try:
+        flow = read_array(truth, "flow")
+    except DAMAGED as error:
+        raise VideoError(f"{video}: {truth} cannot be read ({error})") from error
+    frames, height, width = shape
+    if flow.shape != (frames - 1, height, width, 2):
+        raise VideoError(f"{video}: {truth} has shape {flow.shape}, the video needs {(frames - 1, height, width, 2)}")
+    return flow.astype(np.float32)
 
 
 def motion_of(flow: np.ndarray, description: FlowDescription) -> np.ndarray:
@@ -153,7 +176,8 @@ def _motion(pairs: jax.Array, scale: int) -> jax.Array:
 
 
 def make_provider(name: str) -> Provider:
-    """What computes flow: "dis"; "raft:DIR", imported weights; "hcml:DIR" or "hcml:sprites", level 0 of a network.
+    """What computes flow: "dis"; "raft:DIR", imported weights; "hcml:DIR" or "hcml:sprites", level 0 of a network;
+    "truth", the table's, which is stored as it is.
 
     Raises:
       ConfigError: there is no such provider, or DIR holds something else.
@@ -162,11 +186,13 @@ def make_provider(name: str) -> Provider:
     if name == "dis":
         opencv()
         return Provider(lambda pairs: np.stack([dis_flow(pair)[0] for pair in pairs]))
+    if name == TRUTH:
+        return Provider(None)
     if kind == "raft" and source:
         return Provider(_in_parts(_raft(pathlib.Path(source))), SMALLEST)
     if kind == "hcml" and source:
         return Provider(_in_parts(_level0(source)))
-    raise ConfigError(f"--provider must be dis, raft:DIR or hcml:DIR, not {name!r}")
+    raise ConfigError(f"--provider must be dis, raft:DIR, hcml:DIR or truth, not {name!r}")
 
 
 def _raft(folder: pathlib.Path) -> Callable:
@@ -242,6 +268,8 @@ def _check(description: FlowDescription, provider: Provider) -> None:
             f"--short-side {description.short_side}: {description.provider} needs frames of {provider.least} pixels or "
             "more"
         )
+    if description.provider == TRUTH and (description.stride > 1 or description.short_side):
+        raise ConfigError("--provider truth needs --stride 1 and --short-side 0: flow is stored as it is")
     if description.stride % description.every:
         raise ConfigError(f"--every {description.every} must divide --stride {description.stride}")
 
@@ -255,7 +283,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--every", type=int, default=0, help="frames from pair to pair; the stride if not given")
     parser.add_argument("--short-side", type=int, default=128, help="of the frames that are compared; 0: as they are")
     parser.add_argument("--scale", type=int, default=28, help="cells of motion boundaries, in pixels (MSCL: 28)")
-    parser.add_argument("--provider", default="dis", help="dis, raft:DIR (imported weights), hcml:DIR or hcml:sprites")
+    parser.add_argument("--provider", default="dis", help="dis, raft:DIR (imported), hcml:DIR, hcml:sprites or truth")
     parser.add_argument("--shard", default="0/1", help="which part of the videos, i/n")
     return parser
 

@@ -213,6 +213,16 @@ def raft(tmp_path):
     return tmp_path / "raft"
 
 
+def test_true_flow_is_stored_as_it_is(folder, tmp_path, capsys):
+    flow = np.random.default_rng(0).normal(0, 2, (13, 64, 96, 2))
+    np.savez(folder / "a.npz", flow=flow)
+    np.savez(folder / "c.npz", flow=flow[1:])
+    (folder / "table.csv").write_text("path,label,split,flow\na.mp4,x,train,a.npz\nb/c.mp4,x,train,c.npz\n")
+    assert run(folder, tmp_path / "flow", "--provider", "truth", "--stride", "1") == 1
+    assert "c.npz has shape (12, 64, 96, 2), the video needs (13," in capsys.readouterr().err
+    assert abs(read_flow(tmp_path / "flow" / "a.mp4.npz") - flow).max() < 0.03126
+
+
 def test_raft_computes_flow_of_pairs(raft):
     pairs = np.random.default_rng(0).integers(0, 256, (3, 2, 128, 136, 3), dtype=np.uint8)
     found = compute_flow.make_provider(f"raft:{raft}").of_pairs(pairs)
@@ -247,7 +257,8 @@ def test_videos_outside_the_root_have_their_flow_inside_the_folder(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--provider", "rft"], "--provider must be dis, raft:DIR or hcml:DIR, not 'rft'"),
+        (["--provider", "rft"], "--provider must be dis, raft:DIR, hcml:DIR or truth, not 'rft'"),
+        (["--provider", "truth"], "--provider truth needs --stride 1 and --short-side 0"),
         (["--provider", "raft:nowhere"], "raft:nowhere: no weights are there"),
         (["--shard", "2/2"], "--shard must be i/n, 0 <= i < n, not '2/2'"),
         (["--every", "3"], "--every 3 must divide --stride 2"),
