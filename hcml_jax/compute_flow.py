@@ -37,9 +37,11 @@ from hcml_jax.models.raft import RAFT, SMALLEST
 from hcml_jax.ops import motion_difference
 from hcml_jax.progress import Progress
 from hcml_jax.training.mesh import make_mesh
+from hcml_jax.visualization import draw_motion, save_figure
 from hcml_jax.weights.import_weights import RAFTS, is_imported, read_imported
 
 TRUTH = "truth"
+DRAWN = 6  # videos whose change of motion is drawn
 PAIRS = 16  # compared at a time by networks
 SIDES = 8  # the sides of resized frames divide by this, so that networks meet few sizes
 
@@ -74,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         left_out = compute(videos, given.root, given.out, description, provider, shard)
     except (UserError, OSError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
+    _draw([flow_name(given.root, video) for video in videos], given.out, every)
     for fault in left_out:
         print(f"left out: {fault}", file=sys.stderr)
     print(f"flow of {len(videos) - len(left_out)} of {len(videos)} videos in {given.out}")
@@ -109,6 +112,15 @@ def compute(
             add_motion(out, shard, entry)
             progress.add()
     return left_out
+
+
+def _draw(names: Sequence[str], out: pathlib.Path, every: int) -> None:
+    """Draws how the motion of a few videos changes, to `motion.png`."""
+    known = read_motion(out)
+    shown = [known[name] for name in names if name in known and known[name].motion][:DRAWN]
+    if shown:
+        curves = {one.flow: (every * np.arange(len(one.motion)), np.array(one.motion, float)) for one in shown}
+        save_figure(draw_motion(curves), out / "motion.png")
 
 
 def _finished(video: pathlib.Path, flow: pathlib.Path, entry: VideoMotion | None) -> bool:

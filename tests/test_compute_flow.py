@@ -56,7 +56,7 @@ def opened(folder, out, **fields):
 def test_what_was_stored_is_read_as_clips_show_it(folder, tmp_path):
     out = tmp_path / "flow"
     assert run(folder, out, "--every", "1") == 0
-    assert (out / "a.mp4.npz").exists() and (out / "b" / "c.mp4.npz").exists()
+    assert (out / "a.mp4.npz").exists() and (out / "b" / "c.mp4.npz").exists() and (out / "motion.png").exists()
     data = opened(folder, out)
     assert data.flow_fault("train") is None and not data.flow_is_true
     whole = next(data.eval_batches("train", 2, reads=FLOW))
