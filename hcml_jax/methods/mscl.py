@@ -32,7 +32,7 @@ from hcml_jax.methods.base import (
     weigh,
 )
 from hcml_jax.methods.momentum import follow, key_encoder, shuffled
-from hcml_jax.models import BackboneConfig, Stream, TrainMode, TwoStream
+from hcml_jax.models import Backbone, BackboneConfig, Stream, TrainMode, TwoStream
 from hcml_jax.models.layers import at_least_float32
 from hcml_jax.ops import flow_to_image, rotate_flow, unit_vectors
 from hcml_jax.rng import stream
@@ -48,6 +48,7 @@ class MSCLConfig:
     Attributes:
       stages: {"contrast": its schedule}.
       backbone: of frames.
+      motion_blocks: the stages of it after which a motion block stands (HCML's; MSCL has none).
       flow_backbone: of flow images; without strides in time.
       local_stages: of `backbone`, whose features a temporal pyramid merges for single times; one: it alone.
       channels: of all projections.
@@ -68,6 +69,7 @@ class MSCLConfig:
 
     stages: dict[str, Schedule]
     backbone: BackboneConfig = BackboneConfig("r3d_18")
+    motion_blocks: tuple[str, ...] = ()
     flow_backbone: BackboneConfig = BackboneConfig("resnet_18", width=8)
     local_stages: tuple[str, ...] = ("res3", "res4", "res5")
     channels: int = 128
@@ -89,6 +91,11 @@ class MSCLConfig:
 
     def __post_init__(self):
         check_dtype(self.dtype)
+        for stage in self.motion_blocks:
+            if stage not in self.backbone.stages:
+                raise ConfigError(
+                    f"motion_blocks: no stage is called {stage!r}. {nearest(stage, self.backbone.stages)}"
+                )
         if set(self.stages) != {"contrast"}:
             raise ConfigError(f"stages must be exactly 'contrast', not {sorted(self.stages)}")
         weights = self.rgb_weight, self.flow_weight, self.cross_weight, self.local_weight
@@ -110,6 +117,10 @@ class MSCLConfig:
         except ValueError as error:
             raise ConfigError(f"area, max_offset: {error}") from error
         self._check_local()
+
+    def build_backbone(self) -> Backbone:
+        """The module of the backbone of frames."""
+        return self.backbone.build(motion_blocks=self.motion_blocks, dtype=jnp.dtype(self.dtype))
 
     def _check_local(self):
         if self.uses_flow and any(spec.strides[0] > 1 for spec in self.flow_backbone.bare.stage_specs.values()):
@@ -190,7 +201,7 @@ class MSCL(Method):
         """The Linen module whose variables this method works on."""
         config, dtype = self.config, jnp.dtype(self.config.dtype)
         return TwoStream(
-            backbone=config.backbone.build(dtype=dtype),
+            backbone=config.build_backbone(),
             flow_backbone=config.flow_backbone.build(dtype=dtype) if config.uses_flow else None,
             local_stages=config.local_stages if config.local_weight else (),
             channels=config.channels,
@@ -265,7 +276,7 @@ class MSCL(Method):
     def encode(self, variables: Variables, clips: jax.Array) -> Encoded:
         """The embedding of the backbone of frames."""
         backbone = {name: tree["backbone"] for name, tree in variables.items() if "backbone" in tree}
-        network = self.config.backbone.build(dtype=jnp.dtype(self.config.dtype))
+        network = self.config.build_backbone()
         embedding, features = network.apply(backbone, self._frames(clips), False)
         last = at_least_float32(features[network.stages[-1]])
         return Encoded({"backbone": embedding}, maps={}, flow={}, last=last)

@@ -307,6 +307,13 @@ def test_one_local_stage_has_a_layer_in_place_of_the_pyramid():
     assert {name: set(tree) for name, tree in local.items()} == {"projection": {"hidden", "out"}}
 
 
+def test_motion_blocks_may_stand_in_the_backbone_of_frames():
+    one = built(motion_blocks=("res2",), **ALONE | {"rgb_weight": 1.0})
+    shapes = jax.eval_shape(one.init, jax.random.key(0), a_batch(one))
+    assert "level0" in shapes["params"]["backbone"]
+    assert jax.eval_shape(one.encode, shapes, a_batch(one).clip[:, 0]).features["backbone"].shape == (4, 64)
+
+
 def test_in_bfloat16_parameters_queues_and_losses_stay_float32(batch):
     one = built(dtype="bfloat16")
     shapes = jax.eval_shape(lambda key: one.derive(one.init(key, batch)), jax.random.key(0))
@@ -349,6 +356,7 @@ def test_the_backbone_alone_encodes(method, variables):
         ({"local_stages": ("res6",)}, "no stage is called 'res6'. Did you mean"),
         ({"local_stages": ("res4", "res3")}, "in the order of the backbone's"),
         ({"local_stages": ()}, "local_weight: single times"),
+        ({"motion_blocks": ("res9",)}, "motion_blocks: no stage is called 'res9'"),
         ({"flow_backbone": tiny.BACKBONE | {"motion": {}}}, "no stride in time"),
         ({"temperature": 0.0}, "temperature must be above 0"),
         ({"rotation": (60.0, 300.0)}, "rotation must be .least, most. in radians"),
