@@ -19,7 +19,7 @@ from runs import Processes, call
 
 from configs import mscl_sprites
 
-RATES = (0.01, 0.03, 0.1)
+RATES = (1e-3, 3e-3, 1e-2)
 NO_TERMS = {"flow_weight": 0.0, "cross_weight": 0.0, "local_weight": 0.0}
 FLOW_3D = {"name": "resnet3d_10", "width": 8, "stem_pool": False, "temporal_strides": (1, 1, 1, 1)}
 ALL = "MSCL: and rotated flow"

@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
     """The experiment."""
     config = mscl_sprites.get_config().to_dict()
     config["method"] |= {"flip": True, "area": (0.3, 1.0)}
-    config["method"]["backbone"] |= {"stem_pool": True}
+    config["method"]["backbone"]["motion"] |= {"max_displacement": 6, "stride": 2}
     config["method"]["flow_backbone"] |= {"stem_pool": True}
     config["data"] = {
         "root": "",

@@ -1,5 +1,8 @@
 """MSCL on rendered Motion Sprites with their true flow. Ni et al., all losses (Table 1, without MDS).
 
+The backbone of frames is the HCML demo's, with its motion blocks: a 3-D network from scratch had not begun to learn the
+local motion contrast after 600 steps, where this one does so within 150.
+
 Command:  python launch.py --config configs/mscl_sprites.py --workdir runs/mscl_sprites
 Cost:     not yet run
 Result:   not yet run
@@ -7,6 +10,7 @@ Result:   not yet run
 
 from ml_collections import ConfigDict
 
+from configs import hcml_sprites
 from hcml_jax.experiment import complete
 
 
@@ -16,16 +20,17 @@ def get_config() -> ConfigDict:
         "seed": 0,
         "method": {
             "name": "mscl",
-            "backbone": {"name": "resnet3d_10", "width": 16, "stem_pool": False, "temporal_strides": (1, 2, 2, 2)},
+            "backbone": hcml_sprites.get_config().to_dict()["method"]["backbone"],
+            "motion_blocks": ("res2", "res3", "res4"),
             "flow_backbone": {"name": "resnet_10", "width": 8, "stem_pool": False},
             "channels": 64,
-            "queue": 2048,
+            "queue": 512,
             "momentum": 0.99,
             "batch_norm_group": 8,
             "area": (0.5, 1.0),
             "flip": False,  # it would turn "translate_left" into "translate_right"
             "stages": {
-                "contrast": {"steps": 1000, "warmup": 50.0, "optimizer": "sgd", "learning_rate": 0.03, "per_clips": 0}
+                "contrast": {"steps": 1000, "warmup": 50.0, "optimizer": "adamw", "learning_rate": 3e-3, "per_clips": 0}
             },
         },
         "data": {
