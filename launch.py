@@ -56,7 +56,7 @@ def parse(argv: list[str]) -> list[str]:
     try:
         return app.parse_flags_with_usage(argv)
     except (AttributeError, KeyError) as error:
-        # As text, a KeyError is quoted and its line breaks are escaped; the config library's hold one another.
+        # str() quotes and escapes what a KeyError says; the config library raises AttributeError(KeyError(...)), too.
         inner = error.args[0] if error.args and isinstance(error.args[0], KeyError) else error
         told = ". ".join(str(inner.args[0] if inner.args else inner).splitlines())
         kind = "no such field" if told.startswith("'") else type(error).__name__

@@ -10,26 +10,15 @@ Result:   not yet run
 
 from ml_collections import ConfigDict
 
-from configs import mscl_sprites
+from configs import hcml_folder, mscl_sprites
 from hcml_jax.experiment import complete
 
 
 def get_config() -> ConfigDict:
     """The experiment."""
-    config = mscl_sprites.get_config().to_dict()
-    config["method"] |= {"flip": True, "area": (0.3, 1.0)}
-    config["method"]["backbone"]["motion"] |= {"max_displacement": 6, "stride": 2}
+    config, folder = mscl_sprites.get_config().to_dict(), hcml_folder.get_config().to_dict()
+    config["method"] |= {"backbone": folder["method"]["backbone"], "flip": True, "area": (0.3, 1.0)}
     config["method"]["flow_backbone"] |= {"stem_pool": True}
-    config["data"] = {
-        "root": "",
-        "frames": 16,
-        "stride": 2,
-        "jitter": True,
-        "short_clips": "loop",
-        "short_side": (128, 128),
-        "crop": 112,
-        "flow": "dis",
-        "skip_bad": True,
-    }
+    config["data"] = folder["data"] | {"short_side": (128, 128), "flow": "dis"}
     config["training"] |= {"validation_split": ""}
     return complete(config)

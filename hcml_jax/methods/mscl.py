@@ -116,13 +116,13 @@ class MSCLConfig:
             self.reads  # noqa: B018
         except ValueError as error:
             raise ConfigError(f"area, max_offset: {error}") from error
-        self._check_local()
+        self._check_backbones()
 
     def build_backbone(self) -> Backbone:
         """The module of the backbone of frames."""
         return self.backbone.build(motion_blocks=self.motion_blocks, dtype=jnp.dtype(self.dtype))
 
-    def _check_local(self):
+    def _check_backbones(self):
         if self.uses_flow and any(spec.strides[0] > 1 for spec in self.flow_backbone.bare.stage_specs.values()):
             raise ConfigError(
                 f"flow_backbone: {self.flow_backbone.name!r} must have no stride in time (temporal_strides), for each "

@@ -17,7 +17,7 @@ class Stream(NamedTuple):
     Attributes:
       embedding: float32 `[B, C]`, of its backbone.
       features: of its backbone, by name.
-      clip: float32 `[B, D]`, the projection that clips are compared by; None in one that has none.
+      clip: float32 `[B, D]`, the projection that clips are compared by.
       times: float32 `[B, T', D]`, the projections that single times are compared by; None where not asked for.
     """
 

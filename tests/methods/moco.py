@@ -12,6 +12,7 @@ from hcml_jax.batch import Batch, Reads
 from hcml_jax.config import ConfigError
 from hcml_jax.contrastive import enqueue, info_nce_with_queue
 from hcml_jax.methods.base import Encoded, Method, Outputs, Schedule, Stage, Term, Variables, everything, weigh
+from hcml_jax.methods.momentum import follow, key_encoder
 from hcml_jax.models import Backbone, BackboneConfig, TrainMode
 from hcml_jax.rng import stream
 
@@ -91,8 +92,7 @@ class MoCo(Method):
 
     def derive(self, variables: Variables) -> Variables:
         """The key encoder begins as the query encoder."""
-        key_encoder = {name: variables[name] for name in ("params", "batch_stats")}
-        return {**variables, "key_encoder": key_encoder}
+        return {**variables, "key_encoder": key_encoder(variables, variables["params"])}
 
     def loss(
         self, variables: Variables, batch: Batch, key: jax.Array, stage: Stage, *, train: bool
@@ -102,8 +102,7 @@ class MoCo(Method):
         mode = TrainMode(stage.trainable, stage.batch_norm_group) if train else False
         query, changed = self._project(variables, batch.clip[:, 0], stream(key, "query"), mode)
         if train:
-            average = functools.partial(_average, self.config.momentum)
-            encoder = encoder | {"params": jax.tree.map(average, encoder["params"], variables["params"])}
+            encoder = follow(encoder, variables, self.config.momentum)
         keys, stats = self._project(encoder, batch.clip[:, 1], stream(key, "key"), mode)
         keys = jax.lax.stop_gradient(keys)
         loss, metrics = weigh(stage.terms, query, keys, queue["keys"])
@@ -135,7 +134,3 @@ class MoCo(Method):
         clip = augment.to_float(clip)
         clip = clip if flip_key is None else augment.flip(clip, augment.draw_flip(flip_key, len(clip)))
         return augment.normalise(clip, *self.normalisation)
-
-
-def _average(momentum, mean, new):
-    return momentum * mean + (1 - momentum) * new
