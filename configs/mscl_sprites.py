@@ -1,7 +1,7 @@
 """MSCL on rendered Motion Sprites with their true flow. Ni et al., all losses (Table 1, without MDS).
 
-The backbone of frames is the HCML demo's, with its motion blocks: a 3-D network from scratch had not begun to learn the
-local motion contrast after 600 steps, where this one does so within 150.
+The backbone of frames is the HCML demo's, with its motion blocks: a small 3-D network from scratch did not begin to
+learn the local motion contrast in as many steps.
 
 Command:  python launch.py --config configs/mscl_sprites.py --workdir runs/mscl_sprites
 Cost:     not yet run
