@@ -4,8 +4,9 @@ The backbone of frames is the HCML demo's, with its motion blocks: a small 3-D n
 learn the local motion contrast in as many steps.
 
 Command:  python launch.py --config configs/mscl_sprites.py --workdir runs/mscl_sprites
-Cost:     not yet run
-Result:   not yet run
+Cost:     23 minutes on 2 cores beside other work, 5 of them evaluation
+Result:   kNN 66.5, linear probe 74.5, R@1 63.2; with time kept 76.5, 89.0, 78.8 (seed 0, not tuned); docs/results.md
+          has the rest
 """
 
 from ml_collections import ConfigDict
@@ -39,6 +40,10 @@ def get_config() -> ConfigDict:
         },
         "data": data,
         "training": {"batch_size": 16, "log_every": 50, "checkpoint_every": 200, "validation_split": "val"},
-        "evaluation": {"split": "test", "batch_size": 64, "protocols": ("neighbours", "linear", "retrieval")},
+        "evaluation": {
+            "split": "test",
+            "batch_size": 64,
+            "protocols": ("neighbours", "linear", "retrieval", "controls"),
+        },
     }
     return complete(config)
