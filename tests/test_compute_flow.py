@@ -111,7 +111,7 @@ def test_work_that_stopped_goes_on_and_may_be_shared(folder, tmp_path, capsys):
     untouched = (out / "b" / "c.mp4.npz").stat().st_mtime_ns
     assert run(folder, out) == 0
     assert (out / "a.mp4.npz").exists() and (out / "b" / "c.mp4.npz").stat().st_mtime_ns == untouched
-    assert sorted(path.name for path in out.glob("motion*")) == ["motion0.jsonl", "motion1.jsonl"]
+    assert sorted(path.name for path in out.glob("motion*")) == ["motion.png", "motion0.jsonl", "motion1.jsonl"]
     lines = (out / "motion0.jsonl").read_text()
     (out / "motion0.jsonl").write_text(lines[: len(lines) // 2])  # killed while it was written
     assert run(folder, out) == 0
