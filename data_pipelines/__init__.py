@@ -6,7 +6,7 @@ Neither tensorflow nor PyAV is imported before a source is opened.
 from importlib.util import find_spec
 from pathlib import Path
 
-from data_pipelines.config import DataConfig, SpritesConfig
+from data_pipelines.config import DataConfig, SpritesConfig, is_network
 from data_pipelines.errors import DataError
 
 
@@ -14,11 +14,17 @@ def open_data(config: DataConfig, workdir: str | Path | None = None, **options):
     """Opens the clips that `config` names: see `data_pipelines.videos.open_videos` for its options.
 
     Sprites that are rendered as they are read need neither tensorflow nor PyAV.
+
+    Raises:
+      DataError: what is needed to read them is not installed, or `config.flow` names a network and none is given.
     """
+    if is_network(config.flow) and not options.get("network"):
+        raise DataError(f"flow {config.flow!r} is a network's: give the one that hcml_jax.flow_networks makes of it")
     if config.sprites and config.sprites.rendered:
         from data_pipelines.rendered import open_rendered
 
-        return open_rendered(config, **{name: options[name] for name in ("future", "classes") if name in options})
+        wanted = ("future", "classes", "network")
+        return open_rendered(config, **{name: options[name] for name in wanted if name in options})
     missing = [name for name in ("av", "tensorflow") if find_spec(name) is None]
     if missing:
         raise DataError(

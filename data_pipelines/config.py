@@ -28,6 +28,11 @@ LARGEST_BULGE = 1.25
 """A sprite's outline reaches at most this many times its radius."""
 
 
+def is_network(flow: str) -> bool:
+    """Whether flow of this name is computed by a network."""
+    return flow.startswith(("raft:", "hcml:"))
+
+
 def _require(condition: bool, field: str, found, wanted: str) -> None:
     if not condition:
         raise ConfigError(f"{field}: found {found!r}, {wanted}")
@@ -152,8 +157,9 @@ class DataConfig:
       short_side: (least, most) shorter side of a frame after resizing; evaluation uses the least.
       crop: side of the square cut out of it, in pixels.
       flow: where flow comes from that a method reads: "truth", files of it in the table's column `flow` (of `rendered`
-        sprites it is known); "dis", OpenCV's, between the frames as they are shown; or a folder that
-        `python -m hcml_jax.compute_flow` wrote.
+        sprites it is known); "dis", OpenCV's, between the frames as they are shown; "raft:DIR", "hcml:DIR" or
+        "hcml:sprites", a network's (`hcml_jax.flow_networks`), likewise, on the device; or a folder that `python -m
+        hcml_jax.compute_flow` wrote.
       moving: of computed flow, training clips start only where their motion changes more than at the median start of
         their video (MSCL's motion differential sampling).
       validation_share: share of each class's training rows, and of the unlabelled ones, that is held out as split
@@ -198,8 +204,10 @@ class DataConfig:
         _require(0 <= share < 1, "validation_share", share, "must be in [0, 1)")
         modes = ("error", "loop")
         _require(self.short_clips in modes, "short_clips", self.short_clips, f"must be in {modes}")
-        _require(bool(self.flow), "flow", self.flow, "must be 'truth', 'dis' or a folder of computed flow")
-        _require(self.flow == "truth" or not rendered, "flow", self.flow, "must be 'truth' where sprites are rendered")
+        sources = "'truth', 'dis', 'raft:DIR', 'hcml:DIR'"
+        _require(bool(self.flow), "flow", self.flow, f"must be {sources} or a folder of computed flow")
+        computed = rendered and self.computed_flow
+        _require(not computed, "flow", self.flow, f"must be {sources} where sprites are rendered")
         _require(self.computed_flow or not self.moving, "moving", self.moving, "needs a folder of computed flow")
         _require_range("short_side", self.short_side, low=1)
         wanted = f"must not exceed the least short_side, {self.short_side[0]}"
@@ -211,7 +219,7 @@ class DataConfig:
     @property
     def computed_flow(self) -> bool:
         """Whether flow comes from a folder where it was computed."""
-        return self.flow not in ("truth", "dis")
+        return self.flow not in ("truth", "dis") and not is_network(self.flow)
 
     def span(self, future: int = 0) -> int:
         """Frames of the video from the first of a clip to the last of `future` frames behind it, both included."""

@@ -1,14 +1,18 @@
 """Clips in splits, and their batches: which rows, in which order, by whatever reads them."""
 
 import contextlib
+import dataclasses
+import functools
 import hashlib
 import json
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from data_pipelines.config import DataConfig
@@ -54,8 +58,10 @@ class Data:
         reader: Reader,
         skipped: SkipLog,
         future: int,
+        network: Callable | None = None,
     ):
-        """`rows` are all, of which a clip can be taken of those that are `usable`; `future` as `open_data` was told."""
+        """`rows` are all, of which a clip can be taken of those that are `usable`; `future` and `network` as
+        `open_data` was told."""
         self.config = config
         self.classes = classes
         self.families = class_families(rows)
@@ -64,7 +70,7 @@ class Data:
         self._of_index = {row.index: row for row in usable}
         self._labels = {name: i for i, name in enumerate(self.classes)}
         self.labelled = labelled_rows(usable, config.labels_per_class, config.labels_seed)
-        self._reader, self._skipped, self._future = reader, skipped, future
+        self._reader, self._skipped, self._future, self._network = reader, skipped, future, network
 
     @property
     def clip_shape(self) -> tuple[int, int, int, int]:
@@ -123,6 +129,8 @@ class Data:
 
     def flow_fault(self, split: str) -> str | None:
         """See `hcml_jax.batch.Data`."""
+        if self._network:
+            return None
         reads = Reads(future=self._future, flow=True)
         faults = [fault for row in self.rows(split) if (fault := self._reader.flow_fault(row, reads))]
         return f"no flow of {len(faults)} clips of split {split!r}:{list_faults(faults)}" if faults else None
@@ -131,6 +139,12 @@ class Data:
     def flow_is_true(self) -> bool:
         """See `hcml_jax.batch.Data`."""
         return self.config.flow == "truth"
+
+    def complete(self, batch: Batch, reads: Reads) -> Batch:
+        """See `hcml_jax.batch.Data`."""
+        if not (reads.flow and self._network):
+            return batch
+        return batch._replace(flow=_flow_by(self._network, batch.clip, batch.future))
 
     def warm_up(self) -> None:
         """Begins, in the background, the seconds of preparation for which the first batch would wait."""
@@ -165,7 +179,7 @@ class Data:
             broken, without `skip_bad`.
         """
         local = _shard_size(batch_size, shard_index, num_shards)
-        rows = self._readable("train", reads)
+        rows, reads = self._readable("train", reads)
         if labelled_only:
             rows = [row for row in rows if row.index in self.labelled]
         if not rows:
@@ -199,7 +213,7 @@ class Data:
             or a video turns out to be broken, without `skip_bad`.
         """
         local = _shard_size(batch_size, shard_index, num_shards)
-        rows = self._readable(split, reads)
+        rows, reads = self._readable(split, reads)
         if only is not None:
             rows = [self._of_index[index] for index in only]
 
@@ -211,13 +225,14 @@ class Data:
 
         return self._batches(read, (0, -(-len(rows) // batch_size) * local), local, reads)
 
-    def _readable(self, split: str, reads: Reads) -> list[Row]:
-        """The rows of a split, if what `reads` asks for can be read of them."""
+    def _readable(self, split: str, reads: Reads) -> tuple[list[Row], Reads]:
+        """The rows of a split, if what `reads` asks for can be read of them; and what of it is read here: not the flow
+        that a network computes."""
         if reads.future > self._future:
             raise ValueError(f"open_data was told of {self._future} frames behind a clip: {reads}")
         if reads.flow and (fault := self.flow_fault(split)):
             raise DataError(f"{self.config.root}: {fault}")
-        return self.rows(split)
+        return self.rows(split), dataclasses.replace(reads, flow=reads.flow and not self._network)
 
     def _batches(self, read, numbers: tuple[int, int], size: int, reads: Reads) -> Iterator[Batch]:
         return batches(read, numbers, size, self._reader.blank(reads), num_workers(self.config))
@@ -248,6 +263,14 @@ class Data:
         if not self.config.skip_bad:
             raise DataError(f"{error} (skip_bad=True leaves such videos out)") from error
         self._skipped.add(row, str(error))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _flow_by(network: Callable, clip: jax.Array, future: jax.Array | None) -> jax.Array:
+    """Flow `[B, V, T + F - 1, H, W, 2]` of clips and the frames behind them, by a network."""
+    clips = clip if future is None else jnp.concatenate([clip, future], axis=2)
+    flow = network(clips.reshape(-1, *clips.shape[2:]))
+    return flow.reshape(*clips.shape[:2], *flow.shape[1:])
 
 
 def _prepare() -> None:

@@ -7,7 +7,7 @@ program then renders the batch, crops and resizes it.
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ import numpy as np
 from data_pipelines.config import FAMILIES, DataConfig, SpritesConfig
 from data_pipelines.data import Data
 from data_pipelines.errors import DataError
+from data_pipelines.flow import dis_flow
 from data_pipelines.sampling import draw_views
 from data_pipelines.skipped import SkipLog
 from data_pipelines.sprites import cue_of, plan, render
@@ -45,8 +46,10 @@ class Recipe(NamedTuple):
     box: Any
 
 
-def open_rendered(config: DataConfig, future: int = 0, classes: Sequence[str] = ()) -> "RenderedData":
-    """Opens the sprites of `config.sprites` without writing any; `future` and `classes` as for `open_videos`."""
+def open_rendered(
+    config: DataConfig, future: int = 0, classes: Sequence[str] = (), network: Callable | None = None
+) -> "RenderedData":
+    """Opens the sprites of `config.sprites` without writing any; options as for `open_videos`."""
     sprites, span = config.sprites, config.span(future)
     if span > sprites.frames and config.short_clips == "error":
         raise DataError(f"clips with the {future} frames behind them span {span}: sprites.frames is {sprites.frames}")
@@ -57,7 +60,7 @@ def open_rendered(config: DataConfig, future: int = 0, classes: Sequence[str] = 
     if config.validation_share:
         rows = hold_out(rows, config.validation_share)
     names = class_names(rows, sprites.classes, classes)
-    return RenderedData(config, rows, names, rows, RecipeReader(config), SkipLog(None), future)
+    return RenderedData(config, rows, names, rows, RecipeReader(config), SkipLog(None), future, network)
 
 
 class RenderedData(Data):
@@ -94,7 +97,10 @@ class RenderedData(Data):
         for first in range(*numbers, size):
             examples = [read(number) for number in range(first, first + size)]
             batch = jax.tree.map(lambda *arrays: np.stack(arrays), *examples)
-            shown, flow = _rendered(batch.clip, sprites, side, reads.flow)
+            true_flow = reads.flow and self.flow_is_true
+            shown, flow = _rendered(batch.clip, sprites, side, true_flow)
+            if reads.flow and not true_flow:
+                flow = np.stack([[dis_flow(clip) for clip in clips] for clips in np.asarray(shown)])
             yield batch._replace(
                 clip=shown[:, :, :frames], future=shown[:, :, frames:] if reads.future else None, flow=flow
             )
@@ -127,6 +133,8 @@ class RecipeReader:
 
     def flow_fault(self, row: Row, reads: Reads) -> str | None:
         """See `Reader`."""
+        if self._config.flow == "dis":
+            return None
         whole = self._config.stride == 1 and self._config.short_clips == "error"
         return None if whole else "the flow of rendered sprites needs stride 1 and short_clips 'error'"
 

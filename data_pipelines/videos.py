@@ -1,6 +1,6 @@
 """Opens a folder of videos: its table, a look at every file, and what can be used."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from data_pipelines.clips import ClipReader, find_fault
@@ -20,6 +20,7 @@ def open_videos(
     future: int = 0,
     process: int = 0,
     classes: Sequence[str] = (),
+    network: Callable | None = None,
 ) -> Data:
     """Opens the videos that `config` names; writes Motion Sprites first if it says so.
 
@@ -33,6 +34,7 @@ def open_videos(
       process: number of this process of the run; one above 0 lists clips left out in a file of its own,
         `skipped.<process>.jsonl`.
       classes: of a network that is evaluated: see `class_names`.
+      network: a function of clips that computes flow, of `hcml_jax.flow_networks`; None: `config.flow` names none.
 
     Raises:
       DataError: the folder, the table (`read_table`) or videos are unusable, or can have no flow where a folder of
@@ -60,7 +62,7 @@ def open_videos(
     if skipped.entries:
         cluster.say(f"{len(skipped.entries)} of {len(rows)} clips cannot be used and are left out")
     names = class_names(rows, config.sprites.classes if config.sprites else (), classes)
-    return Data(config, rows, names, usable, reader, skipped, future)
+    return Data(config, rows, names, usable, reader, skipped, future, network)
 
 
 def _usable(config: DataConfig, faults: Mapping[Row, str | None], skipped: SkipLog) -> list[Row]:

@@ -144,6 +144,10 @@ class Data(Protocol):
     def flow_fault(self, split: str) -> str | None:
         """Why flow cannot be read of every video of the split; None if it can."""
 
+    def complete(self, batch: Batch, reads: Reads) -> Batch:
+        """A batch, on its devices, with the flow that a network computes there; as it is where that is read, or no
+        flow is asked for. May be traced."""
+
     def spread(self, split: str, count: int, labelled_only: bool = False) -> Sequence[int]:
         """Rows of `count` videos, or of all, spread evenly over a split; or over those with a label."""
 

@@ -14,9 +14,9 @@ from importlib.util import find_spec
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from data_pipelines.config import is_network
 from data_pipelines.errors import DataError, VideoError
 from data_pipelines.flow import dis_flow, opencv
 from data_pipelines.flow_files import (
@@ -32,13 +32,12 @@ from data_pipelines.sampling import resized
 from data_pipelines.table import read_table
 from hcml_jax.config import ConfigError, UserError
 from hcml_jax.files import DAMAGED, read_array
-from hcml_jax.inference import load
-from hcml_jax.models.raft import RAFT, SMALLEST
+from hcml_jax.flow_networks import flow_network
+from hcml_jax.models.raft import SMALLEST
 from hcml_jax.ops import motion_difference
 from hcml_jax.progress import Progress
 from hcml_jax.training.mesh import make_mesh
 from hcml_jax.visualization import draw_motion, save_figure
-from hcml_jax.weights.import_weights import RAFTS, is_imported, read_imported
 
 TRUTH = "truth"
 DRAWN = 6  # videos whose change of motion is drawn
@@ -194,44 +193,15 @@ def make_provider(name: str) -> Provider:
     Raises:
       ConfigError: there is no such provider, or DIR holds something else.
     """
-    kind, _, source = name.partition(":")
     if name == "dis":
         opencv()
         return Provider(lambda pairs: np.stack([dis_flow(pair)[0] for pair in pairs]))
     if name == TRUTH:
         return Provider(None)
-    if kind == "raft" and source:
-        return Provider(_in_parts(_raft(pathlib.Path(source))), SMALLEST)
-    if kind == "hcml" and source:
-        return Provider(_in_parts(_level0(source)))
-    raise ConfigError(f"--provider must be dis, raft:DIR, hcml:DIR or truth, not {name!r}")
-
-
-def _raft(folder: pathlib.Path) -> Callable:
-    if not is_imported(folder):
-        raise ConfigError(
-            f"--provider raft:{folder}: no weights are there; hcml_jax.weights.import_weights writes them"
-        )
-    variables, _ = read_imported(folder)
-    if "raft" not in variables["params"]:
-        raise ConfigError(f"--provider raft:{folder}: these weights are a backbone's, not one of {', '.join(RAFTS)}")
-    given = {collection: tree["raft"] for collection, tree in variables.items()}
-    network = RAFT("large" if "mask_predictor" in given["params"] else "small")
-    return lambda pairs: network.apply(given, pairs.astype(jnp.float32) / 255)[:, 0]
-
-
-def _level0(source: str) -> Callable:
-    model = load(source)
-    if not model.gives_flow:
-        raise ConfigError(f"--provider hcml:{source}: this network gives no flow")
-    frames = model.clip_shape[0]
-
-    def flow(pairs):
-        # The last frame again and again: level 0 looks from each frame to the next alone.
-        clip = jnp.concatenate([pairs, jnp.repeat(pairs[:, 1:], frames - 2, axis=1)], axis=1)
-        return model.method.encode(model.variables, clip).flow["level0"][:, 0]
-
-    return flow
+    if not is_network(name):
+        raise ConfigError(f"--provider must be dis, raft:DIR, hcml:DIR or truth, not {name!r}")
+    network = flow_network(name)
+    return Provider(_in_parts(lambda pairs: network(pairs)[:, 0]), SMALLEST if name.startswith("raft:") else 1)
 
 
 def _in_parts(network: Callable) -> Callable[[np.ndarray], np.ndarray]:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from data_pipelines.config import DataConfig
+from data_pipelines.config import DataConfig, is_network
 from hcml_jax import cluster, methods, preflight
 from hcml_jax.batch import Data
 from hcml_jax.config import ConfigError, build, fill
@@ -124,6 +124,10 @@ def _write(what: str, folder: Workdir) -> None:
 def _open(config: DataConfig, folder: Workdir, **options: Any) -> Data:
     import data_pipelines
 
+    if is_network(config.flow):
+        from hcml_jax.flow_networks import flow_network
+
+        options["network"] = flow_network(config.flow)
     opened = functools.partial(data_pipelines.open_data, config, folder.path, process=jax.process_index(), **options)
     data = cluster.first_then_others(opened)
     data.warm_up()

@@ -153,7 +153,8 @@ def check_stages(method: Method, data: Data, training: TrainingConfig) -> None:
         variables = abstract_variables(method, data.clip_shape, layout)
         for stage in first_stages(method, training.first_stage):
             loss = functools.partial(method.loss, stage=stage, train=True)
-            jax.eval_shape(loss, variables, given(stage.reads), key)
+            batch = jax.eval_shape(lambda batch, reads=stage.reads: data.complete(batch, reads), given(stage.reads))
+            jax.eval_shape(loss, variables, batch, key)
         encoded = jax.eval_shape(method.encode, variables, clips)
         if not isinstance(encoded, Encoded) or set(encoded.maps) != set(method.frames_of(data.clip_shape[0])):
             raise TypeError("encode must give an Encoded whose maps are those of frames_of")

@@ -11,6 +11,7 @@ ROOMS = (
         "visualization",
         "artifact",
         "inference",
+        "flow_networks",
         "init_from",
         "preflight",
         "experiment",

@@ -5,18 +5,15 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from data_pipelines import DataConfig, DataError, open_data
 from data_pipelines.flow_files import FlowFiles, add_motion, flow_name, read_flow, read_motion, save_flow
 from data_pipelines.write_video import encode
-from hcml_jax import compute_flow, load
+from hcml_jax import compute_flow
 from hcml_jax.batch import Reads
 from hcml_jax.config import ConfigError
-from hcml_jax.models.raft import RAFT
+from hcml_jax.flow_networks import flow_network
 from hcml_jax.ops import motion_difference
-from hcml_jax.weights.import_weights import import_weights, read_imported
-from hcml_jax.weights.published import published_layouts
 
 FLOW = Reads(flow=True)
 SIZES = {"frames": 3, "stride": 2, "short_side": (64, 64), "crop": 48}
@@ -200,19 +197,6 @@ def test_a_video_that_begins_again_has_the_flow_of_the_nearest_frame_before(fold
     np.testing.assert_array_equal(batch.flow[0, 0], stored[[0, 1, 2, 3, 4, 5, 5, 0, 1]])
 
 
-@pytest.fixture
-def raft(tmp_path):
-    """A folder of imported weights, of a random small RAFT."""
-    clip = np.zeros((1, 2, 128, 128, 3), np.float32)
-    variables = jax.jit(RAFT("small", updates=1).init)(jax.random.key(0), clip)
-    (layout,) = published_layouts("raft_small")
-    paths = jax.tree_util.tree_leaves_with_path(variables["params"])
-    keys = [(tuple(key.key for key in path), np.asarray(leaf)) for path, leaf in paths]
-    save_file({layout.name(path): layout.export(path, leaf) for path, leaf in keys}, tmp_path / "raft.safetensors")
-    import_weights(tmp_path / "raft.safetensors", "raft_small", tmp_path / "raft")
-    return tmp_path / "raft"
-
-
 def test_true_flow_is_stored_as_it_is(folder, tmp_path, capsys):
     flow = np.random.default_rng(0).normal(0, 2, (13, 64, 96, 2))
     np.savez(folder / "a.npz", flow=flow)
@@ -223,20 +207,12 @@ def test_true_flow_is_stored_as_it_is(folder, tmp_path, capsys):
     assert abs(read_flow(tmp_path / "flow" / "a.mp4.npz") - flow).max() < 0.03126
 
 
-def test_raft_computes_flow_of_pairs(raft):
-    pairs = np.random.default_rng(0).integers(0, 256, (3, 2, 128, 136, 3), dtype=np.uint8)
-    found = compute_flow.make_provider(f"raft:{raft}").of_pairs(pairs)
-    variables, _ = read_imported(raft)
-    given = {name: tree["raft"] for name, tree in variables.items()}
-    expected = jax.jit(RAFT("small").apply)(given, pairs / np.float32(255))[:, 0]
+def test_a_network_computes_flow_of_pairs():
+    """Of parts of one size, the last filled up."""
+    pairs = np.random.default_rng(0).integers(0, 256, (17, 2, 64, 64, 3), dtype=np.uint8)
+    found = compute_flow.make_provider("hcml:sprites").of_pairs(pairs)
+    expected = jax.jit(flow_network("hcml:sprites"))(pairs)[:, 0]
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
-
-
-def test_level_0_of_hcml_computes_flow_of_pairs():
-    """Whatever frames come behind a pair."""
-    clip = np.random.default_rng(0).integers(0, 256, (2, 16, 64, 64, 3), dtype=np.uint8)
-    found = compute_flow.make_provider("hcml:sprites").of_pairs(clip[:, :2])
-    np.testing.assert_allclose(found, load("sprites").flow(clip)["level0"][:, 0], rtol=1e-3, atol=1e-3)
 
 
 def test_frames_that_are_too_small_for_raft_are_refused(folder, raft, tmp_path, capsys):

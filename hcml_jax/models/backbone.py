@@ -114,12 +114,17 @@ class Backbone(nn.Module):
         x, motion = MotionBlock(self.motion, self.dtype, name=level)(x, train)
         return x, {level: motion}
 
+    @property
+    def shortest_clip(self) -> tuple[int, int, int]:
+        """`(T, H, W)` of the shortest and smallest clip that it takes: its strides."""
+        specs = self.stage_specs.values()
+        frames, height, width = (max(spec.strides[axis] for spec in specs) for axis in range(3))
+        return frames, height, width
+
     def check_clip(self, shape: tuple[int, ...]) -> None:
         """Raises ValueError for a clip `[B, T, H, W, 3]` that is shorter or smaller than the network's strides."""
-        specs = self.stage_specs.values()
-        strides = tuple(max(spec.strides[axis] for spec in specs) for axis in range(3))
+        frames, height, width = strides = self.shortest_clip
         if len(shape) != 5 or any(n < s for n, s in zip(shape[1:4], strides, strict=True)):
-            frames, height, width = strides
             raise ValueError(
                 f"clips must be [B, T, H, W, 3] of {frames} frames or more of {height} x {width} pixels or more, "
                 f"the strides of this backbone; found {list(shape)}"

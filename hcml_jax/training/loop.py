@@ -202,7 +202,7 @@ class _Run:
         for batch in itertools.islice(batches, count):
             if ahead is not None:
                 yield ahead
-            ahead = self.layout.shard_batch(batch)
+            ahead = self.data.complete(self.layout.shard_batch(batch), stage.reads)
         if ahead is not None:
             yield ahead
 
@@ -259,7 +259,7 @@ class _Run:
         count = min(self.config.validation_batches, max(1, clips // size)) * size
         only = self.data.spread(split, count)
         batches = self.data.eval_batches(split, size, reads=stage.reads, only=only, **cluster.shard())
-        return map(self.layout.shard_batch, batches)
+        return (self.data.complete(self.layout.shard_batch(batch), stage.reads) for batch in batches)
 
     def _converged(self, stage: Stage) -> bool:
         """Whether the last `patience` losses of the stage, those above the floors, improved on none before them."""

@@ -119,7 +119,8 @@ def _draw_what_is_compared(subject: Subject, folder: pathlib.Path) -> None:
     stage = next((stage for stage in subject.method.stages if stage.reads.flow), None)
     if stage is None or subject.data.flow_fault(subject.reported):
         return
-    batch = _shown_batch(subject, Reads(flow=True, future=stage.reads.future))
+    reads = Reads(flow=True, future=stage.reads.future)
+    batch = subject.data.complete(_shown_batch(subject, reads), reads)
     clips, flow, titles = batch.clip[:, 0], batch.flow[:, 0], _titles(subject, batch)
     turned = rotate_flow(flow, np.pi)
     images = {"flow": flow_to_image(flow), "turned": flow_to_image(turned)}

@@ -46,7 +46,7 @@ DATA_FAULTS = [
     ({"short_clips": "pad"}, r"short_clips: found 'pad', must be in \('error', 'loop'\)"),
     ({"short_side": (320, 256)}, "short_side: found"),
     ({"crop": 257}, "crop: found 257, must not exceed the least short_side, 256"),
-    ({"flow": ""}, "flow: found '', must be 'truth', 'dis' or a folder of computed flow"),
+    ({"flow": ""}, "flow: found '', must be 'truth', 'dis', 'raft:DIR', 'hcml:DIR' or a folder of computed flow"),
     ({"sprites": SpritesConfig(), "stride": 2}, "frames and stride: found 'span 31', must span"),
 ]
 

@@ -48,6 +48,9 @@ class Memory:
     def flow_fault(self, split):
         return "no flow"
 
+    def complete(self, batch, reads):
+        return batch
+
     def train_batches(self, batch_size, *, seed, stage, reads, first_step=0, **options):
         for step in itertools.count(first_step):
             if next(self._left, None) is None:
