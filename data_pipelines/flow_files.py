@@ -1,7 +1,7 @@
 """Flow that was computed once, stored beside the videos: what the files hold, and at which frames clips may start.
 
 `python -m hcml_jax.compute_flow` writes such a folder: `flow.json` says how it was computed; each video has a file of
-its own, with flow in steps of 1/16 pixel from every `every`-th frame to the one `stride` frames later; and
+its own, with flow in steps of 1/16 pixel from every `every`-th frame to the one `over` frames later; and
 `motion*.jsonl` tells of each video what it was, and how much its motion changes at these frames (MSCL eq. 9).
 """
 
@@ -29,17 +29,21 @@ class FlowDescription:
 
     Attributes:
       provider: by what.
-      stride: from the first frame of a pair to the second.
+      stride: of the clips that it is for.
+      over: from the first frame of a pair to the second.
       every: from the first frame of a pair to that of the next pair.
       short_side: of the frames that were compared, in pixels; 0: as they are.
       scale: in pixels of these frames, the cells over which motion boundaries were averaged.
+      weighting: how these weigh a change of motion.
     """
 
     provider: str
     stride: int
+    over: int
     every: int
     short_side: int
     scale: int
+    weighting: str
 
 
 @dataclass(frozen=True)

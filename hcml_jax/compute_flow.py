@@ -1,6 +1,6 @@
 """Computes the flow of videos once: `python -m hcml_jax.compute_flow ROOT --stride 8 --out FOLDER`.
 
-What is stored serves `config.data.flow=FOLDER`: flow from every `--every`-th frame of each video to the one `--stride`
+What is stored serves `config.data.flow=FOLDER`: flow from every `--every`-th frame of each video to the one `--over`
 frames later, and how much the motion changes there. Work that was interrupted goes on where it stopped; several
 processes share it by `--shard 0/4`, `--shard 1/4`, ...; on each, pairs of frames are split over its devices.
 """
@@ -35,6 +35,7 @@ from hcml_jax.files import DAMAGED, read_array
 from hcml_jax.flow_networks import flow_network
 from hcml_jax.models.raft import SMALLEST
 from hcml_jax.ops import motion_difference
+from hcml_jax.ops.motion_difference import WEIGHTINGS
 from hcml_jax.progress import Progress
 from hcml_jax.training.mesh import make_mesh
 from hcml_jax.visualization import draw_motion, save_figure
@@ -65,8 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if find_spec("av") is None:
             raise DataError("reading videos needs PyAV: pip install 'hcml_jax[data]'")
         shard, shards = _shard(given.shard)
-        every = given.every or given.stride
-        description = FlowDescription(given.provider, given.stride, every, given.short_side, given.scale)
+        every, over = given.every or given.stride, given.over or given.stride
+        size, weighting = given.short_side, given.weighting
+        description = FlowDescription(given.provider, given.stride, over, every, size, given.scale, weighting)
         provider = make_provider(given.provider)
         _check(description, provider)
         truths = {row.path: row.flow for row in read_table(given.root, given.table)}
@@ -131,7 +133,7 @@ def _finished(video: pathlib.Path, flow: pathlib.Path, entry: VideoMotion | None
 def flow_of(
     video: pathlib.Path, truth: pathlib.Path | None, description: FlowDescription, provider: Provider
 ) -> tuple[np.ndarray, tuple[int, int, int]]:
-    """Flow `[N, H, W, 2]` of a video, from every `every`-th frame to the one `stride` frames later; and the video's
+    """Flow `[N, H, W, 2]` of a video, from every `every`-th frame to the one `over` frames later; and the video's
     frames, height and width.
 
     Raises:
@@ -139,19 +141,19 @@ def flow_of(
     """
     from data_pipelines.video import probe, read_frames  # needs PyAV
 
-    info, stride = probe(video), description.stride
+    info, over = probe(video), description.over
     shape = info.num_frames, info.height, info.width
-    first = np.arange(0, info.num_frames - stride, description.every)
+    first = np.arange(0, info.num_frames - over, description.every)
     if not len(first):
-        raise VideoError(f"{video}: {info.num_frames} frames, but a pair spans {stride + 1}")
+        raise VideoError(f"{video}: {info.num_frames} frames, but a pair spans {over + 1}")
     if provider.of_pairs is None:
         return _true_flow(video, truth, shape)[first], shape
     size = _size(info.height, info.width, description.short_side)
     if min(size) < provider.least:
         raise VideoError(f"{video}: {size[0]} x {size[1]} pixels, but {description.provider} needs {provider.least}")
-    wanted = np.unique([first, first + stride])
+    wanted = np.unique([first, first + over])
     frames = dict(zip(wanted.tolist(), read_frames(video, wanted, info, size), strict=True))
-    pairs = np.stack([np.stack([frames[t], frames[t + stride]]) for t in first.tolist()])
+    pairs = np.stack([np.stack([frames[t], frames[t + over]]) for t in first.tolist()])
     return provider.of_pairs(pairs), shape
 
 
@@ -175,15 +177,16 @@ def motion_of(flow: np.ndarray, description: FlowDescription) -> np.ndarray:
     motion = np.full(len(flow), np.nan, np.float32)
     if len(flow) > step:
         pairs = np.stack([flow[:-step], flow[step:]], axis=1)
-        parts = [_motion(part, description.scale)[:number] for part, number in _parts(pairs, PAIRS)]
+        how = description.scale, description.weighting
+        parts = [_motion(part, *how)[:number] for part, number in _parts(pairs, PAIRS)]
         motion[:-step] = np.concatenate(parts)
     return motion
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def _motion(pairs: jax.Array, scale: int) -> jax.Array:
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _motion(pairs: jax.Array, scale: int, weighting: str) -> jax.Array:
     """The motion difference `[N]` of pairs of flow maps `[N, 2, H, W, 2]`."""
-    return jax.vmap(functools.partial(motion_difference, scale=scale))(pairs)[:, 0]
+    return jax.vmap(functools.partial(motion_difference, scale=scale, weighting=weighting))(pairs)[:, 0]
 
 
 def make_provider(name: str) -> Provider:
@@ -242,7 +245,7 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def _check(description: FlowDescription, provider: Provider) -> None:
-    for name, least in (("stride", 1), ("every", 1), ("short_side", 0), ("scale", 1)):
+    for name, least in (("stride", 1), ("over", 1), ("every", 1), ("short_side", 0), ("scale", 1)):
         if (value := getattr(description, name)) < least:
             raise ConfigError(f"--{name.replace('_', '-')} must be {least} or more, not {value}")
     if 0 < description.short_side < provider.least:
@@ -250,7 +253,7 @@ def _check(description: FlowDescription, provider: Provider) -> None:
             f"--short-side {description.short_side}: {description.provider} needs frames of {provider.least} pixels or "
             "more"
         )
-    if description.provider == TRUTH and (description.stride > 1 or description.short_side):
+    if description.provider == TRUTH and (max(description.stride, description.over) > 1 or description.short_side):
         raise ConfigError("--provider truth needs --stride 1 and --short-side 0: flow is stored as it is")
     if description.stride % description.every:
         raise ConfigError(f"--every {description.every} must divide --stride {description.stride}")
@@ -262,9 +265,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--table", default="", help="as config.data.table")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="the folder to write")
     parser.add_argument("--stride", type=int, required=True, help="as config.data.stride")
+    parser.add_argument("--over", type=int, default=0, help="frames that flow is over; the stride if not given")
     parser.add_argument("--every", type=int, default=0, help="frames from pair to pair; the stride if not given")
     parser.add_argument("--short-side", type=int, default=128, help="of the frames that are compared; 0: as they are")
     parser.add_argument("--scale", type=int, default=28, help="cells of motion boundaries, in pixels (MSCL: 28)")
+    parser.add_argument("--weighting", choices=WEIGHTINGS, default="softmax", help="of boundaries, in that change")
     parser.add_argument("--provider", default="dis", help="dis, raft:DIR (imported), hcml:DIR, hcml:sprites or truth")
     parser.add_argument("--shard", default="0/1", help="which part of the videos, i/n")
     return parser

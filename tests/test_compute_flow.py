@@ -101,6 +101,22 @@ def test_motion_is_compared_over_the_stride(folder, tmp_path):
     assert np.isnan(motion[10:]).all()
 
 
+def test_flow_may_be_over_other_frames_than_clips_stride(folder, tmp_path):
+    """Over 2 frames, for clips of every 4th; the change of motion is from one frame of a clip to the next."""
+    flags = ["--stride", "4", "--over", "2", "--every", "2", "--scale", "16", "--weighting", "none"]
+    assert run(folder, tmp_path / "flow", *flags) == 0
+    flow, entry = read_flow(tmp_path / "flow" / "a.mp4.npz"), read_motion(tmp_path / "flow")["a.mp4.npz"]
+    assert len(flow) == 6 == len(entry.motion)
+    inner = flow[:, 16:-16, 16:-16].mean((1, 2))
+    np.testing.assert_allclose(inner[:2], [(4, -2)] * 2, atol=0.2)
+    expected = motion_difference(flow[[2, 4]], scale=16, weighting="none")[0]  # where it turns back
+    np.testing.assert_allclose(entry.motion[2], expected, rtol=0.02)
+    data = opened(folder, tmp_path / "flow", stride=4)
+    (batch,) = data.eval_batches("train", 2, reads=FLOW)
+    np.testing.assert_array_equal(batch.start[0, 0] % 2, 0)
+    np.testing.assert_allclose(batch.flow[0, 0, 0, 8:-8, 8:-8].mean((0, 1)), (4, -2), atol=0.2)
+
+
 def test_work_that_stopped_goes_on_and_may_be_shared(folder, tmp_path, capsys):
     out = tmp_path / "flow"
     assert run(folder, out, "--shard", "1/2") == 0
@@ -238,6 +254,7 @@ def test_videos_outside_the_root_have_their_flow_inside_the_folder(tmp_path):
         (["--provider", "raft:nowhere"], "raft:nowhere: no weights are there"),
         (["--shard", "2/2"], "--shard must be i/n, 0 <= i < n, not '2/2'"),
         (["--every", "3"], "--every 3 must divide --stride 2"),
+        (["--over", "-1"], "--over must be 1 or more, not -1"),
         (["--scale", "0"], "--scale must be 1 or more, not 0"),
     ],
 )

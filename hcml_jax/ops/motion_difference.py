@@ -7,8 +7,10 @@ from hcml_jax.ops.check import checked
 from hcml_jax.ops.flow import flow_to_image
 from hcml_jax.ops.resize import resize_area
 
+WEIGHTINGS = ("softmax", "maximum", "none")
 
-def motion_difference(flow, *, scale: int) -> jax.Array:
+
+def motion_difference(flow, *, scale: int, weighting: str = "softmax") -> jax.Array:
     """How much each flow map's colours, weighted towards its motion boundaries, differ from the next one's.
 
     MSCL eq. 8 and 9: z_t = sum over space of |a_t - a_{t+1}|, a = colours of the flow times `foreground_weights`.
@@ -16,39 +18,49 @@ def motion_difference(flow, *, scale: int) -> jax.Array:
     Args:
       flow: [T, H, W, 2], consecutive flow maps of a clip, in pixels, floating.
       scale: r of `foreground_weights`.
+      weighting: of `foreground_weights`; "none": colours count alike everywhere.
 
     Returns:
       z, float32 [T - 1]; 0 where nothing changes.
 
     Raises:
-      ValueError: `flow` is not a floating array of that shape with two maps or more, or `scale` is below 1.
+      ValueError: `flow` is not a floating array of that shape with two maps or more, `scale` is below 1, or there is no
+        such `weighting`.
     """
     flow = checked("flow", flow, "T H W 2")
     if len(flow) < 2:
         raise ValueError(f"flow: expected two maps or more, found {len(flow)}")
-    weighted = flow_to_image(flow) * foreground_weights(flow, scale=scale)[..., None]
+    weighted = flow_to_image(flow)
+    if weighting != "none":
+        weighted *= foreground_weights(flow, scale=scale, weighting=weighting)[..., None]
     return jnp.linalg.norm(weighted[1:] - weighted[:-1], axis=-1).sum((-2, -1))
 
 
-def foreground_weights(flow, *, scale: int) -> jax.Array:
-    """Where the foreground moves, coarsely: softmax over space of the motion boundaries (MSCL eq. 8).
+def foreground_weights(flow, *, scale: int, weighting: str = "softmax") -> jax.Array:
+    """Where the foreground moves, coarsely: the means of motion boundaries over cells, in proportion (MSCL eq. 8).
 
     Args:
       flow: [..., H, W, 2], in pixels, floating.
       scale: r, the side in pixels of the cells over which boundaries are averaged.
+      weighting: "softmax", over space (the paper's), or "maximum": divided by the greatest (the released code's).
 
     Returns:
-      float32 [..., H, W], positive, of sum 1 over each map.
+      float32 [..., H, W], 0 or more; over each map their sum is 1, or the greatest is, where anything moves.
 
     Raises:
-      ValueError: `flow` is not a floating array of that shape, or `scale` is below 1.
+      ValueError: `flow` is not a floating array of that shape, `scale` is below 1, or there is no such `weighting`.
     """
+    if weighting not in WEIGHTINGS[:2]:
+        raise ValueError(f"weighting: expected 'softmax' or 'maximum', found {weighting!r}")
     flow = checked("flow", flow, "... H W 2").astype(jnp.float32)
     if scale < 1:
         raise ValueError(f"scale: expected 1 or more, found {scale}")
     height, width = flow.shape[-3:-1]
     coarse = resize_area(_boundaries(flow)[..., None], -(-height // scale), -(-width // scale))
-    return jax.nn.softmax(resize_area(coarse, height, width)[..., 0], axis=(-2, -1))
+    cells, space = resize_area(coarse, height, width)[..., 0], (-2, -1)
+    if weighting == "maximum":
+        return cells / jnp.maximum(cells.max(space, keepdims=True), jnp.finfo(jnp.float32).tiny)
+    return jax.nn.softmax(cells, axis=space)
 
 
 def _boundaries(flow: jax.Array) -> jax.Array:

@@ -13,8 +13,8 @@ def random_flow(shape=(4, 8, 12, 2)):
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
-def weights_by_hand(flow, scale):
-    """Of one map [H, W, 2]: scipy's Sobel, means of blocks, softmax."""
+def boundaries_by_hand(flow, scale):
+    """Of one map [H, W, 2]: scipy's Sobel, means of blocks."""
     squared = sum(ndimage.sobel(flow[..., c].astype(float), axis) ** 2 for c in range(2) for axis in range(2))
     height, width = squared.shape
     coarse = np.zeros_like(squared)
@@ -22,6 +22,12 @@ def weights_by_hand(flow, scale):
         for x in range(0, width, scale):
             block = np.s_[y : y + scale, x : x + scale]
             coarse[block] = np.sqrt(squared)[block].mean()
+    return coarse
+
+
+def weights_by_hand(flow, scale):
+    """Their softmax."""
+    coarse = boundaries_by_hand(flow, scale)
     exponentials = np.exp(coarse - coarse.max())
     return exponentials / exponentials.sum()
 
@@ -31,6 +37,22 @@ def test_weights_are_the_softmax_of_coarse_sobel_magnitudes(scale):
     flow = random_flow()
     found = jax.jit(foreground_weights, static_argnames="scale")(flow, scale=scale)
     np.testing.assert_allclose(found, [weights_by_hand(one, scale) for one in flow], rtol=1e-4, atol=1e-9)
+
+
+def test_weights_may_be_in_proportion_to_the_greatest():
+    flow = random_flow()
+    found = foreground_weights(flow, scale=4, weighting="maximum")
+    expected = [boundaries_by_hand(one, 4) / boundaries_by_hand(one, 4).max() for one in flow]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    still = foreground_weights(np.zeros((2, 8, 8, 2), np.float32), scale=4, weighting="maximum")
+    np.testing.assert_array_equal(still, 0)
+
+
+def test_difference_without_weights_is_that_of_colours():
+    flow = random_flow()
+    images = np.asarray(flow_to_image(flow))
+    expected = np.sqrt(((images[1:] - images[:-1]) ** 2).sum(-1)).sum((1, 2))
+    np.testing.assert_allclose(motion_difference(flow, scale=4, weighting="none"), expected, rtol=1e-5)
 
 
 def test_cells_that_do_not_divide_the_map_cover_it():
@@ -71,3 +93,5 @@ def test_wrong_input_is_refused():
         motion_difference(random_flow((1, 8, 8, 2)), scale=4)
     with pytest.raises(ValueError, match="scale: expected 1 or more"):
         foreground_weights(random_flow(), scale=0)
+    with pytest.raises(ValueError, match="weighting: expected 'softmax' or 'maximum', found 'mean'"):
+        motion_difference(random_flow(), scale=4, weighting="mean")
