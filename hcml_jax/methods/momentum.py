@@ -19,7 +19,7 @@ def key_encoder(variables: Variables, modules: Iterable[str]) -> Variables:
     }
 
 
-def follow(encoder: Variables, variables: Variables, momentum: float) -> Variables:
+def follow(encoder: Variables, variables: Variables, momentum: float | jax.Array) -> Variables:
     """The key encoder a step later: its parameters are moving averages of the network's; statistics are its own.
 
     Args:
@@ -30,6 +30,17 @@ def follow(encoder: Variables, variables: Variables, momentum: float) -> Variabl
     given = {name: variables["params"][name] for name in encoder["params"]}
     params = jax.tree.map(lambda mean, new: momentum * mean + (1 - momentum) * new, encoder["params"], given)
     return {**encoder, "params": params}
+
+
+def rising(momentum: float, step: jax.Array, steps: int) -> float | jax.Array:
+    """The momentum of a step (from 0 on) that rises from `momentum` to 1 over `steps`, by a cosine; 0: it stays.
+
+    Grill et al., BYOL, section 3.2.
+    """
+    if not steps:
+        return momentum
+    done = jnp.minimum(step.astype(jnp.float32) / steps, 1.0)
+    return 1 - (1 - momentum) * (1 + jnp.cos(jnp.pi * done)) / 2
 
 
 def shuffled(key: jax.Array, number: int) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:

@@ -31,14 +31,25 @@ from hcml_jax.methods.base import (
     everything,
     weigh,
 )
-from hcml_jax.methods.momentum import follow, key_encoder, shuffled
+from hcml_jax.methods.momentum import follow, key_encoder, rising, shuffled
 from hcml_jax.models import Backbone, BackboneConfig, Stream, TrainMode, TwoStream
 from hcml_jax.models.layers import at_least_float32
 from hcml_jax.ops import flow_to_image, rotate_flow, unit_vectors
 from hcml_jax.rng import stream
 
 RGB, FLOW = "rgb", "flow"
+ROTATED = "rotated"  # flow whose vectors are turned; its negatives are the queue's of flow
 QUERY, KEY = 0, 1  # clips of a video
+
+
+LEAST = {  # field -> its least value
+    "queue": 1,
+    "channels": 1,
+    "batch_norm_group": 1,
+    "momentum_steps": 0,
+    "rotation_steps": 0,
+    "rotated_weight": 0,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,12 +65,16 @@ class MSCLConfig:
       channels: of all projections.
       rgb_weight, flow_weight, cross_weight, local_weight: of L_RGB, L_Flow, L_RF and L_LMC (eq. 7); 0 leaves a term
         out, and what it alone needs.
+      rotated_weight: of L_Flow and L_RF of the rotated flow, among the same queues (the released code has 1; the paper
+        has none).
       temperature: tau.
       queue: N, keys of earlier batches, of each modality; a multiple of the batch.
       age_weight: of a negative in the sum, to the power of its age in batches; 1: all count alike.
       momentum: what a step keeps of the key encoders.
+      momentum_steps: over which it rises to 1, by a cosine (the released code's, over all of training); 0: it stays.
       batch_norm_group: clips over which batch statistics are taken, fewer than the batch.
       rotation: (least, most) angle by which the flow of a clip is turned for more negatives, in radians; None: none is.
+      rotation_steps: how many angles there are, evenly spaced from the least on, the most left out; 0: all between.
       area: (least, most) share of the frame that a clip shows: see `Reads`.
       max_offset: most frames of the video between the starts of a query and its key; None: any.
       photometric: of the frames; flow is taken of the clip as it was.
@@ -77,12 +92,15 @@ class MSCLConfig:
     flow_weight: float = 1.0
     cross_weight: float = 1.0
     local_weight: float = 1.0
+    rotated_weight: float = 0.0
     temperature: float = 0.07
     queue: int = 65_536
     age_weight: float = 1.0
     momentum: float = 0.999
+    momentum_steps: int = 0
     batch_norm_group: int = 16
     rotation: tuple[float, float] | None = (math.pi / 3, 5 * math.pi / 3)
+    rotation_steps: int = 0
     area: tuple[float, float] = (0.2, 1.0)
     max_offset: int | None = None
     photometric: PhotometricConfig = PhotometricConfig()
@@ -104,9 +122,9 @@ class MSCLConfig:
                 "rgb_weight, flow_weight, cross_weight and local_weight must be 0 or more, one of them above 0; found "
                 f"{weights}"
             )
-        for name in ("queue", "channels", "batch_norm_group"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be 1 or more, not {getattr(self, name)}")
+        for name, least in LEAST.items():
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} must be {least} or more, not {getattr(self, name)}")
         for name, high in (("momentum", 1.0), ("age_weight", 1.0)):
             if not 0 < getattr(self, name) <= high:
                 raise ConfigError(f"{name} must be above 0 and at most {high:g}, not {getattr(self, name)}")
@@ -128,6 +146,13 @@ class MSCLConfig:
                 f"flow_backbone: {self.flow_backbone.name!r} must have no stride in time (temporal_strides), for each "
                 "flow image stands for a time"
             )
+        if self.rotation and not 0 < self.rotation[0] <= self.rotation[1] < 2 * math.pi:
+            raise ConfigError(
+                "rotation must be (least, most) in radians, above 0 and below 2 pi, where flow would be as it was, not "
+                f"{self.rotation}"
+            )
+        if self.rotated_weight and not (self.rotation and (self.flow_weight or self.cross_weight)):
+            raise ConfigError("rotated_weight: flow has losses of its own, rotated, with rotation, and where any has")
         if not self.local_weight:
             return
         stages = self.backbone.stages
@@ -138,11 +163,6 @@ class MSCLConfig:
             raise ConfigError("local_weight: single times are compared by features of local_stages; name one or more")
         if list(self.local_stages) != sorted(self.local_stages, key=stages.index):
             raise ConfigError(f"local_stages must be in the order of the backbone's, not {self.local_stages}")
-        if self.rotation and not 0 < self.rotation[0] <= self.rotation[1] < 2 * math.pi:
-            raise ConfigError(
-                "rotation must be (least, most) in radians, above 0 and below 2 pi, where flow would be as it was, not "
-                f"{self.rotation}"
-            )
 
     @property
     def uses_flow(self) -> bool:
@@ -156,6 +176,11 @@ class MSCLConfig:
         return tuple(name for name, weight in needed.items() if weight)
 
     @property
+    def rotates(self) -> bool:
+        """Whether any term needs rotated flow."""
+        return bool(self.rotated_weight or (self.local_weight and self.rotation))
+
+    @property
     def reads(self) -> Reads:
         """Two clips of each video, and as many flow maps of each as frames: the last leads to a frame behind it."""
         flow = {"future": 1, "flow": True} if self.uses_flow else {}
@@ -166,11 +191,10 @@ class Forward(NamedTuple):
     """What the terms are computed of.
 
     Attributes:
-      queries: modality -> what the network makes of the first clips.
+      queries: modality (and "rotated") -> what the network makes of the first clips.
       keys: modality -> `[B, D]`, projections of the second clips by the key encoders.
       queues: modality -> `[Q, D]`, keys of earlier batches.
       weights: `[Q]`, of these as negatives.
-      rotated: `[B, T, D]`, projections of single times of the rotated flow; None: there is none.
       consecutive: bool `[B, T]`, whether the flow of a time leads to the next frame: not where a short video begins
         again.
     """
@@ -179,7 +203,6 @@ class Forward(NamedTuple):
     keys: dict[str, jax.Array]
     queues: dict[str, jax.Array]
     weights: jax.Array
-    rotated: jax.Array | None
     consecutive: jax.Array
 
 
@@ -218,6 +241,11 @@ class MSCL(Method):
             "cross": (config.cross_weight, functools.partial(self._contrast, pairs=((RGB, FLOW), (FLOW, RGB)))),
         }
         terms = {name: Term(compute, weight, over_batch=True) for name, (weight, compute) in terms.items() if weight}
+        if config.rotated_weight:
+            own = ((ROTATED, ROTATED),) if config.flow_weight else ()
+            across = ((RGB, ROTATED), (ROTATED, RGB)) if config.cross_weight else ()
+            compute = functools.partial(self._contrast, pairs=own + across)
+            terms["rotated"] = Term(compute, config.rotated_weight, over_batch=True)
         if config.local_weight:
             chances = {"top1": "chance"}
             terms["local"] = Term(self._local_contrast, config.local_weight, over_batch=True, chances=chances)
@@ -233,7 +261,8 @@ class MSCL(Method):
         learnt = self.network.init(stream(key, "params"), clip, images, False)
         shape = (config.queue, config.channels)
         queues = {name: jax.random.normal(stream(key, f"queue/{name}"), shape) for name in config.key_modalities}
-        return {**learnt, QUEUE: {**queues, "next": jnp.zeros((), jnp.int32)}}
+        counts = {name: jnp.zeros((), jnp.int32) for name in ("next", "batches")}
+        return {**learnt, QUEUE: {**queues, **counts}}
 
     def derive(self, variables: Variables) -> Variables:
         """The key encoders begin as the query encoders, without what compares single times."""
@@ -248,22 +277,18 @@ class MSCL(Method):
         config, mode = self.config, TrainMode(stage.trainable, stage.batch_norm_group) if train else False
         self._check_batch(len(batch.clip))
         single = bool(config.local_weight)
-        query, flow = self._views(self._view(batch, QUERY), stream(key, "query"), train)
-        learnt = {"params": variables["params"]}
-        modalities = (RGB, FLOW) if config.uses_flow else (RGB,)
-        queries, stats = self._encode(learnt, variables["batch_stats"], query, flow, mode, single, modalities)
-        rotated = None
-        if single and config.rotation:
-            images = self._images(self._rotate(flow, stream(key, "rotation")))
-            rotated, stats = self._apply(learnt, stats, "flow", images, mode, True)
-        encoder = variables["key_encoder"]
-        encoder = follow(encoder, variables, config.momentum) if train else encoder
-        keys, key_stats = self._keys(encoder, batch, key, mode)
-        queue = variables[QUEUE]
+        angles = self._angles(stream(key, "rotation"), len(batch.clip)) if config.rotates else None
+        given = self._views(self._view(batch, QUERY), stream(key, "query"), train)
+        inputs = self._inputs(*given, angles, self._query_modalities)
+        queries, stats = self._encode(variables["params"], variables["batch_stats"], inputs, mode, single)
+        encoder, queue = variables["key_encoder"], variables[QUEUE]
+        if train:
+            encoder = follow(encoder, variables, rising(config.momentum, queue["batches"], config.momentum_steps))
+        keys, key_stats = self._keys(encoder, batch, key, angles, mode)
         ages = queue_ages(config.queue, queue["next"], len(batch.clip))
         weights = jnp.float32(config.age_weight) ** ages.astype(jnp.float32)
-        times = None if rotated is None else rotated.times
-        loss, metrics = weigh(stage.terms, Forward(queries, keys, queue, weights, times, batch.consecutive[:, QUERY]))
+        queues = {**queue, ROTATED: queue[FLOW]} if config.rotated_weight else queue
+        loss, metrics = weigh(stage.terms, Forward(queries, keys, queues, weights, batch.consecutive[:, QUERY]))
         if not train:
             return loss, Outputs(metrics, {})
         moved = {
@@ -305,22 +330,38 @@ class MSCL(Method):
             found[f"frames x {name}"] = jnp.einsum("bic,bjc->bij", rgb, unit_vectors(times[:, numbers]))
         return found
 
-    def _keys(self, encoder: Variables, batch: Batch, key: jax.Array, mode) -> tuple[dict[str, jax.Array], Variables]:
+    @property
+    def _query_modalities(self) -> tuple[str, ...]:
+        """What the first clips are seen as."""
+        config = self.config
+        return (RGB,) + (FLOW,) * config.uses_flow + (ROTATED,) * config.rotates
+
+    def _keys(self, encoder, batch: Batch, key: jax.Array, angles, mode) -> tuple[dict[str, jax.Array], Variables]:
         """The keys of each modality, and the new statistics of their encoders."""
+        config = self.config
         into, back = shuffled(stream(key, "shuffle"), len(batch.clip))
         views = self._views(into(self._view(batch, KEY)), stream(key, "key"), bool(mode))
-        params = {"params": encoder["params"]}
-        streams, stats = self._encode(params, encoder["batch_stats"], *views, mode, False, self.config.key_modalities)
+        modalities = config.key_modalities + (ROTATED,) * bool(config.rotated_weight)
+        inputs = self._inputs(*views, None if angles is None else into(angles), modalities)
+        streams, stats = self._encode(encoder["params"], encoder["batch_stats"], inputs, mode, False)
         keys = {name: back(found.clip) for name, found in streams.items()}
         return jax.lax.stop_gradient(keys), stats
 
-    def _encode(self, params, stats, clip, flow, mode, single, modalities) -> tuple[dict[str, Stream], Variables]:
-        """Modality -> what its encoder makes of augmented clips or their flow; and the new statistics."""
+    def _inputs(self, clip, flow, angles, modalities) -> dict[str, jax.Array]:
+        """Modality -> what its encoder sees of augmented clips, their flow, and that flow turned by angles `[B]`."""
+        makers = {
+            RGB: lambda: clip,
+            FLOW: lambda: self._images(flow),
+            ROTATED: lambda: self._images(rotate_flow(flow, angles[:, None])),
+        }
+        return {name: makers[name]() for name in modalities}
+
+    def _encode(self, params, stats, inputs, mode, single) -> tuple[dict[str, Stream], Variables]:
+        """Modality -> what its encoder makes of it; and the new statistics."""
         streams = {}
-        if RGB in modalities:
-            streams[RGB], stats = self._apply(params, stats, "frames", clip, mode, single)
-        if FLOW in modalities:
-            streams[FLOW], stats = self._apply(params, stats, "flow", self._images(flow), mode, single)
+        for name, given in inputs.items():
+            method = "frames" if name == RGB else "flow"
+            streams[name], stats = self._apply({"params": params}, stats, method, given, mode, single)
         return streams, stats
 
     def _apply(self, params, stats, method, inputs, mode, single) -> tuple[Stream, Variables]:
@@ -354,11 +395,11 @@ class MSCL(Method):
         backbone = self.config.flow_backbone
         return augment.normalise(flow_to_image(flow), backbone.mean, backbone.std)
 
-    def _rotate(self, flow: jax.Array, key: jax.Array) -> jax.Array:
-        """Flow whose vectors are turned, those of a clip by one angle (section 3.3)."""
-        least, most = self.config.rotation
-        angle = jax.random.uniform(key, (len(flow), 1), minval=least, maxval=most)
-        return rotate_flow(flow, angle)
+    def _angles(self, key: jax.Array, clips: int) -> jax.Array:
+        """By how much the flow of each clip is turned, in both views of its video; radians `[B]` (section 3.3)."""
+        (least, most), steps = self.config.rotation, self.config.rotation_steps
+        share = jax.random.uniform(key, (clips,))
+        return least + (most - least) * (jnp.floor(share * steps) / steps if steps else share)
 
     def _contrast(self, forward: Forward, *, pairs):
         """Eq. 3 and 4: queries of one modality among keys of another, or the same; the sum over the pairs."""
@@ -372,14 +413,14 @@ class MSCL(Method):
                 weights=forward.weights if self.config.age_weight < 1 else None,
             )
             losses.append(found.losses.mean())
-            report["top1" if len(pairs) == 1 else f"{query}_to_{key}_top1"] = found.hits.mean(dtype=jnp.float32)
+            report["top1" if query == key else f"{query}_to_{key}_top1"] = found.hits.mean(dtype=jnp.float32)
         return sum(losses), report
 
     def _local_contrast(self, forward: Forward):
         """Eq. 5 and 6, averaged over clips and those times whose flow leads to the next frame."""
         rgb, flow = forward.queries[RGB].times, forward.queries[FLOW].times
         numbers = self._times(flow.shape[1])
-        rotated = None if forward.rotated is None else forward.rotated[:, numbers]
+        rotated = forward.queries[ROTATED].times[:, numbers] if self.config.rotation else None
         valid, temperature = forward.consecutive[:, numbers], self.config.temperature
         found = local_motion_contrast_and_hits(rgb, flow[:, numbers], rotated, valid, temperature=temperature)
         count = jnp.maximum(valid.sum(dtype=jnp.float32), 1.0)
@@ -395,6 +436,6 @@ class MSCL(Method):
 
     def _enqueue(self, queue: Variables, keys: dict[str, jax.Array]) -> Variables:
         moved, following = {}, queue["next"]
-        for name, new in keys.items():
-            moved[name], following = enqueue(queue[name], queue["next"], new)
-        return {**moved, "next": following}
+        for name in self.config.key_modalities:
+            moved[name], following = enqueue(queue[name], queue["next"], keys[name])
+        return {**moved, "next": following, "batches": queue["batches"] + 1}

@@ -10,6 +10,7 @@ import pytest
 from hcml_jax import augment
 from hcml_jax.config import ConfigError
 from hcml_jax.methods import build_method, mscl
+from hcml_jax.methods.momentum import rising
 from hcml_jax.models import TrainMode
 from hcml_jax.ops import flow_to_image, rotate_flow
 from hcml_jax.rng import stream
@@ -79,8 +80,8 @@ def nce(query, candidates, tau=0.5):
     return -np.log(scores[0] / scores.sum())
 
 
-def encoded(method, variables, batch, key):
-    """Of both views: frames and flow as the network sees them in validation; and rotated flow of the first."""
+def encoded(method, variables, batch, key, view=0):
+    """Of both views: frames and flow as the network sees them in validation; and rotated flow of one."""
     given = {name: variables[name] for name in ("params", "batch_stats")}
 
     def apply(name, inputs):
@@ -89,11 +90,11 @@ def encoded(method, variables, batch, key):
     def images(flow):
         return augment.normalise(flow_to_image(flow), (0.45,) * 3, (0.225,) * 3)
 
-    views = [augment.normalise(batch.clip[:, view] / np.float32(255), *method.normalisation) for view in (0, 1)]
+    clips = [augment.normalise(batch.clip[:, v] / np.float32(255), *method.normalisation) for v in (0, 1)]
     angle = jax.random.uniform(stream(key, "rotation"), (4, 1), minval=np.pi / 3, maxval=5 * np.pi / 3)
-    rotated = apply("flow", images(rotate_flow(batch.flow[:, 0], angle)))
-    rgb = [apply("frames", view) for view in views]
-    return rgb, [apply("flow", images(batch.flow[:, view])) for view in (0, 1)], rotated
+    rotated = apply("flow", images(rotate_flow(batch.flow[:, view], angle)))
+    rgb = [apply("frames", clip) for clip in clips]
+    return rgb, [apply("flow", images(batch.flow[:, v])) for v in (0, 1)], rotated
 
 
 def local_losses(rgb, flow, rotated, valid):
@@ -147,7 +148,7 @@ def test_a_step_moves_averages_statistics_and_queues(method, variables, batch, s
     for name in ("rgb", "flow"):
         np.testing.assert_array_equal(moved["queue"][name][4:], variables["queue"][name][4:])
         assert not np.any(np.asarray(moved["queue"][name][:4]) == variables["queue"][name][:4])
-    assert moved["queue"]["next"] == 4
+    assert (moved["queue"]["next"], moved["queue"]["batches"]) == (4, 1)
 
 
 def test_keys_are_enqueued_in_the_order_of_the_batch(method, variables, batch):
@@ -293,7 +294,7 @@ def test_what_no_term_needs_is_not_there(weights, modules, keys):
     assert reads.flow == (weights != {"rgb_weight": 1.0}) and reads.clips == 2
     shapes = jax.eval_shape(one.init, jax.random.key(0), a_batch(one))
     assert set(shapes["params"]) == modules
-    assert set(shapes["queue"]) == {"next", *keys}
+    assert set(shapes["queue"]) == {"next", "batches", *keys}
     derived = jax.eval_shape(one.derive, shapes)["key_encoder"]["params"]
     assert set(derived) == {name for key in keys for name in KEY_MODULES[key]}
     loss_of(one, train=True).lower(jax.eval_shape(one.derive, shapes), a_batch(one), jax.random.key(0))
@@ -373,6 +374,10 @@ def test_the_backbone_alone_encodes(method, variables):
         ({"temperature": 0.0}, "temperature must be above 0"),
         ({"rotation": (60.0, 300.0)}, "rotation must be .least, most. in radians"),
         ({"rotation": (5.0, 1.0)}, "rotation must be"),
+        ({"rotation": (5.0, 1.0), "local_weight": 0.0}, "rotation must be"),
+        ({"rotation_steps": -1}, "rotation_steps must be 0 or more, not -1"),
+        ({"rotated_weight": 1.0, "rotation": None}, "rotated_weight: flow has losses of its own"),
+        ({"rotated_weight": 1.0, "flow_weight": 0.0, "cross_weight": 0.0}, "rotated_weight: flow has losses"),
         ({"momentum": 1.5}, "momentum must be above 0 and at most 1"),
         ({"area": (0.0, 1.0)}, "area, max_offset: area and aspect"),
         ({"photometric": {"blur": 2.0}}, "blur must be between 0 and 1"),
@@ -402,8 +407,46 @@ def test_a_batch_that_does_not_fit_is_refused(fields, message):
 
 
 def test_angles_are_drawn_once_a_clip_within_their_range(method):
-    flow = jnp.zeros((64, 3, 1, 1, 2)).at[..., 0].set(1.0)
-    turned = np.asarray(method._rotate(flow, jax.random.key(0)))[:, :, 0, 0]
-    angle = np.arctan2(turned[..., 1], turned[..., 0]) % (2 * np.pi)
-    np.testing.assert_allclose(angle, np.broadcast_to(angle[:, :1], angle.shape), atol=1e-5)
+    angle = np.asarray(method._angles(jax.random.key(0), 64))
+    assert angle.shape == (64,) and len(np.unique(angle)) == 64
     assert np.pi / 3 < angle.min() < np.pi / 3 + 0.3 and 5 * np.pi / 3 - 0.3 < angle.max() < 5 * np.pi / 3
+
+
+def test_angles_may_be_a_few():
+    """The released code's: from 0.2 pi in steps of 0.2 pi to 1.6 pi."""
+    one = built(rotation=(0.2 * np.pi, 1.8 * np.pi), rotation_steps=8)
+    found = np.unique(np.round(np.asarray(one._angles(jax.random.key(0), 256)) / np.pi, 4))
+    np.testing.assert_allclose(found, np.arange(1, 9) / 5, atol=1e-4)
+
+
+def test_rotated_flow_may_have_losses_of_its_own(variables, batch):
+    """Of both views turned by one angle, among the same queues, which take none of its keys."""
+    key, one = jax.random.key(7), built(rotated_weight=0.5)
+    loss, outputs = loss_of(one, train=False)(variables, batch, key)
+    rgb, _, rotated = encoded(one, variables, batch, key)
+    turned = [rotated.clip, encoded(one, variables, batch, key, view=1)[2].clip]
+
+    def contrast(queries, keys, queue):
+        pairs = zip(queries, keys, strict=True)
+        return np.mean([nce(q, [k, *variables["queue"][queue]]) for q, k in pairs])
+
+    within = contrast(*turned, "flow")
+    across = contrast(rgb[0].clip, turned[1], "flow") + contrast(turned[0], rgb[1].clip, "rgb")
+    np.testing.assert_allclose(outputs.metrics["rotated"], within + across, rtol=2e-4)
+    names = ("rgb", "flow", "cross", "local")
+    total = sum(outputs.metrics[name] for name in names) + 0.5 * (within + across)
+    np.testing.assert_allclose(loss, total, rtol=2e-4)
+    moved = jax.eval_shape(loss_of(one, train=True), variables, batch, key)[1].collections
+    assert set(moved["queue"]) == {"rgb", "flow", "next", "batches"}
+
+
+def test_momentum_may_rise_by_a_cosine(variables, batch):
+    one = built(momentum=0.6, momentum_steps=4)
+    ahead = {**variables, "params": jax.tree.map(lambda p: p + 1, variables["params"])}
+    step = loss_of(one, train=True)
+    for number, expected in enumerate((0.4, 0.4 * (1 + np.cos(np.pi / 4)) / 2, 0.2)):
+        given = {**ahead, "queue": {**variables["queue"], "batches": jnp.int32(number)}}
+        moved = step(given, batch, jax.random.key(0))[1].collections["key_encoder"]["params"]
+        for name, old in leaves(variables["key_encoder"]["params"]).items():
+            np.testing.assert_allclose(leaves(moved)[name], old + expected, atol=1e-5)
+    assert float(rising(0.6, jnp.int32(9), 4)) == 1.0
