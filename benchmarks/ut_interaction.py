@@ -1,12 +1,12 @@
 """Real video: UT-Interaction, leave one sequence out.
 
 `python benchmarks/ut_interaction.py --data DIR --workdir runs/ut_interaction`, where DIR holds the segmented clips
-`<id>_<sequence>_<label>.avi`. HCML's self-supervised stages learn from all clips, without labels; or --weights are
-taken as they are. Then each sequence is left out in turn, and neighbours and probes of the other clips classify its
-clips: by every feature and read-out of the network, of the untrained one and of the baselines, and on reversed,
-shuffled and single-frame clips. Features are extracted once for all sequences. Intervals are of a bootstrap over all
-clips; of the pairs of a level and a baseline that are compared none is chosen by its score, and p is that of each
-alone. What is finished is not run again.
+`<id>_<sequence>_<label>.avi`. HCML's self-supervised stages (or, by --method, MSCL or MoCo) learn from all clips,
+without labels; or --weights are taken as they are. Then each sequence is left out in turn, and neighbours and probes of
+the other clips classify its clips: by every feature and read-out of the network, of the untrained one and of the
+baselines, and on reversed, shuffled and single-frame clips. Features are extracted once for all sequences. Intervals
+are of a bootstrap over all clips; of the pairs of a level and a baseline that are compared none is chosen by its score,
+and p is that of each alone. What is finished is not run again.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from runs import call, finish
 
-from configs import hcml_folder
+from configs import hcml_folder, mscl_folder
 from data_pipelines import open_data
 from hcml_jax.config import UserError, build
 from hcml_jax.evaluation.intervals import PerVideo, intervals, paired_difference
@@ -35,7 +35,8 @@ from hcml_jax.methods import build_method
 from hcml_jax.training.workdir import Workdir
 
 LABELS = ("handshake", "hug", "kick", "point", "punch", "push")
-LEVELS, GRIDS, NEIGHBOURS = ("level0", "level1", "level2"), ("", "Tx1x1", "2x2", "3x3"), 5
+GRIDS, NEIGHBOURS = ("", "Tx1x1", "2x2", "3x3"), 5
+LEVELS = {"hcml": ("level0", "level1", "level2"), "mscl": (), "moco": ()}  # method -> motion features that it learns
 CONTROLS = ("", "reversed", "shuffled", "single_frame")
 BASELINES = ("frame_difference", "optical_flow", "pixels")
 
@@ -73,9 +74,11 @@ def write_table(path: pathlib.Path, clips, labelled: bool) -> None:
             writer.writerow((clip, label if labelled else "", "train"))
 
 
-def config_of(folder: pathlib.Path, table: pathlib.Path, factor: float) -> dict[str, Any]:
-    """`configs/hcml_folder.py` on a table, its stages shortened by `factor`."""
-    config = hcml_folder.get_config().to_dict()
+def config_of(folder: pathlib.Path, table: pathlib.Path, factor: float, method: str = "hcml") -> dict[str, Any]:
+    """`configs/hcml_folder.py`, or a method's in its place, on a table, its stages shortened by `factor`."""
+    config = (hcml_folder if method == "hcml" else mscl_folder).get_config().to_dict()
+    if method == "moco":
+        config["method"] |= {"flow_weight": 0.0, "cross_weight": 0.0, "local_weight": 0.0}
     # A score is of all clips: none is left out.
     config["data"] |= {"root": str(folder.absolute()), "table": str(table.absolute()), "skip_bad": False}
     for stage in config["method"]["stages"].values():
@@ -132,22 +135,26 @@ def where(name: str) -> tuple[str, str]:
     return source or REPRESENTATION, feature
 
 
-def show(scores: Scores, found: dict[tuple, tuple[float, float, float]]) -> None:
-    """Prints tables of both kinds of scores, of the controls, and of differences to the baselines."""
+def show(scores: Scores, found: dict[tuple, tuple[float, float, float]], levels: Sequence[str]) -> None:
+    """Prints tables of both kinds of scores, of the controls, and of differences to the baselines.
+
+    `levels` are the features that are compared; (): the backbone's.
+    """
 
     def cell(kind: str, name: str, grid: str, control: str = "") -> str:
         score, low, high = found[kind, *where(name), grid, control]
         return f"{score:.3f} ({low:.2f} to {high:.2f})"
 
-    features = (*LEVELS, "backbone", *(f"untrained, {name}" for name in LEVELS), *BASELINES)
+    compared = levels or ("backbone",)
+    features = (*levels, "backbone", *(f"untrained, {name}" for name in compared), *BASELINES)
     for kind in KINDS:
         rows = [[name, *(cell(kind, name, grid) for grid in GRIDS)] for name in features]
         print_table([kind, *(grid or "mean" for grid in GRIDS)], rows)
     for kind, grid in itertools.product(KINDS, ("Tx1x1", "3x3")):
-        rows = [[name, *(cell(kind, name, grid, control) for control in CONTROLS)] for name in (*LEVELS, *BASELINES)]
+        rows = [[name, *(cell(kind, name, grid, control) for control in CONTROLS)] for name in (*compared, *BASELINES)]
         print_table([f"{kind}, {grid}", *(control or "as they are" for control in CONTROLS)], rows)
     rows = []
-    for kind, grid, baseline, level in itertools.product(KINDS, ("Tx1x1", "3x3"), BASELINES[:2], LEVELS):
+    for kind, grid, baseline, level in itertools.product(KINDS, ("Tx1x1", "3x3"), BASELINES[:2], compared):
         given = (scores[kind, *where(name), grid, ""] for name in (level, baseline))
         difference, (low, high), p = paired_difference(*given)
         name = f"{kind}, {grid}: {level}, {baseline}"
@@ -165,6 +172,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
+    parser.add_argument("--method", choices=LEVELS, default="hcml")
     parser.add_argument("--weights", default="", help="evaluate these; nothing is trained")
     parser.add_argument("--start", default="", help="weights that training begins with")
     parser.add_argument("--scale", type=float, default=1.0, help="of the config's steps")
@@ -178,15 +186,16 @@ def main() -> None:
     write_table(labelled, clips, labelled=True)
     weights = arguments.weights
     if not weights:
-        config = config_of(arguments.data, unlabelled, arguments.scale) | {"seed": arguments.seed}
-        config |= {"init_from": {"path": arguments.start, "prefixes": ("backbone", "heads") if arguments.start else ()}}
+        config = config_of(arguments.data, unlabelled, arguments.scale, arguments.method) | {"seed": arguments.seed}
+        prefixes = ("backbone", "heads") if arguments.method == "hcml" else ("backbone",)
+        config |= {"init_from": {"path": arguments.start, "prefixes": prefixes if arguments.start else ()}}
         weights = str(arguments.workdir / "pretrained")
         finish(config, pathlib.Path(weights))
-    config = config_of(arguments.data, labelled, 1.0) | {"seed": arguments.seed}
+    config = config_of(arguments.data, labelled, 1.0, arguments.method) | {"seed": arguments.seed}
     sequences = np.array([sequence for _, sequence, _ in clips])
     scores = scores_of(subject_of(config, weights, arguments.workdir / "evaluated"), sequences)
     found = with_intervals(scores)
-    show(scores, found)
+    show(scores, found, LEVELS[arguments.method])
     told = {", ".join(filter(None, name)): score for name, score in found.items()}
     (arguments.workdir / "scores.json").write_text(json.dumps(told, indent=1) + "\n")
 

@@ -6,6 +6,9 @@ import pathlib
 import numpy as np
 import pytest
 
+from hcml_jax.experiment import complete
+from hcml_jax.methods import build_method
+
 BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
 
 
@@ -62,3 +65,30 @@ def test_rows_name_their_source(benchmark):
     assert benchmark.where("level1") == ("representation", "level1")
     assert benchmark.where("untrained, level2") == ("untrained", "level2")
     assert benchmark.where("pixels") == ("pixels", "pixels")
+
+
+@pytest.mark.parametrize("method", ["hcml", "mscl", "moco"])
+def test_every_method_trains_on_all_clips_without_labels(benchmark, tmp_path, method):
+    config = complete(benchmark.config_of(tmp_path, tmp_path / "all.csv", 0.5, method)).to_dict()
+    built = build_method(config["method"], 0)
+    assert config["data"]["table"] == str(tmp_path / "all.csv") and not built.classifies
+    assert {"hcml": 3, "mscl": 1, "moco": 1}[method] == len(built.stages)
+    assert built.stages[0].reads.flow == (method == "mscl")
+
+
+def test_a_method_without_levels_is_compared_by_its_backbone(benchmark, capsys):
+    scores = {
+        (kind, source, feature, grid, control): np.float32([1, 0, 1, 1])
+        for kind in benchmark.KINDS
+        for grid in benchmark.GRIDS
+        for control in benchmark.CONTROLS
+        for source, feature in [
+            ("representation", "backbone"),
+            ("untrained", "backbone"),
+            *((name, name) for name in benchmark.BASELINES),
+        ]
+    }
+    benchmark.show(scores, benchmark.with_intervals(scores), benchmark.LEVELS["mscl"])
+    text = capsys.readouterr().out
+    assert "| backbone | 0.750 (" in text and "| untrained, backbone | 0.750 (" in text
+    assert "| linear, 3x3: backbone, optical_flow | +0.000 |" in text and "level0" not in text
