@@ -16,10 +16,11 @@ def open_data(config: DataConfig, workdir: str | Path | None = None, **options):
     Sprites that are rendered as they are read need neither tensorflow nor PyAV.
 
     Raises:
-      DataError: what is needed to read them is not installed, or `config.flow` names a network and none is given.
+      DataError: what is needed to read them is not installed.
+      ValueError: a network is given, and `config.flow` names none.
     """
-    if is_network(config.flow) and not options.get("network"):
-        raise DataError(f"flow {config.flow!r} is a network's: give the one that hcml_jax.flow_networks makes of it")
+    if options.get("network") and not is_network(config.flow):
+        raise ValueError(f"flow is {config.flow!r}: no network computes it")
     if config.sprites and config.sprites.rendered:
         from data_pipelines.rendered import open_rendered
 

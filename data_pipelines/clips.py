@@ -93,7 +93,7 @@ class ClipReader:
         self._flow_files = FlowFiles(Path(config.flow), config.root) if config.computed_flow else None
         if self._flow_files and (found := self._flow_files.description.stride) != config.stride:
             raise DataError(
-                f"{config.flow} holds flow over {found} frames, and clips take every {config.stride}th: set "
+                f"{config.flow} holds flow for clips of stride {found}, and these have stride {config.stride}: set "
                 f"config.data.stride={found}, or compute it again"
             )
 

@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from data_pipelines.config import DataConfig
+from data_pipelines.config import DataConfig, is_network
 from data_pipelines.errors import DataError, VideoError
+from data_pipelines.flow import opencv
 from data_pipelines.loader import batches, import_tensorflow, num_workers
 from data_pipelines.sampling import epoch_order, view_generator
 from data_pipelines.skipped import SkipLog
@@ -79,14 +80,16 @@ class Data:
 
     @property
     def census(self) -> dict[str, Any]:
-        """What tells these clips from others: how many each split has, and a digest of their rows in order."""
+        """What tells these clips from others: how many each split has, a digest of their rows in order, and that of the
+        network that computes their flow."""
         rows = [
             (row.index, _inside(self.config.root, row.path), row.label, row.split, row.start, row.end)
             for split in self.splits
             for row in self.rows(split)
         ]
         digest = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
-        return {split: self.num_clips(split) for split in self.splits} | {"digest": digest}
+        flow = {"flow": self._network.digest} if self._network else {}
+        return {split: self.num_clips(split) for split in self.splits} | {"digest": digest} | flow
 
     @property
     def sampling(self) -> dict[str, Any]:
@@ -129,8 +132,10 @@ class Data:
 
     def flow_fault(self, split: str) -> str | None:
         """See `hcml_jax.batch.Data`."""
-        if self._network:
-            return None
+        if is_network(self.config.flow):
+            return None if self._network else f"it is {self.config.flow}'s, and open_data was given no such network"
+        if self.config.flow == "dis":
+            opencv()
         reads = Reads(future=self._future, flow=True)
         faults = [fault for row in self.rows(split) if (fault := self._reader.flow_fault(row, reads))]
         return f"no flow of {len(faults)} clips of split {split!r}:{list_faults(faults)}" if faults else None

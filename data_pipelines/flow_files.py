@@ -114,11 +114,12 @@ def read_description(folder: Path) -> FlowDescription:
       DataError: it is no such folder.
     """
     try:
-        return FlowDescription(**json.loads((folder / DESCRIPTION).read_text()))
-    except (OSError, ValueError, TypeError) as error:
+        found = json.loads((folder / DESCRIPTION).read_text())
+        return FlowDescription(**{"over": found["stride"], "weighting": "softmax"} | found)
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(
-            f"{folder} is no folder of computed flow ({error}): config.data.flow is 'truth', 'dis' or what "
-            "`python -m hcml_jax.compute_flow` wrote"
+            f"{folder} is no folder of computed flow ({error}): config.data.flow is 'truth', 'dis', 'raft:DIR', "
+            "'hcml:DIR' or what `python -m hcml_jax.compute_flow` wrote"
         ) from error
 
 
@@ -185,7 +186,9 @@ class FlowFiles:
         stride, every = self.description.stride, self.description.every
         motion = self._motion(path)
         first = -(-segment[0] // every) * every
-        last = min(segment[1] - 1 - maps * stride, (len(motion) - 1) * every - (maps - 1) * stride)
+        last = (maps - 1) * stride  # map, from the start on
+        span = max(maps * stride, last + self.description.over)
+        last = min(segment[1] - 1 - span, (len(motion) - 1) * every - last)
         starts = np.arange(first, last + 1, every)
         if loop and not len(starts) and first < len(motion) * every:
             return np.array([first])

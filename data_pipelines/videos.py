@@ -34,7 +34,8 @@ def open_videos(
       process: number of this process of the run; one above 0 lists clips left out in a file of its own,
         `skipped.<process>.jsonl`.
       classes: of a network that is evaluated: see `class_names`.
-      network: a function of clips that computes flow, of `hcml_jax.flow_networks`; None: `config.flow` names none.
+      network: the `hcml_jax.flow_networks.FlowNetwork` that `config.flow` names; None: it names none, or no flow is
+        read.
 
     Raises:
       DataError: the folder, the table (`read_table`) or videos are unusable, or can have no flow where a folder of

@@ -142,11 +142,14 @@ class Data(Protocol):
         """Begins, in the background, the preparation for which the first batch would wait."""
 
     def flow_fault(self, split: str) -> str | None:
-        """Why flow cannot be read of every video of the split; None if it can."""
+        """Why flow cannot be read of every video of the split; None if it can.
+
+        Raises:
+          DataError: what computes it is not installed.
+        """
 
     def complete(self, batch: Batch, reads: Reads) -> Batch:
-        """A batch, on its devices, with the flow that a network computes there; as it is where that is read, or no
-        flow is asked for. May be traced."""
+        """A batch that lies on its devices, with flow if that was to be read and a network computes it; traceable."""
 
     def spread(self, split: str, count: int, labelled_only: bool = False) -> Sequence[int]:
         """Rows of `count` videos, or of all, spread evenly over a split; or over those with a label."""

@@ -33,7 +33,6 @@ from data_pipelines.table import read_table
 from hcml_jax.config import ConfigError, UserError
 from hcml_jax.files import DAMAGED, read_array
 from hcml_jax.flow_networks import flow_network
-from hcml_jax.models.raft import SMALLEST
 from hcml_jax.ops import motion_difference
 from hcml_jax.ops.motion_difference import WEIGHTINGS
 from hcml_jax.progress import Progress
@@ -67,8 +66,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise DataError("reading videos needs PyAV: pip install 'hcml_jax[data]'")
         shard, shards = _shard(given.shard)
         every, over = given.every or given.stride, given.over or given.stride
-        size, weighting = given.short_side, given.weighting
-        description = FlowDescription(given.provider, given.stride, over, every, size, given.scale, weighting)
+        description = FlowDescription(
+            provider=given.provider,
+            stride=given.stride,
+            over=over,
+            every=every,
+            short_side=given.short_side,
+            scale=given.scale,
+            weighting=given.weighting,
+        )
         provider = make_provider(given.provider)
         _check(description, provider)
         truths = {row.path: row.flow for row in read_table(given.root, given.table)}
@@ -204,7 +210,7 @@ def make_provider(name: str) -> Provider:
     if not is_network(name):
         raise ConfigError(f"--provider must be dis, raft:DIR, hcml:DIR or truth, not {name!r}")
     network = flow_network(name)
-    return Provider(_in_parts(lambda pairs: network(pairs)[:, 0]), SMALLEST if name.startswith("raft:") else 1)
+    return Provider(_in_parts(lambda pairs: network(pairs)[:, 0]), network.least)
 
 
 def _in_parts(network: Callable) -> Callable[[np.ndarray], np.ndarray]:
@@ -253,8 +259,11 @@ def _check(description: FlowDescription, provider: Provider) -> None:
             f"--short-side {description.short_side}: {description.provider} needs frames of {provider.least} pixels or "
             "more"
         )
-    if description.provider == TRUTH and (max(description.stride, description.over) > 1 or description.short_side):
-        raise ConfigError("--provider truth needs --stride 1 and --short-side 0: flow is stored as it is")
+    if description.provider == TRUTH and (description.over > 1 or description.short_side):
+        raise ConfigError(
+            "--provider truth needs --over 1 (or --stride 1) and --short-side 0: flow is stored as it is, from each "
+            "frame to the next"
+        )
     if description.stride % description.every:
         raise ConfigError(f"--every {description.every} must divide --stride {description.stride}")
 

@@ -87,7 +87,9 @@ def run(config: Mapping[str, Any], workdir: str, mode: str) -> None:
         preflight.check_splits(typed.training, typed.evaluation)
     elsewhere = mode == "evaluate" and not folder.trained  # what init_from names is evaluated
     known = known_classes(typed.init_from) if elsewhere else ()
-    data = _open(typed.data, folder, future=max(stage.reads.future for stage in first.stages), classes=known)
+    reads = [stage.reads for stage in first.stages]
+    future, flow = max(one.future for one in reads), any(one.flow for one in reads)
+    data = _open(typed.data, folder, flow, future=future, classes=known)
     preflight.check_data(data, typed.training if mode == "train" else None, typed.evaluation)
     method = make_method(num_classes=len(data.classes))
     if mode == "train":
@@ -121,10 +123,11 @@ def _write(what: str, folder: Workdir) -> None:
     cluster.meet()
 
 
-def _open(config: DataConfig, folder: Workdir, **options: Any) -> Data:
+def _open(config: DataConfig, folder: Workdir, flow: bool, **options: Any) -> Data:
+    """The data; `flow`: whether any stage reads it."""
     import data_pipelines
 
-    if is_network(config.flow):
+    if is_network(config.flow) and flow:
         from hcml_jax.flow_networks import flow_network
 
         options["network"] = flow_network(config.flow)

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from hcml_jax import cluster
-from hcml_jax.batch import Data, blank_batch
+from hcml_jax.batch import Batch, Data, Reads, blank_batch
 from hcml_jax.config import ConfigError, nearest
 from hcml_jax.evaluation.baselines import check_baselines
 from hcml_jax.evaluation.config import PROTOCOLS, EvaluationConfig
@@ -140,6 +140,14 @@ def check_method(method: Method, data: Data, training: TrainingConfig, jitter: b
         cluster.say(f"caution: config.method.flip mirrors clips, which may change labels such as {sides[0]!r}")
 
 
+def _completed(data: Data, batch: Batch, reads: Reads) -> Batch:
+    """An abstract batch with all that a stage reads; raises ConfigError where a network cannot compute its flow."""
+    try:
+        return jax.eval_shape(functools.partial(data.complete, reads=reads), batch)
+    except ValueError as error:
+        raise ConfigError(f"config.data.flow: its network does not fit these clips: {error}") from error
+
+
 def check_stages(method: Method, data: Data, training: TrainingConfig) -> None:
     """Traces the loss of every stage, and `encode`, so that what does not fit fails now, not when its stage comes.
 
@@ -153,7 +161,7 @@ def check_stages(method: Method, data: Data, training: TrainingConfig) -> None:
         variables = abstract_variables(method, data.clip_shape, layout)
         for stage in first_stages(method, training.first_stage):
             loss = functools.partial(method.loss, stage=stage, train=True)
-            batch = jax.eval_shape(lambda batch, reads=stage.reads: data.complete(batch, reads), given(stage.reads))
+            batch = _completed(data, given(stage.reads), stage.reads)
             jax.eval_shape(loss, variables, batch, key)
         encoded = jax.eval_shape(method.encode, variables, clips)
         if not isinstance(encoded, Encoded) or set(encoded.maps) != set(method.frames_of(data.clip_shape[0])):

@@ -17,7 +17,6 @@ import numpy as np
 
 from data_pipelines import DataConfig
 from hcml_jax.config import ConfigError, UserError, nearest
-from hcml_jax.evaluation.extract import digest
 from hcml_jax.evaluation.neighbours import nearest as nearest_rows
 from hcml_jax.files import DAMAGED, new_file, replace_text
 from hcml_jax.inference import Model, load
@@ -25,6 +24,7 @@ from hcml_jax.predict import data_config
 from hcml_jax.progress import Progress
 from hcml_jax.visualization.document import document
 from hcml_jax.visualization.moving import save_moving
+from hcml_jax.weights.variables import digest
 
 KEPT_EVERY = 64  # videos, so that little is lost where the work is interrupted
 STYLE = "div { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0; max-width: 220px; }"

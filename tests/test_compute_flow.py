@@ -74,7 +74,9 @@ def test_what_was_stored_is_read_as_clips_show_it(folder, tmp_path):
                     np.testing.assert_allclose(found[12:-12, 12:-12].mean((0, 1)), velocity * scale, atol=0.35)
                     checked += 1
     assert checked > 6
-    with pytest.raises(DataError, match="holds flow over 2 frames, and clips take every 1th: set config.data.stride=2"):
+    with pytest.raises(
+        DataError, match="holds flow for clips of stride 2, and these have stride 1: set config.data.stride=2"
+    ):
         opened(folder, out, stride=1)
 
 
@@ -250,8 +252,8 @@ def test_videos_outside_the_root_have_their_flow_inside_the_folder(tmp_path):
     ("flags", "message"),
     [
         (["--provider", "rft"], "--provider must be dis, raft:DIR, hcml:DIR or truth, not 'rft'"),
-        (["--provider", "truth"], "--provider truth needs --stride 1 and --short-side 0"),
-        (["--provider", "raft:nowhere"], "raft:nowhere: no weights are there"),
+        (["--provider", "truth"], "--provider truth needs --over 1 (or --stride 1) and --short-side 0"),
+        (["--provider", "raft:nowhere"], "flow by raft:nowhere: no weights are in nowhere"),
         (["--shard", "2/2"], "--shard must be i/n, 0 <= i < n, not '2/2'"),
         (["--every", "3"], "--every 3 must divide --stride 2"),
         (["--over", "-1"], "--over must be 1 or more, not -1"),

@@ -2,14 +2,12 @@
 
 import dataclasses
 import functools
-import hashlib
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from flax.traverse_util import flatten_dict
 
 from hcml_jax import cluster
 from hcml_jax.batch import Batch
@@ -20,6 +18,7 @@ from hcml_jax.evaluation.feature_files import PREFIX, Extracted, FeatureFiles
 from hcml_jax.evaluation.readouts import Readout, parse_readout, pool
 from hcml_jax.methods.base import Method, Variables
 from hcml_jax.models import paired
+from hcml_jax.weights.variables import digest
 
 CLIPS_A_FILE = 2048
 
@@ -110,15 +109,6 @@ def extract(source: Source, clips: Clips, split: str, folder: pathlib.Path, cont
             files.write(arrays | names)
     cluster.meet()
     return Extracted.of(files)
-
-
-def digest(variables: Variables) -> str:
-    """A number for all arrays and their places; any change of them changes it."""
-    found = hashlib.sha256()
-    for path, array in sorted(flatten_dict(jax.device_get(variables), sep="/").items()):
-        found.update(f"{path} {array.dtype} {array.shape}".encode())
-        found.update(np.ascontiguousarray(array))
-    return found.hexdigest()
 
 
 def _arrays(source: Source, batches, control: str, features: bool) -> dict[str, np.ndarray]:

@@ -7,6 +7,7 @@ those of the flow at the same time, and not those of other times nor of rotated 
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -33,7 +34,7 @@ from hcml_jax.methods.base import (
 )
 from hcml_jax.methods.momentum import follow, key_encoder, rising, shuffled
 from hcml_jax.models import Backbone, BackboneConfig, Stream, TrainMode, TwoStream
-from hcml_jax.models.layers import at_least_float32
+from hcml_jax.models.layers import Train, at_least_float32
 from hcml_jax.ops import flow_to_image, rotate_flow, unit_vectors
 from hcml_jax.rng import stream
 
@@ -152,7 +153,9 @@ class MSCLConfig:
                 f"{self.rotation}"
             )
         if self.rotated_weight and not (self.rotation and (self.flow_weight or self.cross_weight)):
-            raise ConfigError("rotated_weight: flow has losses of its own, rotated, with rotation, and where any has")
+            raise ConfigError("rotated_weight needs rotation, and flow_weight or cross_weight above 0")
+        if self.rotation_steps and not self.rotation:
+            raise ConfigError("rotation_steps needs rotation")
         if not self.local_weight:
             return
         stages = self.backbone.stages
@@ -334,29 +337,38 @@ class MSCL(Method):
     def _query_modalities(self) -> tuple[str, ...]:
         """What the first clips are seen as."""
         config = self.config
-        return (RGB,) + (FLOW,) * config.uses_flow + (ROTATED,) * config.rotates
+        used = {RGB: True, FLOW: config.uses_flow, ROTATED: config.rotates}
+        return tuple(name for name, is_used in used.items() if is_used)
 
-    def _keys(self, encoder, batch: Batch, key: jax.Array, angles, mode) -> tuple[dict[str, jax.Array], Variables]:
+    def _keys(
+        self, encoder: Variables, batch: Batch, key: jax.Array, angles: jax.Array | None, mode: Train
+    ) -> tuple[dict[str, jax.Array], Variables]:
         """The keys of each modality, and the new statistics of their encoders."""
         config = self.config
         into, back = shuffled(stream(key, "shuffle"), len(batch.clip))
         views = self._views(into(self._view(batch, KEY)), stream(key, "key"), bool(mode))
-        modalities = config.key_modalities + (ROTATED,) * bool(config.rotated_weight)
+        modalities = [*config.key_modalities, *([ROTATED] if config.rotated_weight else [])]
         inputs = self._inputs(*views, None if angles is None else into(angles), modalities)
         streams, stats = self._encode(encoder["params"], encoder["batch_stats"], inputs, mode, False)
         keys = {name: back(found.clip) for name, found in streams.items()}
         return jax.lax.stop_gradient(keys), stats
 
-    def _inputs(self, clip, flow, angles, modalities) -> dict[str, jax.Array]:
+    def _inputs(
+        self, clip: jax.Array, flow: jax.Array | None, angles: jax.Array | None, modalities: Sequence[str]
+    ) -> dict[str, jax.Array]:
         """Modality -> what its encoder sees of augmented clips, their flow, and that flow turned by angles `[B]`."""
-        makers = {
-            RGB: lambda: clip,
-            FLOW: lambda: self._images(flow),
-            ROTATED: lambda: self._images(rotate_flow(flow, angles[:, None])),
-        }
-        return {name: makers[name]() for name in modalities}
+        found = {}
+        if RGB in modalities:
+            found[RGB] = clip
+        if FLOW in modalities:
+            found[FLOW] = self._images(flow)
+        if ROTATED in modalities:
+            found[ROTATED] = self._images(rotate_flow(flow, angles[:, None]))
+        return found
 
-    def _encode(self, params, stats, inputs, mode, single) -> tuple[dict[str, Stream], Variables]:
+    def _encode(
+        self, params: Variables, stats: Variables, inputs: dict[str, jax.Array], mode: Train, single: bool
+    ) -> tuple[dict[str, Stream], Variables]:
         """Modality -> what its encoder makes of it; and the new statistics."""
         streams = {}
         for name, given in inputs.items():

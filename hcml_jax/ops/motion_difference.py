@@ -7,7 +7,7 @@ from hcml_jax.ops.check import checked
 from hcml_jax.ops.flow import flow_to_image
 from hcml_jax.ops.resize import resize_area
 
-WEIGHTINGS = ("softmax", "maximum", "none")
+WEIGHTINGS = ("softmax", "maximum", "none")  # the last of `motion_difference` alone
 
 
 def motion_difference(flow, *, scale: int, weighting: str = "softmax") -> jax.Array:
@@ -28,6 +28,7 @@ def motion_difference(flow, *, scale: int, weighting: str = "softmax") -> jax.Ar
         such `weighting`.
     """
     flow = checked("flow", flow, "T H W 2")
+    _check(scale, weighting, WEIGHTINGS)
     if len(flow) < 2:
         raise ValueError(f"flow: expected two maps or more, found {len(flow)}")
     weighted = flow_to_image(flow)
@@ -50,17 +51,21 @@ def foreground_weights(flow, *, scale: int, weighting: str = "softmax") -> jax.A
     Raises:
       ValueError: `flow` is not a floating array of that shape, `scale` is below 1, or there is no such `weighting`.
     """
-    if weighting not in WEIGHTINGS[:2]:
-        raise ValueError(f"weighting: expected 'softmax' or 'maximum', found {weighting!r}")
     flow = checked("flow", flow, "... H W 2").astype(jnp.float32)
-    if scale < 1:
-        raise ValueError(f"scale: expected 1 or more, found {scale}")
+    _check(scale, weighting, ("softmax", "maximum"))
     height, width = flow.shape[-3:-1]
     coarse = resize_area(_boundaries(flow)[..., None], -(-height // scale), -(-width // scale))
     cells, space = resize_area(coarse, height, width)[..., 0], (-2, -1)
     if weighting == "maximum":
         return cells / jnp.maximum(cells.max(space, keepdims=True), jnp.finfo(jnp.float32).tiny)
     return jax.nn.softmax(cells, axis=space)
+
+
+def _check(scale: int, weighting: str, known: tuple[str, ...]) -> None:
+    if scale < 1:
+        raise ValueError(f"scale: expected 1 or more, found {scale}")
+    if weighting not in known:
+        raise ValueError(f"weighting: expected one of {', '.join(known)}, found {weighting!r}")
 
 
 def _boundaries(flow: jax.Array) -> jax.Array:

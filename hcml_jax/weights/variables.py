@@ -1,9 +1,12 @@
 """A network's variables as one `.safetensors` file, under this project's names."""
 
+import hashlib
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import flax.traverse_util
+import jax
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -30,3 +33,12 @@ def read_variables(path: pathlib.Path) -> dict[str, Any]:
     except (safetensors.SafetensorError, OSError) as error:
         raise WeightsError(f"{path} is damaged ({error!r}): import or export the weights again") from error
     return flax.traverse_util.unflatten_dict(arrays, sep="/")
+
+
+def digest(variables: Mapping[str, Any]) -> str:
+    """A number for all arrays and their places; any change of them changes it."""
+    found = hashlib.sha256()
+    for path, array in sorted(flax.traverse_util.flatten_dict(jax.device_get(variables), sep="/").items()):
+        found.update(f"{path} {array.dtype} {array.shape}".encode())
+        found.update(np.ascontiguousarray(array))
+    return found.hexdigest()

@@ -39,7 +39,8 @@ def steps(layout, stages):
 
     The optimizer's trace after a first step is the gradient.
     """
-    mscl = build_method(test_mscl.CONFIG | {"queue": 1024}, num_classes=0)
+    rest = {"queue": 1024, "rotated_weight": 0.5, "momentum_steps": 4}
+    mscl = build_method(test_mscl.CONFIG | rest, num_classes=0)
     found = {}
     for method in (tiny.hcml(joint_batch_norm_group=8, flip=True), mscl):
         for stage in method.stages:

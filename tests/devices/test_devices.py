@@ -17,6 +17,12 @@ def start(out, devices, *flags):
     return start_module("one_step", devices, str(out), *flags)
 
 
+def as_two(name, *flags):
+    """Two processes of two devices each, which run a module."""
+    together = [f"--coordinator=127.0.0.1:{free_port()}", "--num_processes=2", *flags]
+    return [start_module(name, 2, *together, f"--process_id={i}") for i in range(2)]
+
+
 def start_module(name, devices, *flags):
     # Compiled as for users: sums in unoptimised programs are far enough apart for a ReLU to switch.
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "XLA_FLAGS": ""}
@@ -79,8 +85,13 @@ def test_the_ring_over_eight_devices_equals_the_dense_form():
 
 
 def test_two_processes_of_two_devices_equal_one(one_device, tmp_path):
-    together = [f"--coordinator=127.0.0.1:{free_port()}", "--num_processes=2"]
     stages, out = ("joint", "contrast"), tmp_path / "out.npz"
-    together += ["--stages", *stages]
-    finish(*(start(out, 2, *together, f"--process_id={i}") for i in range(2)))
+    finish(*as_two("one_step", str(out), "--stages", *stages))
     assert_same(read(out), of_stages(one_device, stages))
+
+
+def test_flow_of_a_network_is_the_same_in_two_processes(tmp_path):
+    finish(start_module("flow", 1, str(tmp_path / "one.npz")), *as_two("flow", str(tmp_path / "two.npz")))
+    expected, found = (read(tmp_path / f"{name}.npz")["flow"] for name in ("one", "two"))
+    assert expected.shape == (8, 1, 4, 32, 32, 2) and np.abs(expected).max() > 0.5
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)

@@ -93,5 +93,9 @@ def test_wrong_input_is_refused():
         motion_difference(random_flow((1, 8, 8, 2)), scale=4)
     with pytest.raises(ValueError, match="scale: expected 1 or more"):
         foreground_weights(random_flow(), scale=0)
-    with pytest.raises(ValueError, match="weighting: expected 'softmax' or 'maximum', found 'mean'"):
+    with pytest.raises(ValueError, match="weighting: expected one of softmax, maximum, none, found 'mean'"):
         motion_difference(random_flow(), scale=4, weighting="mean")
+    with pytest.raises(ValueError, match="weighting: expected one of softmax, maximum, found 'none'"):
+        foreground_weights(random_flow(), scale=4, weighting="none")
+    with pytest.raises(ValueError, match="scale: expected 1 or more, found 0"):
+        motion_difference(random_flow(), scale=0, weighting="none")
