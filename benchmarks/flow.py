@@ -1,8 +1,8 @@
 """How fast flow is computed: `python benchmarks/flow.py [--size 128 168]`.
 
 Maps a second of each provider: OpenCV's DIS in one thread, level 0 of HCML as it is shipped, RAFT with random weights
-(its work does not depend on them), all from frame to frame of the same clips. Times are medians of rounds in turn.
-With `--torchvision`, beside its RAFT on the same processor.
+(its work does not depend on them), all from frame to frame of the same clips. Times are medians of rounds in turn;
+programs of 2 seconds and more are timed once. With `--torchvision`, beside its RAFT on the same processor.
 """
 
 import argparse

@@ -2,7 +2,8 @@
 
 Its Table 1 (losses, one after another, and rotated flow), Table 2 (flow encoder in 2-D or 3-D, the pyramid or one
 stage), Table 3 (where clips start, in longer videos), Table 4 (range of the rotation); which flow gives what; and the
-levels of HCML and supervision by all labels on the same clips. Every arm is tuned alike: its rates, all times one of
+levels of HCML (2,500 steps of 16 clips) and supervision by the labels of ever new clips (1,000 steps), beside MSCL's
+1,000 steps of two clips of 16 videos. Every arm is tuned alike: its rates, all times one of
 three factors, by neighbours on the validation split, at the first seed; then all seeds are reported on the test split.
 The learnt features are read by neighbours, by a linear probe and by retrieval. Every run has its own folder and
 process, and resumes where it stopped; `benchmarks/ablation.py` says how several share a GPU.
@@ -12,6 +13,7 @@ import argparse
 import dataclasses
 import json
 import math
+import os
 import pathlib
 import subprocess
 import sys
@@ -29,8 +31,9 @@ from hcml_jax.config import UserError
 
 FACTORS = (1 / 3, 1.0, 3.0)  # of an arm's own rates
 NO_TERMS = {"flow_weight": 0.0, "cross_weight": 0.0, "local_weight": 0.0}
+# Videos with 16 frames to spare, in which a clip may start where motion changes, or not.
+LONGER = {"rendered": False, "frames": 32, "zoom": (1.025, 1.035), "closing_speed": (0.7, 1.05)}
 FLOW_3D = {"name": "resnet3d_10", "width": 8, "stem_pool": False, "temporal_strides": (1, 1, 1, 1)}
-LONGER = {"rendered": False, "frames": 32, "zoom": (1.025, 1.035), "closing_speed": (0.7, 1.05)}  # than a clip twice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +91,12 @@ TABLES = {
     "which flow": (ALL, "flow by DIS", "flow by level 0 of HCML"),
     "beside": (ALL, "HCML, level 2", "supervised by all labels"),
 }
-FIGURES = {"kNN": ("knn", "{}"), "linear": ("linear", "{}"), "R@1": ("retrieval", "{}", "1")}
+FIGURES = ("kNN", "linear", "R@1")
+
+
+def figures_of(feature: str) -> tuple[tuple[str, ...], ...]:
+    """Where results have the figures of a feature."""
+    return ("knn", feature), ("linear", feature), ("retrieval", feature, "1")
 
 
 class Arms:
@@ -126,10 +134,8 @@ class Arms:
         """An arm's run, read on a split."""
         arm, config = ARMS[name], mscl_sprites.get_config().to_dict()
         config["method"] = arm.source.get_config().to_dict()["method"] | arm.fields
-        for stage, schedule in config["method"]["stages"].items():
-            rate, steps = schedule["learning_rate"] * factor, max(2, round(schedule["steps"] * self._scale))
-            changed = {"learning_rate": rate, "steps": steps, "warmup": schedule["warmup"] * self._scale}
-            config["method"]["stages"] = {**config["method"]["stages"], stage: schedule | changed}
+        stages = config["method"]["stages"].items()
+        config["method"]["stages"] = {stage: self._scaled(schedule, factor) for stage, schedule in stages}
         config["seed"] = config["data"]["labels_seed"] = seed
         config["data"] |= arm.data
         if arm.starts:
@@ -145,6 +151,11 @@ class Arms:
             "figure_clips": 0,
         }
         return config
+
+    def _scaled(self, schedule: Mapping[str, Any], factor: float) -> dict[str, Any]:
+        """A schedule at `factor` times its rate."""
+        steps, warmup = max(2, round(schedule["steps"] * self._scale)), schedule["warmup"] * self._scale
+        return {**schedule, "learning_rate": schedule["learning_rate"] * factor, "steps": steps, "warmup": warmup}
 
     def _neighbours(self, name: str, seed: int, factor: float) -> float:
         results = json.loads((self.run(name, seed, factor, "val") / "results.json").read_text())
@@ -163,13 +174,15 @@ def tables(folders: Mapping[str, list[pathlib.Path]]) -> str:
         lines += ["", f"| {title} | {' | '.join(FIGURES)} |", "|---" * (len(FIGURES) + 1) + "|"]
         for name in names:
             if name in folders:
-                figures = ([part.format(ARMS[name].feature) for part in figure] for figure in FIGURES.values())
-                lines.append(f"| {name} | {' | '.join(cell(folders[name], *figure) for figure in figures)} |")
+                cells = (cell(folders[name], *figure) for figure in figures_of(ARMS[name].feature))
+                lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines[1:])
 
 
 def main() -> None:
     """Runs what has not been run, and prints the tables."""
+    # This process renders the longer videos; the runs need the GPU's memory.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -188,7 +201,9 @@ def main() -> None:
         return tried, list(processes.side_by_side(lambda seed: arms.run(name, seed, factor), arguments.seeds).values())
 
     found = processes.side_by_side(finished, arguments.arms)
-    if not arguments.untuned:
+    if arguments.untuned:
+        (arguments.workdir / "choices.json").unlink(missing_ok=True)
+    else:
         choices = {name: {f"{factor:.3g}": knn for factor, knn in tried.items()} for name, (tried, _) in found.items()}
         (arguments.workdir / "choices.json").write_text(json.dumps(choices, indent=1))
     text = tables({name: folders for name, (_, folders) in found.items()})

@@ -2,7 +2,7 @@
 
 A step is made of the passes of its encoders, forward and backward for queries, forward alone for keys, and of all else:
 augmentation, flow images, losses, queues, moving averages, the optimizer. Times are medians of rounds in which each has
-its turn.
+its turn; programs of 2 seconds and more are timed once.
 """
 
 import argparse

@@ -21,7 +21,8 @@ class Reads:
       aspect: (least, most) width over height of that share.
       max_offset: most frames of the video between the starts of two clips of a training example; None: any.
       future: F, frames read beyond the end of each clip.
-      flow: whether optical flow is read, from each frame to the next one, also of those beyond the clip.
+      flow: whether optical flow is read, from each frame to the next one, also of those beyond the clip (where it was
+        computed over other frames, `compute_flow --over`: from each frame to the one so many frames later).
       crops: in evaluation, squares cut out of each clip, evenly spread along the longer side: V is `clips * crops`, the
         squares of a clip one after the other.
       crop, short_side: in evaluation, the square's side and the frame's shorter side in pixels; 0: those of the data.
