@@ -61,7 +61,10 @@ def one_step(method, stage, layout):
         assert any(not x.sharding.is_fully_replicated for x in jax.tree.leaves(state.variables["params"]))
     step = make_train_step(method, stage, optimizer, 0, layout)
     batch = tiny.batch(CLIPS, seed=5, reads=stage.reads)  # of these, no ReLU switches with the order of sums
-    outputs = step(state, layout.shard_batch(own_part(batch)))
+    given = state, layout.shard_batch(own_part(batch))
+    program = step.lower(*given).compile()
+    cluster.meet()  # the first collective gives up after half a minute, and one process may compile for longer
+    outputs = program(*given)
     return jax.jit(lambda tree: tree, out_shardings=layout.replicated)(outputs)
 
 
