@@ -18,7 +18,14 @@ from hcml_jax import augment
 from hcml_jax.augment import PhotometricConfig
 from hcml_jax.batch import Batch, Reads
 from hcml_jax.config import ConfigError, nearest
-from hcml_jax.contrastive import enqueue, info_nce_with_queue, local_motion_contrast_and_hits, queue_ages
+from hcml_jax.contrastive import (
+    InfoNCE,
+    enqueue,
+    info_nce_and_hits,
+    info_nce_with_queue,
+    local_motion_contrast_and_hits,
+    queue_ages,
+)
 from hcml_jax.methods.base import (
     QUEUE,
     Encoded,
@@ -196,16 +203,19 @@ class Forward(NamedTuple):
     Attributes:
       queries: modality (and "rotated") -> what the network makes of the first clips.
       keys: modality -> `[B, D]`, projections of the second clips by the key encoders.
-      queues: modality -> `[Q, D]`, keys of earlier batches.
+      queues: modality -> `[Q, D]`, keys of earlier batches; None in validation, where the other clips of the batch are
+        the negatives: queued keys are of augmented clips by other weights and batch statistics, which tells them apart.
       weights: `[Q]`, of these as negatives.
+      owners: `[B]`, of which video each clip is.
       consecutive: bool `[B, T]`, whether the flow of a time leads to the next frame: not where a short video begins
         again.
     """
 
     queries: dict[str, Stream]
     keys: dict[str, jax.Array]
-    queues: dict[str, jax.Array]
+    queues: dict[str, jax.Array] | None
     weights: jax.Array
+    owners: jax.Array
     consecutive: jax.Array
 
 
@@ -238,22 +248,26 @@ class MSCL(Method):
     def stages(self) -> tuple[Stage, ...]:
         """Its only stage; its queues take whole batches."""
         config = self.config
+        own = ((ROTATED, ROTATED),) if config.flow_weight else ()
+        across = ((RGB, ROTATED), (ROTATED, RGB)) if config.cross_weight else ()
         terms = {
-            "rgb": (config.rgb_weight, functools.partial(self._contrast, pairs=((RGB, RGB),))),
-            "flow": (config.flow_weight, functools.partial(self._contrast, pairs=((FLOW, FLOW),))),
-            "cross": (config.cross_weight, functools.partial(self._contrast, pairs=((RGB, FLOW), (FLOW, RGB)))),
+            "rgb": self._contrast_term(config.rgb_weight, ((RGB, RGB),)),
+            "flow": self._contrast_term(config.flow_weight, ((FLOW, FLOW),)),
+            "cross": self._contrast_term(config.cross_weight, ((RGB, FLOW), (FLOW, RGB))),
+            "rotated": self._contrast_term(config.rotated_weight, own + across),
         }
-        terms = {name: Term(compute, weight, over_batch=True) for name, (weight, compute) in terms.items() if weight}
-        if config.rotated_weight:
-            own = ((ROTATED, ROTATED),) if config.flow_weight else ()
-            across = ((RGB, ROTATED), (ROTATED, RGB)) if config.cross_weight else ()
-            compute = functools.partial(self._contrast, pairs=own + across)
-            terms["rotated"] = Term(compute, config.rotated_weight, over_batch=True)
+        terms = {name: term for name, term in terms.items() if term.weight}
         if config.local_weight:
             chances = {"top1": "chance"}
             terms["local"] = Term(self._local_contrast, config.local_weight, over_batch=True, chances=chances)
         schedule = config.stages["contrast"]
         return (Stage("contrast", schedule, everything, terms, config.reads, config.batch_norm_group),)
+
+    def _contrast_term(self, weight: float, pairs: tuple[tuple[str, str], ...]) -> Term:
+        """The term of pairs (modality of queries, modality of keys)."""
+        compute = functools.partial(self._contrast, pairs=pairs)
+        chances = {_hits_of(pair, pairs): "chance" for pair in pairs}
+        return Term(compute, weight, over_batch=True, chances=chances)
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
         """The encoders, and queues of random directions."""
@@ -291,7 +305,9 @@ class MSCL(Method):
         ages = queue_ages(config.queue, queue["next"], len(batch.clip))
         weights = jnp.float32(config.age_weight) ** ages.astype(jnp.float32)
         queues = {**queue, ROTATED: queue[FLOW]} if config.rotated_weight else queue
-        loss, metrics = weigh(stage.terms, Forward(queries, keys, queues, weights, batch.consecutive[:, QUERY]))
+        times = batch.consecutive[:, QUERY]
+        given = Forward(queries, keys, queues if train else None, weights, batch.index, times)
+        loss, metrics = weigh(stage.terms, given)
         if not train:
             return loss, Outputs(metrics, {})
         moved = {
@@ -416,17 +432,24 @@ class MSCL(Method):
     def _contrast(self, forward: Forward, *, pairs):
         """Eq. 3 and 4: queries of one modality among keys of another, or the same; the sum over the pairs."""
         losses, report = [], {}
-        for query, key in pairs:
-            found = info_nce_with_queue(
-                forward.queries[query].clip,
-                forward.keys[key],
-                forward.queues[key],
-                temperature=self.config.temperature,
-                weights=forward.weights if self.config.age_weight < 1 else None,
-            )
+        for pair in pairs:
+            found, report["chance"] = self._find(forward, *pair)
             losses.append(found.losses.mean())
-            report["top1" if query == key else f"{query}_to_{key}_top1"] = found.hits.mean(dtype=jnp.float32)
+            report[_hits_of(pair, pairs)] = found.hits.mean(dtype=jnp.float32)
         return sum(losses), report
+
+    def _find(self, forward: Forward, query: str, key: str) -> tuple[InfoNCE, jax.Array]:
+        """Each query's own key among the negatives, and by which chance guessing finds it."""
+        queries, keys, tau = forward.queries[query].clip, forward.keys[key], self.config.temperature
+        if forward.queues is not None:
+            weights = forward.weights if self.config.age_weight < 1 else None
+            queue = forward.queues[key]
+            found = info_nce_with_queue(queries, keys, queue, temperature=tau, weights=weights)
+            return found, jnp.float32(1 / (1 + len(queue)))
+        own = jnp.arange(len(queries), dtype=jnp.int32)
+        owners = forward.owners, forward.owners
+        found = info_nce_and_hits(queries, keys, own, temperature=tau, owners=owners)
+        return found, jnp.float32(1 / len(queries))
 
     def _local_contrast(self, forward: Forward):
         """Eq. 5 and 6, averaged over clips and those times whose flow leads to the next frame."""
@@ -451,3 +474,9 @@ class MSCL(Method):
         for name in self.config.key_modalities:
             moved[name], following = enqueue(queue[name], queue["next"], keys[name])
         return {**moved, "next": following, "batches": queue["batches"] + 1}
+
+
+def _hits_of(pair: tuple[str, str], pairs: tuple[tuple[str, str], ...]) -> str:
+    """What the share of found keys of a pair of modalities is called, beside those of the others."""
+    query, key = pair
+    return "top1" if len(pairs) == 1 or query == key else f"{query}_to_{key}_top1"

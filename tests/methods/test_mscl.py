@@ -80,12 +80,15 @@ def nce(query, candidates, tau=0.5):
     return -np.log(scores[0] / scores.sum())
 
 
-def encoded(method, variables, batch, key, view=0):
-    """Of both views: frames and flow as the network sees them in validation; and rotated flow of one."""
+STILL = {"flip": False, "photometric": {"jitter": 0.0, "grayscale": 0.0, "blur": 0.0}, "batch_norm_group": 1}
+
+
+def encoded(method, variables, batch, key, view=0, mode=False):
+    """Of both views: what the network makes of frames and flow that are not augmented; and of rotated flow of one."""
     given = {name: variables[name] for name in ("params", "batch_stats")}
 
     def apply(name, inputs):
-        return method.network.apply(given, inputs, False, True, method=name)
+        return method.network.apply(given, inputs, mode, True, method=name, mutable=["batch_stats"])[0]
 
     def images(flow):
         return augment.normalise(flow_to_image(flow), (0.45,) * 3, (0.225,) * 3)
@@ -108,17 +111,21 @@ def local_losses(rgb, flow, rotated, valid):
     return losses
 
 
-def test_terms_are_those_of_the_equations(method, variables, batch):
-    key = jax.random.key(7)
-    loss, outputs = loss_of(method, train=False)(variables, batch, key)
-    assert outputs.collections == {}
-    rgb, flow, rotated = encoded(method, variables, batch, key)
+@pytest.mark.parametrize("train", [True, False])
+def test_terms_are_those_of_the_equations(variables, batch, train):
+    """Negatives are the queue's; in validation, the other clips of the batch."""
+    key, method = jax.random.key(7), built(**STILL)
+    loss, outputs = loss_of(method, train=train)(variables, batch, key)
+    assert train or outputs.collections == {}
+    mode = TrainMode(batch_norm_group=1) if train else False
+    rgb, flow, rotated = encoded(method, variables, batch, key, mode=mode)
     keys = {"rgb": rgb[1].clip, "flow": flow[1].clip}
     queries = {"rgb": rgb[0].clip, "flow": flow[0].clip}
 
     def contrast(query, key):
-        pairs = zip(queries[query], keys[key], strict=True)
-        return np.mean([nce(q, [k, *variables["queue"][key]]) for q, k in pairs])
+        negatives = [variables["queue"][key]] * 4 if train else [np.delete(keys[key], b, axis=0) for b in range(4)]
+        triples = zip(queries[query], keys[key], negatives, strict=True)
+        return np.mean([nce(q, [k, *others]) for q, k, others in triples])
 
     assert rgb[0].times.shape == (4, 4, 6) and flow[0].times.shape == (4, 8, 6)
     expected = {
@@ -131,6 +138,8 @@ def test_terms_are_those_of_the_equations(method, variables, batch):
         np.testing.assert_allclose(outputs.metrics[name], value, rtol=2e-4, err_msg=name)
     np.testing.assert_allclose(loss, sum(expected.values()), rtol=2e-4)
     assert outputs.metrics["local/chance"] == 1 / 8
+    for name in ("rgb", "flow", "cross"):
+        np.testing.assert_allclose(outputs.metrics[f"{name}/chance"], 1 / 9 if train else 1 / 4)
 
 
 def test_a_step_moves_averages_statistics_and_queues(method, variables, batch, step):
@@ -153,8 +162,7 @@ def test_a_step_moves_averages_statistics_and_queues(method, variables, batch, s
 
 def test_keys_are_enqueued_in_the_order_of_the_batch(method, variables, batch):
     """Clips in another order give the same keys in that order; without augmentation and shuffled statistics alike."""
-    still = built(flip=False, photometric={"jitter": 0.0, "grayscale": 0.0, "blur": 0.0}, batch_norm_group=1)
-    step = loss_of(still, train=True)
+    step = loss_of(built(**STILL), train=True)
     order = np.array([2, 0, 3, 1])
     other = jax.tree.map(lambda x: x[order], batch)
     one, two = (step(variables, b, jax.random.key(0))[1].collections["queue"] for b in (batch, other))
@@ -250,15 +258,16 @@ def test_batch_statistics_do_not_tell_a_key(monkeypatch, shuffles):
 
 
 def test_no_key_of_the_batch_is_a_negative(method, variables, batch):
-    only = built(**ALONE | {"rgb_weight": 1.0})
-    loss = loss_of(only, train=False)
+    only = built(**ALONE | STILL | {"rgb_weight": 1.0})
+    loss = loss_of(only, train=True)
     alike = batch._replace(clip=np.broadcast_to(batch.clip[:1], batch.clip.shape))
     found = loss(variables, alike, jax.random.key(0))[1].metrics
     given = {name: variables[name] for name in ("params", "batch_stats")}
     clip = augment.normalise(alike.clip[:, 0] / np.float32(255), *method.normalisation)
-    query = method.network.apply(given, clip, False, method="frames").clip[0]
+    mode = {"method": "frames", "mutable": ["batch_stats"]}
+    query = method.network.apply(given, clip, TrainMode(batch_norm_group=1), **mode)[0].clip[0]
     clip = augment.normalise(alike.clip[:, 1] / np.float32(255), *method.normalisation)
-    key = method.network.apply(given, clip, False, method="frames").clip[0]
+    key = method.network.apply(given, clip, TrainMode(batch_norm_group=1), **mode)[0].clip[0]
     np.testing.assert_allclose(found["rgb"], nce(query, [key, *variables["queue"]["rgb"]]), rtol=1e-4)
 
 
@@ -301,11 +310,11 @@ def test_what_no_term_needs_is_not_there(weights, modules, keys):
     assert [*one.stages[0].terms] == [name.removesuffix("_weight") for name in weights]
 
 
-def test_old_keys_may_count_less(method, variables, batch):
-    weighted = built(age_weight=0.1)
+def test_old_keys_may_count_less(variables, batch):
+    weighted, method = built(age_weight=0.1), built()
     given = {**variables, "queue": {**variables["queue"], "next": jnp.int32(4)}}
-    metrics = loss_of(weighted, train=False)(given, batch, jax.random.key(0))[1].metrics
-    plain = loss_of(method, train=False)(given, batch, jax.random.key(0))[1].metrics
+    metrics = loss_of(weighted, train=True)(given, batch, jax.random.key(0))[1].metrics
+    plain = loss_of(method, train=True)(given, batch, jax.random.key(0))[1].metrics
     assert metrics["rgb"] < plain["rgb"] and metrics["local"] == plain["local"]
 
 
@@ -425,10 +434,11 @@ def test_angles_may_be_a_few():
 
 def test_rotated_flow_may_have_losses_of_its_own(variables, batch):
     """Of both views turned by one angle, among the same queues, which take none of its keys."""
-    key, one = jax.random.key(7), built(rotated_weight=0.5)
-    loss, outputs = loss_of(one, train=False)(variables, batch, key)
-    rgb, _, rotated = encoded(one, variables, batch, key)
-    turned = [rotated.clip, encoded(one, variables, batch, key, view=1)[2].clip]
+    key, one = jax.random.key(7), built(rotated_weight=0.5, **STILL)
+    loss, outputs = loss_of(one, train=True)(variables, batch, key)
+    mode = TrainMode(batch_norm_group=1)
+    rgb, _, rotated = encoded(one, variables, batch, key, mode=mode)
+    turned = [rotated.clip, encoded(one, variables, batch, key, view=1, mode=mode)[2].clip]
 
     def contrast(queries, keys, queue):
         pairs = zip(queries, keys, strict=True)
@@ -440,8 +450,19 @@ def test_rotated_flow_may_have_losses_of_its_own(variables, batch):
     names = ("rgb", "flow", "cross", "local")
     total = sum(outputs.metrics[name] for name in names) + 0.5 * (within + across)
     np.testing.assert_allclose(loss, total, rtol=2e-4)
-    moved = jax.eval_shape(loss_of(one, train=True), variables, batch, key)[1].collections
-    assert set(moved["queue"]) == {"rgb", "flow", "next", "batches"}
+    assert set(outputs.collections["queue"]) == {"rgb", "flow", "next", "batches"}
+
+
+def test_clips_of_one_video_are_no_negatives_of_each_other(method, variables, batch):
+    """As where a small validation split fills up its batch."""
+    loss, keep = loss_of(method, train=False), np.array([0, 1, 2, 0])
+    twice = jax.tree.map(lambda x: x[keep], batch)
+    found = loss(variables, twice, jax.random.key(0))[1].metrics["rgb"]
+    clips = [encoded(method, variables, twice, jax.random.key(0))[0][view].clip for view in (0, 1)]
+    others = [[1, 2], [0, 2, 3], [0, 1, 3], [1, 2]]
+    clips = [np.asarray(one) for one in clips]
+    expected = [nce(clips[0][b], [clips[1][b], *clips[1][rows]]) for b, rows in enumerate(others)]
+    np.testing.assert_allclose(found, np.mean(expected), rtol=2e-4)
 
 
 def test_momentum_may_rise_by_a_cosine(variables, batch):
