@@ -81,8 +81,10 @@ def test_an_interruption_lets_no_more_runs_begin_also_after_an_error(tmp_path):
             raise UserError("failed")
         failed.wait()
         time.sleep(0.5)
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.5)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        deadline = time.monotonic() + 60  # on a busy machine
+        while not processes._stopped and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     with pytest.raises(KeyboardInterrupt):
         processes.side_by_side(fail_or_interrupt, [0, 1])
