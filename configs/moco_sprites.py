@@ -1,7 +1,7 @@
 """MoCo on rendered Motion Sprites: the baseline of MSCL, its loss on frames alone (Table 1, first row).
 
 Command:  python launch.py --config configs/moco_sprites.py --workdir runs/moco_sprites
-Cost:     some 15 minutes on 2 cores, 5 of them evaluation
+Cost:     some 15 minutes on 2 cores, 5 of them evaluation; pieced together from a run beside other work
 Result:   kNN 8.2, linear probe 6.8, R@1 8.2: chance (seed 0, not tuned); docs/results.md says why
 """
 

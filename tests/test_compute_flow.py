@@ -1,6 +1,7 @@
 """Flow that is computed once: right, resumed, shared out, read as clips show it; starts where motion changes."""
 
 import dataclasses
+import json
 
 import jax
 import numpy as np
@@ -117,6 +118,18 @@ def test_flow_may_be_over_other_frames_than_clips_stride(folder, tmp_path):
     (batch,) = data.eval_batches("train", 2, reads=FLOW)
     np.testing.assert_array_equal(batch.start[0, 0] % 2, 0)
     np.testing.assert_allclose(batch.flow[0, 0, 0, 8:-8, 8:-8].mean((0, 1)), (4, -2), atol=0.2)
+
+
+def test_flow_does_not_lead_out_of_the_part_of_a_video(folder, tmp_path):
+    """Over 4 frames, for clips of every 2nd: the last of two maps leads 2 frames further than the clip's last frame."""
+    assert run(folder, tmp_path / "flow", "--over", "4", "--every", "1") == 0
+    files = FlowFiles(tmp_path / "flow", folder)
+    np.testing.assert_array_equal(files.starts(folder / "a.mp4", (0, 10), 2, False), np.arange(4))
+    described = json.loads((tmp_path / "flow" / "flow.json").read_text())
+    (tmp_path / "flow" / "flow.json").write_text(
+        json.dumps({name: value for name, value in described.items() if name not in ("over", "weighting")})
+    )  # as before there was a choice
+    assert FlowFiles(tmp_path / "flow", folder).description == dataclasses.replace(files.description, over=2)
 
 
 def test_work_that_stopped_goes_on_and_may_be_shared(folder, tmp_path, capsys):

@@ -49,7 +49,6 @@ RGB, FLOW = "rgb", "flow"
 ROTATED = "rotated"  # flow whose vectors are turned; its negatives are the queue's of flow
 QUERY, KEY = 0, 1  # clips of a video
 
-
 LEAST = {  # field -> its least value
     "queue": 1,
     "channels": 1,
@@ -295,8 +294,8 @@ class MSCL(Method):
         self._check_batch(len(batch.clip))
         single = bool(config.local_weight)
         angles = self._angles(stream(key, "rotation"), len(batch.clip)) if config.rotates else None
-        given = self._views(self._view(batch, QUERY), stream(key, "query"), train)
-        inputs = self._inputs(*given, angles, self._query_modalities)
+        clip, flow = self._views(self._view(batch, QUERY), stream(key, "query"), train)
+        inputs = self._inputs(clip, flow, angles, self._query_modalities)
         queries, stats = self._encode(variables["params"], variables["batch_stats"], inputs, mode, single)
         encoder, queue = variables["key_encoder"], variables[QUEUE]
         if train:
@@ -305,9 +304,9 @@ class MSCL(Method):
         ages = queue_ages(config.queue, queue["next"], len(batch.clip))
         weights = jnp.float32(config.age_weight) ** ages.astype(jnp.float32)
         queues = {**queue, ROTATED: queue[FLOW]} if config.rotated_weight else queue
-        times = batch.consecutive[:, QUERY]
-        given = Forward(queries, keys, queues if train else None, weights, batch.index, times)
-        loss, metrics = weigh(stage.terms, given)
+        consecutive = batch.consecutive[:, QUERY]
+        forward = Forward(queries, keys, queues if train else None, weights, batch.index, consecutive)
+        loss, metrics = weigh(stage.terms, forward)
         if not train:
             return loss, Outputs(metrics, {})
         moved = {
