@@ -94,11 +94,10 @@ def _starts(reads: Reads, allowed: np.ndarray, generator: np.random.Generator | 
     if generator is None:  # each in the middle of its part
         return [int(allowed[most * (2 * v + 1) // (2 * reads.clips)]) for v in range(reads.clips)]
     first = int(allowed[generator.integers(most + 1)])
-    low, high = 0, most
-    if reads.max_offset is not None:
-        low = np.searchsorted(allowed, first - reads.max_offset)
-        high = np.searchsorted(allowed, first + reads.max_offset, side="right") - 1
-    return [first, *allowed[generator.integers(low, high + 1, reads.clips - 1)].tolist()]
+    apart = np.abs(allowed - first)
+    within = apart if reads.max_offset is None else apart[apart <= reads.max_offset]
+    others = allowed[(apart >= min(reads.min_offset, within.max())) & (apart <= within.max())]
+    return [first, *others[generator.integers(len(others), size=reads.clips - 1)].tolist()]
 
 
 class _Place(NamedTuple):

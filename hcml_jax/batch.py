@@ -19,7 +19,8 @@ class Reads:
         crop); from 0.05 up, for whole frames are enlarged. None: a square out of the frame, whose shorter side is
         resized first.
       aspect: (least, most) width over height of that share.
-      max_offset: most frames of the video between the starts of two clips of a training example; None: any.
+      min_offset, max_offset: least and most frames of the video between the start of a training example's first clip
+        and those of its others; where a video has no room for the least, as many as it has. None: any.
       future: F, frames read beyond the end of each clip.
       flow: whether optical flow is read, from each frame to the next one, also of those beyond the clip (where it was
         computed over other frames, `compute_flow --over`: from each frame to the one so many frames later).
@@ -34,6 +35,7 @@ class Reads:
     clips: int = 1
     area: tuple[float, float] | None = None
     aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    min_offset: int = 0
     max_offset: int | None = None
     future: int = 0
     flow: bool = False
@@ -47,6 +49,8 @@ class Reads:
             raise ValueError(f"crops must be 1 or more, crop and short_side 0 or more: {self}")
         if self.clips < 1 or self.future < 0 or (self.max_offset or 0) < 0:
             raise ValueError(f"clips must be 1 or more, future and max_offset 0 or more: {self}")
+        if not 0 <= self.min_offset <= (self.min_offset if self.max_offset is None else self.max_offset):
+            raise ValueError(f"min_offset must be 0 or more, and at most max_offset: {self}")
         if not (SMALLEST_AREA <= area[0] <= area[1] <= 1 and 0 < aspect[0] <= aspect[1]):
             raise ValueError(f"area and aspect must be (least, most), area in {SMALLEST_AREA}..1: {self}")
 

@@ -72,7 +72,7 @@ def streamed_cross_entropy(ring: Ring, queries: Queries, keys: Keys) -> tuple[ja
 
 
 def _forward(ring: Ring, queries: Queries, keys: Keys):
-    query_tiles = _tiles(queries, QUERY_TILE)
+    query_tiles = tiles(queries, QUERY_TILE)
 
     def step(number, carry):
         sums, block = carry
@@ -93,7 +93,7 @@ def _forward(ring: Ring, queries: Queries, keys: Keys):
 
 def _backward(ring: Ring, residuals, gradients):
     queries, keys, normaliser = residuals
-    query_tiles, normaliser, gradient = (_tiles(x, QUERY_TILE) for x in (queries, normaliser, gradients[0]))
+    query_tiles, normaliser, gradient = (tiles(x, QUERY_TILE) for x in (queries, normaliser, gradients[0]))
 
     def step(number, carry):
         query_gradient, block, key_gradient = carry
@@ -109,8 +109,8 @@ def _backward(ring: Ring, residuals, gradients):
                 return key_gradient + _matmul(change.T, queries.vectors), query_gradient
 
             zero = jnp.zeros_like(key_tile[0].vectors)
-            tiles = query_tiles, normaliser, gradient, query_gradient
-            key_gradient, query_gradient = jax.lax.scan(one_query_tile, zero, tiles)
+            given = query_tiles, normaliser, gradient, query_gradient
+            key_gradient, query_gradient = jax.lax.scan(one_query_tile, zero, given)
             return query_gradient, key_gradient
 
         query_gradient, found = jax.lax.scan(one_key_tile, query_gradient, key_tiles)
@@ -167,11 +167,11 @@ def _matmul(a, b):
 def _numbered_tiles(keys: Keys, first_row):
     """Tiles of keys, and the row of each key among all; -1 for padding."""
     rows = len(keys.vectors)
-    tiles, number = _tiles((keys, jnp.arange(rows) + 1), KEY_TILE)
-    return tiles, jnp.where(number > 0, number - 1 + first_row, -1)
+    of_keys, number = tiles((keys, jnp.arange(rows) + 1), KEY_TILE)
+    return of_keys, jnp.where(number > 0, number - 1 + first_row, -1)
 
 
-def _tiles(tree, size: int):
+def tiles(tree, size: int):
     """Arrays `[N, ...]` as `[tiles, min(size, N), ...]`, filled up with zeros."""
 
     def tile(x):
@@ -183,5 +183,5 @@ def _tiles(tree, size: int):
 
 
 def _join(tree, rows: int):
-    """Undoes `_tiles`."""
+    """Undoes `tiles`."""
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:rows], tree)

@@ -7,12 +7,19 @@ from typing import Any
 
 from hcml_jax.config import ConfigError, build, nearest
 from hcml_jax.methods.base import Encoded, Method, Outputs, Schedule, Stage, Term
+from hcml_jax.methods.fima import FIMA
 from hcml_jax.methods.hcml import HCML
 from hcml_jax.methods.linear import Linear
 from hcml_jax.methods.mscl import MSCL
 from hcml_jax.methods.supervised import Supervised
 
-METHODS: dict[str, type[Method]] = {"hcml": HCML, "linear": Linear, "mscl": MSCL, "supervised": Supervised}
+METHODS: dict[str, type[Method]] = {
+    "fima": FIMA,
+    "hcml": HCML,
+    "linear": Linear,
+    "mscl": MSCL,
+    "supervised": Supervised,
+}
 
 
 def method_class(name: str) -> type[Method]:

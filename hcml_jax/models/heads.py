@@ -1,4 +1,4 @@
-"""The side branch that teaches the motion features, dropped after training, and the classifier."""
+"""The side branch that teaches the motion features, projections, both dropped after training; and classifiers."""
 
 import flax.linen as nn
 import jax
@@ -61,6 +61,23 @@ class Predictors(nn.Module):
         hidden = nn.relu(nn.Dense(motion.shape[-1], dtype=self.dtype, name="hidden")(joined))
         outputs = [nn.Dense(lower.shape[-1], dtype=self.dtype, name=f"step{k + 1}")(hidden) for k in range(self.steps)]
         return jnp.stack(outputs).astype(jnp.float32)
+
+
+class Projection(nn.Module):
+    """Two layers, between which a ReLU stands (MoCo v2); on a map, two 1x1 convolutions.
+
+    Attributes:
+      channels: of the outcome.
+      hidden: channels between the layers; 0: as many as they are given.
+    """
+
+    channels: int
+    hidden: int = 0
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps `[..., C]` to `[..., channels]`."""
+        return nn.Dense(self.channels, name="out")(nn.relu(nn.Dense(self.hidden or x.shape[-1], name="hidden")(x)))
 
 
 class SideBySide(nn.Module):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from hcml_jax.models.backbone import Backbone
+from hcml_jax.models.heads import Projection
 from hcml_jax.models.layers import Train, at_least_float32
 from hcml_jax.models.pyramid import TemporalPyramid
 
@@ -74,17 +75,6 @@ class TwoStream(nn.Module):
             last = features[self.flow_backbone.stages[-1]]
             times = self.flow_local(at_least_float32(last).mean((2, 3)))
         return Stream(embedding, features, self.flow_projection(embedding), times)
-
-
-class Projection(nn.Module):
-    """Two layers, of as many channels as they are given and of `channels` (MoCo v2)."""
-
-    channels: int
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps `[..., C]` to `[..., channels]`."""
-        return nn.Dense(self.channels, name="out")(nn.relu(nn.Dense(x.shape[-1], name="hidden")(x)))
 
 
 class LocalHead(nn.Module):

@@ -1,7 +1,9 @@
 """Parameter-free functions on arrays."""
 
+from hcml_jax.ops.cells import cell_centres, cell_diagonals
 from hcml_jax.ops.cost_volume import cost_volume, cost_volume_by_shifts
 from hcml_jax.ops.flow import end_point_error, flow_to_image, rotate_flow
+from hcml_jax.ops.frame_difference import frame_difference
 from hcml_jax.ops.image_quality import psnr, ssim
 from hcml_jax.ops.losses import charbonnier, photometric_loss, smoothness_loss
 from hcml_jax.ops.motion_difference import foreground_weights, motion_difference

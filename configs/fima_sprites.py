@@ -1,0 +1,33 @@
+"""FIMA on rendered Motion Sprites: all losses (Zhu et al., Table 1, last row).
+
+As in the paper a clip has every second frame of a window, here of 16 frames, and features stand at two times.
+
+Command:  python launch.py --config configs/fima_sprites.py --workdir runs/fima_sprites
+Cost:     not yet run
+Result:   not yet run
+"""
+
+from ml_collections import ConfigDict
+
+from configs import hcml_sprites, mscl_sprites
+from hcml_jax.experiment import complete
+
+
+def get_config() -> ConfigDict:
+    """The experiment."""
+    config = mscl_sprites.get_config().to_dict()
+    config["method"] = {
+        "name": "fima",
+        "backbone": hcml_sprites.get_config().to_dict()["method"]["backbone"],
+        "motion_blocks": ("res2", "res3", "res4"),
+        "hidden": 128,
+        "channels": 64,
+        "decoder": {"width": 64},
+        "queue": 512,
+        "momentum": 0.99,
+        "batch_norm_group": 8,
+        "area": (0.5, 1.0),
+        "flip": False,  # it would turn "translate_left" into "translate_right"
+        "stages": config["method"]["stages"],
+    }
+    return complete(config)
