@@ -7,13 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hcml_jax.contrastive import (
-    info_nce,
-    info_nce_multi,
-    info_nce_multi_and_hits,
-    info_nce_of_clips,
-    multi_positive,
-)
+from hcml_jax.contrastive import info_nce, info_nce_multi, info_nce_multi_and_hits, info_nce_of_clips, multi_positive
 
 M, K, N, C = 6, 9, 5, 4
 
@@ -37,10 +31,10 @@ def some_positives(shape=(M, K), seed=3):
 
 def by_loops(queries, keys, positives, negatives, temperature):
     losses, hits = [], []
-    for query, right in zip(np.asarray(queries, np.float64), positives, strict=True):
+    for query, own in zip(np.asarray(queries, np.float64), positives, strict=True):
         rows = [*np.asarray(keys, np.float64), *np.asarray(negatives, np.float64)]
         cosines = [query @ k / np.linalg.norm(query) / np.linalg.norm(k) for k in rows]
-        right = [*right, *[False] * (len(rows) - len(right))]
+        right = [*own, *[False] * (len(rows) - len(own))]
         above = sum(np.exp(c / temperature) for c, r in zip(cosines, right, strict=True) if r)
         below = sum(np.exp(c / temperature) for c in cosines)
         losses.append(-np.log(above / below) if above else 0.0)
@@ -64,7 +58,7 @@ def test_losses_are_those_of_loops(form, dtype, others):
 
 
 def gradients(form, temperature=0.1):
-    given = queries, keys, negatives = random((M, C)), random((K, C), 1), random((N, C), 2)
+    given = random((M, C)), random((K, C), 1), random((N, C), 2)
 
     def total(queries, keys, negatives):
         options = {"temperature": temperature, "form": form, "negatives": negatives}
