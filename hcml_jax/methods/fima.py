@@ -174,6 +174,7 @@ class FIMA(Method):
         queries, stats = self._encode(params, stats, jnp.stack([view.clip for view in views]), mode)
         if train:
             encoder = follow(encoder, variables, config.momentum)
+        encoder = jax.lax.stop_gradient(encoder)
         keys, key_stats = self._keys(encoder, views, key, mode)
         directions = tuple(
             self._direction(params, order, views, queries, keys, stream(key, f"decoder{order[0]}"), train)
@@ -295,7 +296,7 @@ class FIMA(Method):
                 own, stats = self._encode(encoder["params"], stats, [into(part) for part in view.parts], mode)
                 parts = jnp.stack([back(one.embedding) for one in own], axis=1)
             found.append(Keys(maps[0], maps[1] if needs_difference else None, parts))
-        return jax.lax.stop_gradient(found), stats
+        return found, stats
 
     def _direction(
         self,
@@ -353,7 +354,7 @@ class FIMA(Method):
     ) -> tuple[InfoNCE, jax.Array]:
         """Its queries among its keys and the negatives; and by which chance guessing finds a positive `[B, M]`."""
         queries = self._projected(forward.params, self._queries(direction, name), name)
-        keys = jax.lax.stop_gradient(self._projected(forward.key_params, self._keys_of(direction.key, name), name))
+        keys = self._projected(forward.key_params, self._keys_of(direction.key, name), name)
         find = functools.partial(info_nce_of_clips, queries, keys, positives, temperature=self.config.temperature)
         right = positives.sum(2, dtype=jnp.float32)
         if forward.queues is not None and name in forward.queues:
@@ -401,7 +402,7 @@ class FIMA(Method):
         total = jnp.zeros(())
         for direction in forward.directions:
             queries = self._projected(forward.params, self._queries(direction, FRAME), FRAME)
-            keys = jax.lax.stop_gradient(self._projected(forward.key_params, direction.key.parts, FRAME))
+            keys = self._projected(forward.key_params, direction.key.parts, FRAME)
             cosines = jnp.einsum("bic,bjc->bij", unit_vectors(queries), unit_vectors(keys))
             own = jnp.diagonal(cosines, axis1=1, axis2=2)
             if self.config.frame_loss == "mse":

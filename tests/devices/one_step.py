@@ -1,4 +1,4 @@
-"""One step of each stage of HCML and MSCL on the devices there are: `python -m tests.devices.one_step OUT.npz [flags]`.
+"""One step of each stage of each method on the devices there are: `python -m tests.devices.one_step OUT.npz [flags]`.
 
 A program of its own, because the number of devices is fixed before jax starts.
 """
@@ -13,7 +13,7 @@ from hcml_jax.methods import build_method
 from hcml_jax.training.mesh import Layout, make_mesh
 from hcml_jax.training.optimizer import make_optimizer
 from hcml_jax.training.step import init_state, init_variables, make_train_step
-from tests.methods import test_mscl, tiny
+from tests.methods import test_fima, test_mscl, tiny
 from tests.methods.stages import leaves
 
 CLIPS = 16
@@ -34,33 +34,44 @@ def away_from_kinks(variables):
     return variables
 
 
-def steps(layout, stages):
-    """Name -> array: the state after one step of each stage, HCML's and MSCL's, and what it reports.
-
-    The optimizer's trace after a first step is the gradient.
-    """
+def cases():
+    """Name -> a method, its stage, the shape and the seed of its clips: of these, no ReLU switches with the order of
+    sums."""
+    hcml = tiny.hcml(joint_batch_norm_group=8, flip=True)
     rest = {"queue": 1024, "rotated_weight": 0.5, "momentum_steps": 4}
     mscl = build_method(test_mscl.CONFIG | rest, num_classes=0)
-    found = {}
-    for method in (tiny.hcml(joint_batch_norm_group=8, flip=True), mscl):
-        for stage in method.stages:
-            if not stages or stage.name in stages:
-                named = leaves(jax.device_get(one_step(method, stage, layout)))
-                found |= {f"{stage.name}/{name}": array for name, array in named.items()}
+    fima = build_method(test_fima.CONFIG | {"queue": 1024, "pixel_group": 4, "difference_weight": 0.5}, num_classes=0)
+    found = {stage.name: (hcml, stage, tiny.CLIP_SHAPE, 5) for stage in hcml.stages}
+    found["mscl"] = mscl, mscl.stages[0], tiny.CLIP_SHAPE, 5
+    found["fima"] = fima, fima.stages[0], (8, 32, 32, 3), 8
     return found
 
 
-def one_step(method, stage, layout):
+def steps(layout, names):
+    """Name -> array: the state after one step of each case, and what it reports.
+
+    The optimizer's trace after a first step is the gradient.
+    """
+    found = {}
+    for name, case in cases().items():
+        if not names or name in names:
+            named = leaves(jax.device_get(one_step(*case, layout)))
+            found |= {f"{name}/{key}": array for key, array in named.items()}
+    return found
+
+
+def one_step(method, stage, clip_shape, seed, layout):
     """The state after a step, and the metrics, whole on every device."""
     optimizer = make_optimizer(stage.schedule, clips=CLIPS, batch_size=CLIPS)
-    variables = away_from_kinks(init_variables(method, tiny.CLIP_SHAPE, 0, layout))
+    variables = away_from_kinks(init_variables(method, clip_shape, 0, layout))
     state = init_state(variables, stage, optimizer, layout)
     if jax.device_count() > 1 and "queue" in state.variables:
-        assert not state.variables["queue"]["rgb"].sharding.is_fully_replicated
+        queues = [x for x in jax.tree.leaves(state.variables["queue"]) if x.ndim == 2]
+        assert queues and not any(x.sharding.is_fully_replicated for x in queues)
     if layout.shard_state:
         assert any(not x.sharding.is_fully_replicated for x in jax.tree.leaves(state.variables["params"]))
     step = make_train_step(method, stage, optimizer, 0, layout)
-    batch = tiny.batch(CLIPS, seed=5, reads=stage.reads)  # of these, no ReLU switches with the order of sums
+    batch = tiny.batch(CLIPS, seed, clip_shape, reads=stage.reads)._replace(box=test_fima.boxes(CLIPS))
     given = state, layout.shard_batch(own_part(batch))
     program = step.lower(*given).compile()
     cluster.meet()  # the first collective gives up after half a minute, and one process may compile for longer
@@ -72,7 +83,7 @@ def main():
     """Saves what the steps gave, from the first process."""
     parser = argparse.ArgumentParser()
     parser.add_argument("out")
-    parser.add_argument("--stages", nargs="*")
+    parser.add_argument("--cases", nargs="*")
     parser.add_argument("--shard_state", action="store_true")
     parser.add_argument("--form", default="dense")
     for name, kind, default in (("coordinator", str, ""), ("num_processes", int, 0), ("process_id", int, -1)):
@@ -85,7 +96,7 @@ def main():
 
         hcml.choose_form = lambda *sizes: flags.form
     with jax.set_mesh(layout.mesh):
-        found = steps(layout, flags.stages)
+        found = steps(layout, flags.cases)
     if jax.process_index() == 0:
         np.savez(flags.out, **found)
 

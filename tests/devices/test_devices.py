@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-STAGES = ("level1", "joint", "contrast")  # the joint stage has the terms of all levels
+CASES = ("level1", "joint", "mscl", "fima")  # the joint stage has the terms of all levels
 ROOT = pathlib.Path(__file__).parent.parent.parent
 
 
@@ -50,7 +50,7 @@ def free_port():
 @pytest.fixture(scope="module")
 def one_device(tmp_path_factory):
     out = tmp_path_factory.mktemp("steps") / "one.npz"
-    finish(start(out, 1, "--stages", *STAGES))
+    finish(start(out, 1, "--cases", *CASES))
     return read(out)
 
 
@@ -59,25 +59,27 @@ def read(path):
         return dict(arrays)
 
 
-def of_stages(found, stages):
-    return {name: array for name, array in found.items() if name.split("/")[0] in stages}
+def of_cases(found, cases):
+    return {name: array for name, array in found.items() if name.split("/")[0] in cases}
 
 
 def assert_same(found, expected):
     assert found.keys() == expected.keys()
     for name in found:
+        if name.endswith("attention/key/bias"):
+            continue  # a softmax does not change when all its scores do: its gradient is what rounding leaves
         scale = max(np.abs(expected[name]).max(), 1e-6)
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-4 * scale, err_msg=name)
 
 
 @pytest.mark.parametrize(
-    ("flags", "stages"),
-    [([], ["joint", "contrast"]), (["--shard_state"], ["joint", "contrast"]), (["--form=ring"], ["level1"])],
+    ("flags", "cases"),
+    [([], ["joint", "mscl", "fima"]), (["--shard_state"], ["joint", "mscl", "fima"]), (["--form=ring"], ["level1"])],
     ids=["data", "state", "ring"],
 )
-def test_eight_devices_equal_one(one_device, tmp_path, flags, stages):
-    finish(start(tmp_path / "out.npz", 8, *flags, "--stages", *stages))
-    assert_same(read(tmp_path / "out.npz"), of_stages(one_device, stages))
+def test_eight_devices_equal_one(one_device, tmp_path, flags, cases):
+    finish(start(tmp_path / "out.npz", 8, *flags, "--cases", *cases))
+    assert_same(read(tmp_path / "out.npz"), of_cases(one_device, cases))
 
 
 def test_the_ring_over_eight_devices_equals_the_dense_form():
@@ -85,9 +87,9 @@ def test_the_ring_over_eight_devices_equals_the_dense_form():
 
 
 def test_two_processes_of_two_devices_equal_one(one_device, tmp_path):
-    stages, out = ("joint", "contrast"), tmp_path / "out.npz"
-    finish(*as_two("one_step", str(out), "--stages", *stages))
-    assert_same(read(out), of_stages(one_device, stages))
+    cases, out = ("joint", "mscl", "fima"), tmp_path / "out.npz"
+    finish(*as_two("one_step", str(out), "--cases", *cases))
+    assert_same(read(out), of_cases(one_device, cases))
 
 
 def test_flow_of_a_network_is_the_same_in_two_processes(tmp_path):
