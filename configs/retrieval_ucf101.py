@@ -1,8 +1,9 @@
 """Retrieval on UCF-101 by a network that was trained elsewhere, as it is: test clips look for training clips.
 
 After the file's name stands "mscl" (MSCL Table 8: R@1 63.7 from Kinetics-400, 65.6 from UCF-101), "coclr" for its S3D
-(63.2 from UCF-101), or "fima". Features are means over ten clips, as in CoCLR, whose protocol MSCL refers to. Without
-HCML's motion blocks in the S3D: `'--config.method.motion_blocks=()'`.
+(63.2 from UCF-101), "fima" or "fima_i3d" (FIMA Table 6: 52.2 with R(2+1)D-18, 54.0 with I3D, from UCF-101). Features
+are means over ten clips, as in CoCLR, whose protocol MSCL refers to. Without HCML's motion blocks in the S3D:
+`'--config.method.motion_blocks=()'`.
 
 Command:  python launch.py --config configs/retrieval_ucf101.py:mscl --workdir runs/retrieval --mode=evaluate \\
               --config.data.root=/data/ucf101_split1 --config.init_from.path=runs/kinetics
@@ -15,7 +16,7 @@ from ml_collections import ConfigDict
 from configs import finetune_ucf101
 from hcml_jax.experiment import complete
 
-PAPERS = ("mscl", "coclr", "fima")
+PAPERS = ("mscl", "coclr", "fima", "fima_i3d")
 
 
 def get_config(paper: str = "mscl") -> ConfigDict:

@@ -6,6 +6,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from hcml_jax.augment import PhotometricConfig
 from hcml_jax.config import ConfigError, nearest
 from hcml_jax.methods.base import Schedule, Stage, Term, check_dtype, under
 from hcml_jax.methods.recognition import Forward, Recognition, classification_loss, random_crop
@@ -25,6 +26,7 @@ class LinearConfig:
       rates: a classifier for each is trained, side by side, as if alone at so many times the schedule's learning rate.
       flip: whether clips are mirrored at random (a flip changes labels such as "left").
       area: (least, most) share of the frame that a training clip shows: see `Reads`.
+      photometric: how the colours of training clips change; None: they do not.
       dtype: what convolutions compute in, "float32" or "bfloat16".
     """
 
@@ -36,6 +38,7 @@ class LinearConfig:
     rates: tuple[float, ...] = (1.0,)
     flip: bool = False
     area: tuple[float, float] | None = None
+    photometric: PhotometricConfig | None = None
     dtype: str = "float32"
 
     def __post_init__(self):
@@ -65,6 +68,7 @@ class Linear(Recognition):
     config: LinearConfig
     num_classes: int
     deployed = ("backbone", "classifiers")
+    photometric = property(lambda self: self.config.photometric)
     forward = "with_penalty"
 
     def __post_init__(self):

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 from hcml_jax import augment
+from hcml_jax.augment import PhotometricConfig
 from hcml_jax.batch import Batch, Reads
 from hcml_jax.config import ConfigError
 from hcml_jax.methods.base import Encoded, Method, Outputs, Stage, Variables, weigh
@@ -67,6 +68,11 @@ class Recognition(Method):
         """See `Method`."""
         return self.config.flip
 
+    @property
+    def photometric(self) -> PhotometricConfig | None:
+        """How the colours of training clips change; None: they do not."""
+        return None
+
     def normalise(self, clips: jax.Array) -> jax.Array:
         """Clips in `[0, 1]` as the backbone takes them."""
         return augment.normalise(clips, *self.normalisation)
@@ -83,6 +89,9 @@ class Recognition(Method):
         clip = augment.to_float(batch.clip[:, 0])
         if train and self.flips:
             clip = augment.flip(clip, augment.draw_flip(stream(key, "flip"), len(clip)))
+        if train and self.photometric:
+            drawn = augment.draw_photometric(stream(key, "photometric"), len(clip), self.photometric)
+            clip = augment.change_photometry(clip, drawn, self.photometric)
         outputs, collections = self.network.apply(
             variables,
             self.normalise(clip),

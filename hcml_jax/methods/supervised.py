@@ -5,6 +5,7 @@ import functools
 
 import jax.numpy as jnp
 
+from hcml_jax.augment import PhotometricConfig
 from hcml_jax.config import ConfigError, nearest
 from hcml_jax.methods.base import Schedule, Stage, Term, check_dtype, everything
 from hcml_jax.methods.recognition import Forward, Recognition, classification_loss, random_crop
@@ -23,6 +24,7 @@ class SupervisedConfig:
       batch_norm_group: clips over which batch statistics are taken; 0: the global batch.
       dropout: share of the embedding's numbers that the classifier does not see in training.
       area: (least, most) share of the frame that a training clip shows: see `Reads`.
+      photometric: how the colours of training clips change; None: they do not.
       dtype: what convolutions compute in, "float32" or "bfloat16".
     """
 
@@ -33,6 +35,7 @@ class SupervisedConfig:
     batch_norm_group: int = 0
     dropout: float = 0.0
     area: tuple[float, float] | None = None
+    photometric: PhotometricConfig | None = None
     dtype: str = "float32"
 
     def __post_init__(self):
@@ -54,6 +57,8 @@ class Supervised(Recognition):
 
     config: SupervisedConfig
     num_classes: int
+
+    photometric = property(lambda self: self.config.photometric)
 
     def __post_init__(self):
         if self.num_classes < 2:

@@ -13,6 +13,7 @@ from hcml_jax.config import ConfigError
 from hcml_jax.methods import build_method
 from hcml_jax.methods.recognition import classification_loss
 from hcml_jax.models import TrainMode
+from hcml_jax.rng import stream
 from tests.methods import tiny
 from tests.methods.stages import leaves, moved, run_stage
 
@@ -36,6 +37,22 @@ def test_the_loss_is_the_cross_entropy_of_its_logits(blocks):
     assert outputs.metrics["loss"] == loss
     levels = {f"level{level}" for level in range(len(blocks))}
     assert set(jax.eval_shape(method.encode, variables, batch.clip[:, 0]).features) == levels | {"backbone"}
+
+
+def test_colours_change_in_training_alone():
+    plain, coloured = supervised(), supervised(photometric={"jitter": 1.0, "grayscale": 0.0, "blur": 0.0})
+    variables, batch = tiny.init(plain), tiny.batch()
+    (stage,), key = plain.stages, jax.random.key(1)
+
+    def loss_of(method, batch, train):
+        return float(jax.jit(lambda b: method.loss(variables, b, key, stage, train=train)[0])(batch))
+
+    assert loss_of(coloured, batch, False) == loss_of(plain, batch, False)
+    drawn = augment.draw_photometric(stream(key, "photometric"), 4, coloured.photometric)
+    clip = augment.change_photometry(augment.to_float(batch.clip[:, 0]), drawn, coloured.photometric)
+    expected = loss_of(plain, batch._replace(clip=clip[:, None]), True)
+    np.testing.assert_allclose(loss_of(coloured, batch, True), expected, rtol=1e-4)
+    assert abs(loss_of(plain, batch, True) - expected) > 1e-3
 
 
 def test_the_classifier_does_not_see_what_is_dropped():
