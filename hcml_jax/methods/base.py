@@ -192,6 +192,13 @@ class Encoded(NamedTuple):
     last: jax.Array | None = None
 
 
+class Highlight(NamedTuple):
+    """Strengths `[B, T', H', W']`, 0 or more, to lay over the frames of the clips of that number in their videos."""
+
+    clip: int
+    strength: jax.Array
+
+
 class Method(Protocol):
     """A paper's method: a frozen dataclass of `config` (a dataclass of its own) and `num_classes`; owns no arrays.
 
@@ -245,7 +252,12 @@ class Method(Protocol):
         """What the network makes of clips `[B, T, H, W, 3]`, uint8 or float `[0, 1]`; of those exported, too."""
 
     def similarities(self, variables: Variables, batch: Batch) -> dict[str, jax.Array]:
-        """Name -> cosines `[B, T, T']` of the features of single times with others', which the report shows."""
+        """Name -> cosines `[B, N, N]` of what the method compares, which the report shows: what should be most similar
+        lies on the diagonal. The batch is read as the stage with several clips does; exports lack some variables."""
+        return {}
+
+    def highlights(self, variables: Variables, batch: Batch) -> dict[str, Highlight]:
+        """Name -> what the report lays over the frames of that batch."""
         return {}
 
     def frames_of(self, frames: int) -> Mapping[str, np.ndarray]:

@@ -18,8 +18,8 @@ import numpy as np
 from hcml_jax import augment
 from hcml_jax.batch import Batch
 from hcml_jax.contrastive import InfoNCE, enqueue, foreground, info_nce_of_clips, pixel_positives
-from hcml_jax.methods.base import QUEUE, Encoded, Method, Outputs, Stage, Term, Variables, everything, weigh
-from hcml_jax.methods.fima_config import DIFFERENCE, FRAME, PIXEL, RGB, SIDES, FIMAConfig
+from hcml_jax.methods.base import QUEUE, Encoded, Highlight, Method, Outputs, Stage, Term, Variables, everything, weigh
+from hcml_jax.methods.fima_config import DIFFERENCE, FRAME, PIXEL, RGB, SIDES, SOURCES, FIMAConfig
 from hcml_jax.methods.momentum import follow, key_encoder, shuffled
 from hcml_jax.models import Maps, MotionAligner, TrainMode
 from hcml_jax.models.layers import Train, at_least_float32
@@ -200,6 +200,45 @@ class FIMA(Method):
         clips = self._normalised(augment.to_float(clips[:, :: self.config.stride]))
         embedding, features = network.apply(backbone, clips, False)
         return Encoded({"backbone": embedding}, maps={}, flow={}, last=at_least_float32(features[network.stages[-1]]))
+
+    def similarities(self, variables: Variables, batch: Batch) -> dict[str, jax.Array]:
+        """Of places of the frames (rows) with places of their differences, averaged over time (Figure 5a)."""
+        view = self._view(batch, 0, jax.random.key(0), train=False)
+        maps = [self._encoded(variables, clip).map.mean(1) for clip in (view.clip, view.difference)]
+        rows, columns = (unit_vectors(x.reshape(len(x), -1, x.shape[-1])) for x in maps)
+        return {"frames x differences": jnp.einsum("bic,bjc->bij", rows, columns)}
+
+    def highlights(self, variables: Variables, batch: Batch) -> dict[str, Highlight]:
+        """Activation (Figures 3 and 4), the foreground (8), and where the decoder looks for its strongest place (7)."""
+        one, other = (self._view(batch, number, jax.random.key(0), train=False) for number in (0, 1))
+        maps = [self._encoded(variables, clip).map for clip in (one.clip, one.difference, other.clip)]
+        grid, sources = maps[0].shape[2:4], dict(zip(SOURCES, maps[:2], strict=True))
+        strengths = [sources[name].mean((1, 4)) for name in self.config.foreground_of]
+        chosen = foreground([sources[name] for name in self.config.foreground_of], self.config.background)
+        found = {f"activation, {name}": sources[name].mean((1, 4)) for name in SOURCES}
+        found = {name: Highlight(0, x[:, None]) for name, x in found.items()}
+        found["foreground"] = Highlight(0, chosen.reshape(-1, 1, *grid).astype(jnp.float32))
+        decoder = f"motion_decoder_{(*self.network.decoders, '')[0]}"
+        if decoder in variables["params"]:  # an export has the backbone alone
+            place = jnp.where(chosen, sum(strengths).reshape(chosen.shape), -jnp.inf).argmax(1)
+            attention = self._attention(variables, decoder, maps[0], maps[2])
+            shown = jnp.take_along_axis(attention, place[:, None, None, None], axis=2)[:, :, 0]
+            found["place"] = Highlight(0, jax.nn.one_hot(place, math.prod(grid)).reshape(-1, 1, *grid))
+            found["place, decoded of"] = Highlight(1, shown.reshape(*shown.shape[:2], *grid))
+        return found
+
+    def _encoded(self, variables: Variables, clip: jax.Array) -> Maps:
+        return self._encode(variables["params"], variables["batch_stats"], clip, mode=False)[0]
+
+    def _attention(self, variables: Variables, decoder: str, queries: jax.Array, memory: jax.Array) -> jax.Array:
+        """`[B, T', H'W', H'W']`, of each place to all of the memory, in the last layer, over all heads (D.1)."""
+        options = {"method": "decode", "mutable": ["intermediates"]}
+        given = {"params": variables["params"]}
+        name = decoder.removeprefix("motion_decoder_")
+        _, sown = self.network.apply(given, queries, memory, name, False, **options)
+        layer = sown["intermediates"][decoder][f"layer{self.config.decoder.layers - 1}"]
+        (weights,) = layer["attention"]["attention_weights"]
+        return weights.mean(1)[:, 1:].reshape(*queries.shape[:2], *2 * weights.shape[-1:])
 
     # What networks see
 

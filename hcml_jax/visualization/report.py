@@ -115,19 +115,23 @@ def _draw_activation(subject: Subject, path: pathlib.Path, graded: bool) -> None
 
 
 def _draw_what_is_compared(subject: Subject, folder: pathlib.Path) -> None:
-    """Flow as a method that reads it sees it, and the similarities of single times that it learns."""
-    stage = next((stage for stage in subject.method.stages if stage.reads.flow), None)
-    if stage is None or subject.data.flow_fault(subject.reported):
+    """What a method with several clips of a video sees and learns: flow, similarities, what it highlights."""
+    stage = next((stage for stage in subject.method.stages if stage.reads.clips > 1), None)
+    if stage is None or (stage.reads.flow and subject.data.flow_fault(subject.reported)):
         return
-    reads = Reads(flow=True, future=stage.reads.future)
+    reads = Reads(clips=stage.reads.clips, flow=stage.reads.flow, future=stage.reads.future)
     batch = subject.data.complete(_shown_batch(subject, reads), reads)
-    clips, flow, titles = batch.clip[:, 0], batch.flow[:, 0], _titles(subject, batch)
-    turned = rotate_flow(flow, np.pi)
-    images = {"flow": flow_to_image(flow), "turned": flow_to_image(turned)}
-    strips = {"frames": clips[:, : flow.shape[1]]} | {name: np.asarray(image) for name, image in images.items()}
-    save_figure(draw_strips(strips, titles), folder / "flow_images.png")
-    if found := jax.jit(subject.method.similarities)(subject.variables(REPRESENTATION), batch):
-        save_figure(draw_similarities(found, titles), folder / "similarities.png")
+    variables, titles = subject.variables(REPRESENTATION), _titles(subject, batch)
+    if reads.flow:
+        flow = batch.flow[:, 0]
+        images = {"flow": flow_to_image(flow), "turned": flow_to_image(rotate_flow(flow, np.pi))}
+        strips = {"frames": batch.clip[:, 0, : flow.shape[1]]} | {name: np.asarray(x) for name, x in images.items()}
+        save_figure(draw_strips(strips, titles), folder / "flow_images.png")
+    if similarities := jax.jit(subject.method.similarities)(variables, batch):
+        save_figure(draw_similarities(similarities, titles), folder / "similarities.png")
+    if highlights := jax.jit(subject.method.highlights)(variables, batch):
+        laid = {name: lay_over(batch.clip[:, clip], strength) for name, (clip, strength) in highlights.items()}
+        save_figure(draw_strips({"frames": batch.clip[:, 0]} | laid, titles), folder / "highlights.png")
 
 
 def _draw_confusion(subject: Subject, path: pathlib.Path) -> None:

@@ -511,6 +511,30 @@ def test_features_are_those_of_every_second_frame(method, variables, batch):
     np.testing.assert_allclose(found.last, maps.map, rtol=1e-4, atol=1e-5)
 
 
+def test_the_report_is_given_what_the_pictures_of_the_paper_show(method, variables, batch):
+    similar = np.asarray(jax.jit(method.similarities)(variables, batch)["frames x differences"])
+    seen = Encodings(method, variables, batch, False)
+    maps = (np.asarray(x.map).mean(1) for x in (seen.rgb[0], seen.difference[0]))
+    rows, columns = (unit(x.reshape(CLIPS, CELLS, -1)) for x in maps)
+    np.testing.assert_allclose(similar, np.einsum("bic,bjc->bij", rows, columns), atol=1e-3)
+
+    found = jax.jit(method.highlights)(variables, batch)
+    names = ["activation, difference", "activation, rgb", "foreground", "place", "place, decoded of"]
+    assert [*found] == names and [found[name].clip for name in names] == [0, 0, 0, 0, 1]
+    for name, source in (("rgb", seen.rgb), ("difference", seen.difference)):
+        expected = np.asarray(source[0].map).mean((1, 4))[:, None]
+        np.testing.assert_allclose(found[f"activation, {name}"].strength, expected, rtol=1e-3)
+    shown = np.asarray(found["foreground"].strength).reshape(CLIPS, CELLS)
+    assert [set(np.flatnonzero(row)) for row in shown] == seen.foreground(0)
+    place = np.asarray(found["place"].strength).reshape(CLIPS, CELLS)
+    assert np.all(place.sum(1) == 1) and np.all(shown[place > 0] == 1)
+    looks = np.asarray(found["place, decoded of"].strength)
+    assert looks.shape == (CLIPS, TIMES, 3, 3)
+    np.testing.assert_allclose(looks.sum((2, 3)), 1, rtol=1e-5)
+    exported = {name: {"backbone": variables[name]["backbone"]} for name in ("params", "batch_stats")}
+    assert [*jax.eval_shape(method.highlights, exported, batch)] == names[:3]
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
