@@ -84,6 +84,30 @@ def test_clips_start_near_the_first_if_told_so():
     assert len({view.indices[0] for view in together}) == 1
 
 
+@pytest.mark.parametrize("most", [None, 6])
+def test_clips_start_apart_if_told_so(most):
+    reads = Reads(clips=3, min_offset=3, max_offset=most)
+    drawn = [draw(make_config(frames=3), (5, 25), (64, 64), reads, i) for i in range(400)]
+    starts = np.array([[view.indices[0] for view in views] for views in drawn])
+    offsets = {*map(int, (starts[:, 1:] - starts[:, :1]).flat)}
+    assert set(starts.flat) == set(range(5, 21))
+    assert offsets == {o for o in range(-15, 16) if 3 <= abs(o) <= (most or 15)}
+
+
+def test_where_there_is_no_room_clips_start_as_far_apart_as_there_is():
+    reads = Reads(clips=2, min_offset=4)
+    drawn = [draw(make_config(frames=3), (0, 5), (64, 64), reads, i) for i in range(100)]
+    starts = {tuple(int(view.indices[0]) for view in views) for views in drawn}
+    assert starts == {(0, 2), (1, 0), (1, 2), (2, 0)}
+    assert [view.indices[0] for view in draw(make_config(frames=3), (0, 3), (64, 64), reads)] == [0, 0]
+
+
+def test_offsets_that_contradict_are_refused():
+    for fields in ({"min_offset": -1}, {"min_offset": 3, "max_offset": 2}):
+        with pytest.raises(ValueError, match="min_offset must be 0 or more, and at most max_offset"):
+            Reads(clips=2, **fields)
+
+
 def test_a_random_share_is_uniform_in_area_and_in_the_logarithm_of_its_aspect():
     reads = Reads(clips=2000, area=(0.1, 0.3), aspect=(0.5, 1.5))
     views = draw(make_config(), (0, 50), (600, 600), reads)
