@@ -96,10 +96,10 @@ def test_clips_start_apart_if_told_so(most):
 
 def test_where_there_is_no_room_clips_start_as_far_apart_as_there_is():
     reads = Reads(clips=2, min_offset=4)
-    drawn = [draw(make_config(frames=3), (0, 5), (64, 64), reads, i) for i in range(100)]
+    drawn = [draw(make_config(frames=3), (0, 7), (64, 64), reads, i) for i in range(100)]
     starts = {tuple(int(view.indices[0]) for view in views) for views in drawn}
     assert starts == {(0, 2), (1, 0), (1, 2), (2, 0)}
-    assert [view.indices[0] for view in draw(make_config(frames=3), (0, 3), (64, 64), reads)] == [0, 0]
+    assert [view.indices[0] for view in draw(make_config(frames=3), (0, 5), (64, 64), reads)] == [0, 0]
 
 
 def test_offsets_that_contradict_are_refused():
