@@ -1,4 +1,4 @@
-"""MSCL's ablations: every run's config is valid, every arm is tuned alike, and never on what is reported."""
+"""Ablations: every run's config is valid, every arm is tuned alike, and never on what is reported."""
 
 import importlib
 import json
@@ -15,11 +15,11 @@ BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
 RIGHT = "_1_"  # in the name of a folder: the factor of rates that is made the best
 
 
-@pytest.fixture
-def finished(monkeypatch, tmp_path):
-    """Folder's name -> config of what would have been run; results are made up."""
+@pytest.fixture(params=["mscl", "fima"])
+def finished(request, monkeypatch, tmp_path):
+    """The benchmark; what runs arms; folder's name -> config of what would have been run; results are made up."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    mscl, configs = importlib.import_module("mscl"), {}
+    arms, benchmark, configs = importlib.import_module("arms"), importlib.import_module(request.param), {}
 
     def finish(self, config, folder):
         config = complete(config).to_dict()
@@ -35,31 +35,33 @@ def finished(monkeypatch, tmp_path):
         figures = [name.format(feature) for name in names for feature in ("backbone", "level2")]
         np.savez(folder / "per_video.npz", **{name: np.float32([0, 1, 1, 0]) for name in figures})
 
-    monkeypatch.setattr(mscl.Processes, "finish", finish)
-    monkeypatch.setattr(mscl.Arms, "prepare", lambda *_: None)
-    monkeypatch.setattr("sys.argv", ["mscl.py", "--workdir", str(tmp_path), "--seeds", "3", "4"])
-    mscl.main()
-    return mscl, configs
+    monkeypatch.setattr(arms.Processes, "finish", finish)
+    if request.param == "mscl":
+        monkeypatch.setattr(benchmark, "compute_flow", lambda workdir, weighting: workdir / f"flow_{weighting}")
+    monkeypatch.setattr("sys.argv", ["benchmark", "--workdir", str(tmp_path), "--seeds", "3", "4"])
+    arms.main(benchmark.ABLATION, "")
+    return benchmark, arms, configs
 
 
 def test_every_arm_is_tuned_alike_on_the_validation_split(finished, tmp_path):
-    mscl, configs = finished
+    benchmark, arms, configs = finished
     by_split = {split: [c for c in configs.values() if c["evaluation"]["split"] == split] for split in ("val", "test")}
-    assert len(by_split["val"]) == len(mscl.ARMS) * len(mscl.FACTORS)
-    assert len(by_split["test"]) == len(mscl.ARMS) * 2
+    number = len(benchmark.ARMS)
+    assert len(by_split["val"]) == number * len(arms.FACTORS)
+    assert len(by_split["test"]) == number * 2
     assert {c["seed"] for c in by_split["val"]} == {3}
     assert all(RIGHT in name for name, c in configs.items() if c["evaluation"]["split"] == "test")
-    assert len({str((c["method"], c["data"])) for c in by_split["test"]}) == len(mscl.ARMS) * 2  # and seeds
+    assert len({str((c["method"], c["data"])) for c in by_split["test"]}) == number * 2  # and seeds
     levels = [c["method"]["stages"] for c in configs.values() if c["method"]["name"] == "hcml"]
     rates = sorted({stages["level1"]["learning_rate"] for stages in levels})
     np.testing.assert_allclose(rates, [0.01, 0.03, 0.09])
     choices = json.loads((tmp_path / "choices.json").read_text())
-    assert all(len(tried) == len(mscl.FACTORS) for tried in choices.values())
+    assert all(len(tried) == len(arms.FACTORS) for tried in choices.values())
 
 
 def test_the_tables_have_every_arm(finished, tmp_path):
-    mscl, _ = finished
-    text = (tmp_path / "mscl.md").read_text()
-    for name in mscl.ARMS:
+    benchmark, _, _ = finished
+    text = (tmp_path / f"{benchmark.ABLATION.name}.md").read_text()
+    for name in benchmark.ARMS:
         assert f"| {name} | 50.0 (0 to 100; 50.0, 50.0) |" in text
-    assert {name for names in mscl.TABLES.values() for name in names} == set(mscl.ARMS)
+    assert {name for names in benchmark.TABLES.values() for name in names} == set(benchmark.ARMS)

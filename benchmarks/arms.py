@@ -1,0 +1,162 @@
+"""Arms of an ablation that are pretrained on Motion Sprites without labels, tuned alike, and read as they are.
+
+Every arm has its own rates, all times one of three factors, chosen by neighbours on the validation split at the first
+seed; then all seeds are reported on the test split, by neighbours, a linear probe and retrieval. Every run has its own
+folder and process, and resumes where it stopped; `benchmarks/ablation.py` says how several share a GPU.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+from ablation import cell
+from runs import Processes
+
+FACTORS = (1 / 3, 1.0, 3.0)  # of an arm's own rates
+FIGURES = ("kNN", "linear", "R@1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """What is trained, and read.
+
+    Attributes:
+      source: the config that the method is of.
+      fields: of the method, that differ from it.
+      data: fields of the data, that differ from the ablation's.
+      prepare: writes what the arm reads into a folder, and gives further fields of the data; None: nothing is needed.
+      feature: what is read.
+    """
+
+    source: ModuleType
+    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    prepare: Callable[[pathlib.Path], Mapping[str, Any]] | None = None
+    feature: str = "backbone"
+
+
+@dataclasses.dataclass(frozen=True)
+class Ablation:
+    """Arms on the same clips.
+
+    Attributes:
+      name: of the file of its tables, and what its command is called.
+      base: the config of the clips and of how features are read.
+      arms: name -> arm.
+      tables: title -> names of arms.
+    """
+
+    name: str
+    base: ModuleType
+    arms: Mapping[str, Arm]
+    tables: Mapping[str, tuple[str, ...]]
+
+
+class Runs:
+    """The runs of an ablation in a folder, made when they are first asked for."""
+
+    def __init__(self, ablation: Ablation, workdir: pathlib.Path, processes: Processes, scale: float):
+        """`processes`: in which they run; `scale`: of all steps."""
+        self._ablation, self._workdir, self._processes, self._scale = ablation, workdir, processes, scale
+        self._prepared: dict[str, Mapping[str, Any]] = {}
+
+    def prepare(self, name: str) -> None:
+        """Writes what an arm reads, before any runs."""
+        if make := self._ablation.arms[name].prepare:
+            self._prepared[name] = make(self._workdir)
+
+    def tried(self, name: str, seed: int) -> dict[float, float]:
+        """Factor of the rates -> what neighbours give on the validation split."""
+        return self._processes.side_by_side(lambda factor: self._neighbours(name, seed, factor), FACTORS)
+
+    def run(self, name: str, seed: int, factor: float, split: str = "test") -> pathlib.Path:
+        """The folder of a run."""
+        plain = "".join(c if c.isalnum() else "_" for c in f"{name} {factor:.3g} {split}")
+        folder = self._workdir / f"{plain}_{seed}"
+        self._processes.finish(self.config(name, seed, factor, split), folder)
+        return folder
+
+    def config(self, name: str, seed: int, factor: float, split: str) -> dict[str, Any]:
+        """An arm's run, read on a split."""
+        arm, config = self._ablation.arms[name], self._ablation.base.get_config().to_dict()
+        config["method"] = arm.source.get_config().to_dict()["method"] | arm.fields
+        stages = config["method"]["stages"].items()
+        config["method"]["stages"] = {stage: self._scaled(schedule, factor) for stage, schedule in stages}
+        config["seed"] = config["data"]["labels_seed"] = seed
+        config["data"] |= {**arm.data, **self._prepared.get(name, {})}
+        config["training"] |= {"validation_split": "", "checkpoint_every": 1000}
+        config["evaluation"] |= {
+            "split": split,
+            "protocols": ("neighbours", "linear", "retrieval") if split == "test" else ("neighbours",),
+            "readouts": (),
+            "baselines": (),
+            "figure_clips": 0,
+        }
+        return config
+
+    def _scaled(self, schedule: Mapping[str, Any], factor: float) -> dict[str, Any]:
+        """A schedule at `factor` times its rate."""
+        steps, warmup = max(2, round(schedule["steps"] * self._scale)), schedule["warmup"] * self._scale
+        return {**schedule, "learning_rate": schedule["learning_rate"] * factor, "steps": steps, "warmup": warmup}
+
+    def _neighbours(self, name: str, seed: int, factor: float) -> float:
+        results = json.loads((self.run(name, seed, factor, "val") / "results.json").read_text())
+        return results["knn"][self._ablation.arms[name].feature]
+
+
+def stages_of(source: ModuleType, *names: str) -> dict[str, Any]:
+    """The schedules of some stages of a config."""
+    stages = source.get_config().to_dict()["method"]["stages"]
+    return {name: stages[name] for name in names}
+
+
+def tables(ablation: Ablation, folders: Mapping[str, list[pathlib.Path]]) -> str:
+    """Markdown, in per cent, of those arms that were run."""
+    lines = []
+    for title, names in ablation.tables.items():
+        lines += ["", f"| {title} | {' | '.join(FIGURES)} |", "|---" * (len(FIGURES) + 1) + "|"]
+        for name in names:
+            if name in folders:
+                feature = ablation.arms[name].feature
+                figures = ("knn", feature), ("linear", feature), ("retrieval", feature, "1")
+                lines.append(f"| {name} | {' | '.join(cell(folders[name], *figure) for figure in figures)} |")
+    return "\n".join(lines[1:])
+
+
+def main(ablation: Ablation, description: str) -> None:
+    """Runs what has not been run, and prints the tables."""
+    # This process may render; the runs need the GPU's memory.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--workdir", type=pathlib.Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--arms", nargs="+", choices=list(ablation.arms), default=list(ablation.arms))
+    parser.add_argument("--untuned", action="store_true", help="at the configs' own rates")
+    parser.add_argument("--processes", type=int, default=1, help="runs at a time")
+    parser.add_argument("--scale", type=float, default=1.0, help="of all steps")
+    arguments = parser.parse_args()
+    processes = Processes(arguments.processes)
+    runs = Runs(ablation, arguments.workdir, processes, arguments.scale)
+    for name in arguments.arms:
+        runs.prepare(name)
+
+    def finished(name: str) -> tuple[dict[float, float], list[pathlib.Path]]:
+        tried = {1.0: math.nan} if arguments.untuned else runs.tried(name, arguments.seeds[0])
+        factor = max(tried, key=tried.get)
+        return tried, list(processes.side_by_side(lambda seed: runs.run(name, seed, factor), arguments.seeds).values())
+
+    found = processes.side_by_side(finished, arguments.arms)
+    if arguments.untuned:
+        (arguments.workdir / "choices.json").unlink(missing_ok=True)
+    else:
+        choices = {name: {f"{factor:.3g}": knn for factor, knn in tried.items()} for name, (tried, _) in found.items()}
+        (arguments.workdir / "choices.json").write_text(json.dumps(choices, indent=1))
+    text = tables(ablation, {name: folders for name, (_, folders) in found.items()})
+    (arguments.workdir / f"{ablation.name}.md").write_text(text + "\n")
+    print(text, flush=True)
