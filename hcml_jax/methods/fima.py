@@ -37,14 +37,14 @@ class View(NamedTuple):
     Attributes:
       clip: `[B, T, H, W, 3]`, frames.
       difference: likewise, their differences.
-      parts: `[P, B, T'', H, W, 3]`, the differences of every frame of each of P parts of the clip.
+      parts: of each of T' parts of the clip, the differences of all its frames, `[B, T'', H, W, 3]`; none without L_Fra.
       box: `[B, 4]`, (top, left, height, width) of what is shown, in pixels of the video.
       flip: bool `[B]`, whether it is mirrored.
     """
 
     clip: jax.Array
     difference: jax.Array
-    parts: jax.Array
+    parts: Sequence[jax.Array]
     box: jax.Array
     flip: jax.Array
 
@@ -254,6 +254,8 @@ class FIMA(Method):
         if frames % config.stride:
             raise ValueError(f"stride: {frames} frames that are read do not divide by {config.stride}")
         parts = self._times(frames)
+        if FRAME in config.compared and config.frame_loss == "triplet" and parts < 2:
+            raise ValueError("frame_loss: 'triplet' compares parts of a clip, and features stand at one time alone")
         if FRAME in config.compared and (frames % parts or frames < 2 * parts):
             raise ValueError(
                 f"frame_weight: {frames} frames that are read do not divide into {parts} parts, one for each time of "
@@ -280,21 +282,20 @@ class FIMA(Method):
         return View(
             clip=self._coloured(clip, stream(key, RGB), train),
             difference=self._coloured(difference, stream(key, DIFFERENCE), train),
-            parts=self._parts(frames, consecutive, key, train),
+            parts=self._parts(frames, consecutive, key, train) if FRAME in config.compared else (),
             box=batch.box[:, number],
             flip=flip,
         )
 
-    def _parts(self, frames: jax.Array, consecutive: jax.Array, key: jax.Array, train: bool) -> jax.Array:
+    def _parts(self, frames: jax.Array, consecutive: jax.Array, key: jax.Array, train: bool) -> list[jax.Array]:
         """The differences of each part of clips, each part with a draw of its own."""
-        number, size = self._times(frames.shape[1]), frames.shape[1] // self._times(frames.shape[1])
-        parts = []
+        parts, number = [], self._times(frames.shape[1])
         for part in range(number):
-            own = slice(part * size, (part + 1) * size)
+            own = slice(part * frames.shape[1] // number, (part + 1) * frames.shape[1] // number)
             follows = consecutive[:, own.start : own.stop - 1]
             difference = frame_difference(frames[:, own], first=self.config.first_difference, consecutive=follows)
             parts.append(self._coloured(difference, stream(key, f"part{part}"), train))
-        return jnp.stack(parts)
+        return parts
 
     def _coloured(self, clip: jax.Array, key: jax.Array, train: bool) -> jax.Array:
         """Normalised clips, of frames or differences; their colours change in training."""

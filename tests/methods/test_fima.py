@@ -569,6 +569,7 @@ def test_wrong_fields_are_named(fields, message):
         ({"pixel_group": 3}, CLIP_SHAPE, "pixel_group: 4 clips do not divide into groups of 3"),
         ({"batch_norm_group": 4}, CLIP_SHAPE, "batch_norm_group: 4 clips are the whole batch of 4"),
         ({}, (7, 48, 48, 3), "stride: 7 frames that are read do not divide by 2"),
+        ({"frame_loss": "triplet"}, (4, 48, 48, 3), "frame_loss: 'triplet' compares parts of a clip"),
         ({}, (10, 48, 48, 3), "frame_weight: 10 frames that are read do not divide into 3 parts"),
     ],
 )
