@@ -37,7 +37,7 @@ class View(NamedTuple):
     Attributes:
       clip: `[B, T, H, W, 3]`, frames.
       difference: likewise, their differences.
-      parts: of each of T' parts of the clip, the differences of all its frames, `[B, T'', H, W, 3]`; none without L_Fra.
+      parts: `[B, T'', H, W, 3]`, the differences of all frames of each of T' parts of the clip; none without L_Fra.
       box: `[B, 4]`, (top, left, height, width) of what is shown, in pixels of the video.
       flip: bool `[B]`, whether it is mirrored.
     """
