@@ -1,7 +1,7 @@
 """Real video: UT-Interaction, leave one sequence out.
 
 `python benchmarks/ut_interaction.py --data DIR --workdir runs/ut_interaction`, where DIR holds the segmented clips
-`<id>_<sequence>_<label>.avi`. HCML's self-supervised stages (or, by --method, MSCL or MoCo) learn from all clips,
+`<id>_<sequence>_<label>.avi`. HCML's self-supervised stages (or, by --method, MSCL, MoCo or FIMA) learn from all clips,
 without labels; or --weights are taken as they are. Then each sequence is left out in turn, and neighbours and probes of
 the other clips classify its clips: by every feature and read-out of the network, of the untrained one and of the
 baselines, and on reversed, shuffled and single-frame clips. Features are extracted once for all sequences. Intervals
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from runs import call, finish
 
-from configs import hcml_folder, mscl_folder
+from configs import fima_folder, hcml_folder, mscl_folder
 from data_pipelines import open_data
 from hcml_jax.config import UserError, build
 from hcml_jax.evaluation.intervals import PerVideo, intervals, paired_difference
@@ -36,7 +36,9 @@ from hcml_jax.training.workdir import Workdir
 
 LABELS = ("handshake", "hug", "kick", "point", "punch", "push")
 GRIDS, NEIGHBOURS = ("", "Tx1x1", "2x2", "3x3"), 5
-LEVELS = {"hcml": ("level0", "level1", "level2"), "mscl": (), "moco": ()}  # method -> motion features that it learns
+# Method -> motion features that it learns.
+LEVELS = {"hcml": ("level0", "level1", "level2"), "mscl": (), "moco": (), "fima": ()}
+SOURCES = {"hcml": hcml_folder, "mscl": mscl_folder, "moco": mscl_folder, "fima": fima_folder}
 CONTROLS = ("", "reversed", "shuffled", "single_frame")
 BASELINES = ("frame_difference", "optical_flow", "pixels")
 
@@ -76,7 +78,7 @@ def write_table(path: pathlib.Path, clips, labelled: bool) -> None:
 
 def config_of(folder: pathlib.Path, table: pathlib.Path, factor: float, method: str = "hcml") -> dict[str, Any]:
     """`configs/hcml_folder.py`, or a method's in its place, on a table, its stages shortened by `factor`."""
-    config = (hcml_folder if method == "hcml" else mscl_folder).get_config().to_dict()
+    config = SOURCES[method].get_config().to_dict()
     if method == "moco":
         config["method"] |= {"flow_weight": 0.0, "cross_weight": 0.0, "local_weight": 0.0}
     # A score is of all clips: none is left out.

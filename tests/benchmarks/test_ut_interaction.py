@@ -67,12 +67,12 @@ def test_rows_name_their_source(benchmark):
     assert benchmark.where("pixels") == ("pixels", "pixels")
 
 
-@pytest.mark.parametrize("method", ["hcml", "mscl", "moco"])
+@pytest.mark.parametrize("method", ["hcml", "mscl", "moco", "fima"])
 def test_every_method_trains_on_all_clips_without_labels(benchmark, tmp_path, method):
     config = complete(benchmark.config_of(tmp_path, tmp_path / "all.csv", 0.5, method)).to_dict()
     built = build_method(config["method"], 0)
     assert config["data"]["table"] == str(tmp_path / "all.csv") and not built.classifies
-    assert {"hcml": 3, "mscl": 1, "moco": 1}[method] == len(built.stages)
+    assert {"hcml": 3, "mscl": 1, "moco": 1, "fima": 1}[method] == len(built.stages)
     assert built.stages[0].reads.flow == (method == "mscl")
 
 

@@ -1,0 +1,23 @@
+"""FIMA on any folder of videos, small enough for a laptop; no flow, no labels.
+
+Of the 16 frames that `mscl_folder.py` sees of a clip, two apart, this shows every second; the halves of L_Fra have all.
+With a table (DIR/table.csv: path, label, split) its features are evaluated too.
+
+Command:  python launch.py --config configs/fima_folder.py --workdir runs/fima_folder --config.data.root=DIR
+Cost:     not yet run
+Result:   not yet run
+"""
+
+from ml_collections import ConfigDict
+
+from configs import fima_sprites, mscl_folder
+from hcml_jax.experiment import complete
+
+
+def get_config() -> ConfigDict:
+    """The experiment."""
+    config, folder = fima_sprites.get_config().to_dict(), mscl_folder.get_config().to_dict()
+    config["method"] |= {name: folder["method"][name] for name in ("backbone", "flip", "area")}
+    config["data"] = folder["data"] | {"flow": "truth"}  # not read
+    config["training"] = folder["training"]
+    return complete(config)
