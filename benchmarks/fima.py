@@ -62,9 +62,7 @@ ARMS: dict[str, Arm] = {
     "projections apart": FIMA({"shared_projection": False}),
     "differences wrap round": FIMA({"first_difference": "wrap"}),
     "MSCL": Arm(mscl_sprites),
-    "HCML, level 2": Arm(
-        hcml_sprites, {"stages": stages_of(hcml_sprites, "level0", "level1", "level2")}, feature="level2"
-    ),
+    "HCML, level 2": Arm(hcml_sprites, {"stages": LEVELS}, feature="level2"),
 }
 TABLES = {
     "Table 1": ("MoCo: L_VV", "L_VV and L_VD", PIX, "L_VV and L_Fra", ALL),

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from hcml_jax.contrastive.info_nce import InfoNCE, choose_form
+from hcml_jax.contrastive.queue import ROUNDING
 from hcml_jax.contrastive.streaming import FLOOR, tiles
 from hcml_jax.ops.check import check_equal, checked
 from hcml_jax.ops.normalise import unit_vectors
@@ -59,10 +60,13 @@ def info_nce_multi_and_hits(queries, keys, positives, *, temperature, form="dens
         check_equal("negatives: channels of queries", negatives.shape[1], queries.shape[1])
         sums = absorb(sums, queries, unit_vectors(negatives), None)
     losses = jnp.where(jnp.any(positives, axis=1), sums.every - sums.right, 0.0)
-    return InfoNCE(losses, sums.best_right > sums.best_wrong)
+    # Products of several shapes round apart: of alike features neither exceeds the other by so much.
+    return InfoNCE(losses, sums.best_right > sums.best_wrong + ROUNDING / temperature)
 
 
-def info_nce_of_clips(queries, keys, positives, *, temperature, negatives=None, same=None, group: int = 0) -> InfoNCE:
+def info_nce_of_clips(
+    queries, keys, positives, *, temperature, negatives=None, same=None, group: int = 0, form: str | None = None
+) -> InfoNCE:
     """`info_nce_multi` of the queries of each of B clips, whose positives are keys of the same clip.
 
     Args:
@@ -74,6 +78,7 @@ def info_nce_of_clips(queries, keys, positives, *, temperature, negatives=None, 
       same: bool [B, B], without `negatives`: which clips show the same, so that what is a positive of a clip is one of
         the other, too; None: each is alone.
       group: without `negatives`: clips, one after the other in the batch, that meet one another; 0: all do.
+      form: of `info_nce_multi`; None: "dense" where that fits the memory (`choose_form`).
 
     Returns:
       losses float32 [B, M] and hits bool [B, M].
@@ -84,11 +89,12 @@ def info_nce_of_clips(queries, keys, positives, *, temperature, negatives=None, 
     queries, keys = checked("queries", queries, "B M C"), checked("keys", keys, "B K C")
     positives = checked("positives", positives, "B M K", jnp.bool_)
     clips, number, per_clip = positives.shape
+    check_equal("queries: clips and queries of positives", queries.shape[:2], (clips, number))
+    check_equal("keys: clips and keys of positives", keys.shape[:2], (clips, per_clip))
     find = functools.partial(info_nce_multi_and_hits, temperature=temperature, negatives=negatives)
     if negatives is not None:
-        return jax.vmap(functools.partial(find, form=_form(clips * number, per_clip + len(negatives))))(
-            queries, keys, positives
-        )
+        form = form or _form(clips * number, per_clip + len(negatives))
+        return jax.vmap(functools.partial(find, form=form))(queries, keys, positives)
     group = group or clips
     if clips % group:
         raise ValueError(f"group: a batch of {clips} clips does not divide into groups of {group}")
@@ -97,7 +103,8 @@ def info_nce_of_clips(queries, keys, positives, *, temperature, negatives=None, 
     positives = positives.reshape(-1, group, number, 1, per_clip) & same[:, :, None, :, None]
     given = queries, keys, positives.reshape(clips, number, group * per_clip)
     queries, keys, positives = (x.reshape(clips // group, -1, x.shape[-1]) for x in given)
-    found = jax.vmap(functools.partial(find, form=_form(clips * number, group * per_clip)))(queries, keys, positives)
+    form = form or _form(clips * number, group * per_clip)
+    found = jax.vmap(functools.partial(find, form=form))(queries, keys, positives)
     return InfoNCE(*(x.reshape(clips, number) for x in found))
 
 

@@ -17,13 +17,13 @@ import numpy as np
 
 from hcml_jax import augment
 from hcml_jax.batch import Batch
-from hcml_jax.contrastive import InfoNCE, enqueue, foreground, info_nce_of_clips, pixel_positives
-from hcml_jax.methods.base import QUEUE, Encoded, Highlight, Method, Outputs, Stage, Term, Variables, everything, weigh
+from hcml_jax.contrastive import InfoNCE, activation, enqueue, foreground, info_nce_of_clips, pixel_positives
+from hcml_jax.methods.base import QUEUE, Encoded, Highlight, Outputs, Stage, Term, Variables, everything, weigh
 from hcml_jax.methods.fima_config import DIFFERENCE, FRAME, PIXEL, RGB, SIDES, SOURCES, FIMAConfig
-from hcml_jax.methods.momentum import follow, key_encoder, shuffled
-from hcml_jax.models import Maps, MotionAligner, TrainMode
-from hcml_jax.models.layers import Train, at_least_float32
-from hcml_jax.models.motion_aligner import SHARED
+from hcml_jax.methods.momentum import MomentumContrast, follow, key_encoder, shuffled
+from hcml_jax.models import MotionAligner, TrainMode
+from hcml_jax.models.layers import Train
+from hcml_jax.models.motion_aligner import SHARED, chosen
 from hcml_jax.ops import frame_difference, unit_vectors
 from hcml_jax.rng import stream
 
@@ -50,10 +50,15 @@ class View(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """What the key encoder makes of a view, not projected: frames, their differences, and `[B, P, C]` of its parts."""
+    """What the key encoder makes of a view, not projected; None where no term needs it.
 
-    rgb: Maps
-    difference: Maps | None
+    Attributes:
+      rgb, difference: `[B, T', H', W', C]`, of frames and of their differences.
+      parts: `[B, T', C]`, of its parts, pooled.
+    """
+
+    rgb: jax.Array
+    difference: jax.Array | None
     parts: jax.Array | None
 
 
@@ -61,23 +66,19 @@ class Direction(NamedTuple):
     """One view's queries and the other view's keys.
 
     Attributes:
-      query: what the network makes of the one view.
-      decoded: name of a decoder -> (of each place `[B, T', H', W', C]`, of the token `[B, T', C]`), decoded of `query`
+      query: `[B, T', H', W', C]`, what the network makes of the one view.
+      decoded: what is compared -> (of each place `[B, T', H', W', C]`, of the token `[B, T', C]`), decoded of `query`
         through what the network makes of the other view.
       key: of the other view.
-      place: bool `[B, H'W', H'W']`, which places of the other view are a place of the one: see `pixel_positives`.
+      same_place: bool `[B, H'W', H'W']`, which places of the other view are a place of the one: see `pixel_positives`.
       foreground: (bool `[B, H'W']` of the one view, of the other).
     """
 
-    query: Maps
+    query: jax.Array
     decoded: dict[str, tuple[jax.Array, jax.Array]]
     key: Keys
-    place: jax.Array
+    same_place: jax.Array
     foreground: tuple[jax.Array, jax.Array]
-
-    def decoded_for(self, name: str) -> tuple[jax.Array, jax.Array]:
-        """What is decoded for the contrast of that name."""
-        return self.decoded[name if name in self.decoded else SHARED]
 
 
 class Forward(NamedTuple):
@@ -85,7 +86,7 @@ class Forward(NamedTuple):
 
     Attributes:
       directions: from the first view to the second, and back.
-      params, key_params: the projections of queries, and of keys.
+      params, key_params: by which queries are projected, and keys.
       queues: what is compared -> `[Q, D]`, keys of earlier batches; None in validation, where the other clips of the
         batch are the negatives: queued keys are of augmented clips by other weights, which tells them apart.
       same: bool `[B, B]`, in validation: which clips of the batch are of the same video.
@@ -99,17 +100,11 @@ class Forward(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class FIMA(Method):
+class FIMA(MomentumContrast):
     """The method; labels are not used."""
 
     config: FIMAConfig
     num_classes: int = 0
-
-    deployed = ("backbone",)
-    normalisation = property(lambda self: (self.config.backbone.mean, self.config.backbone.std))
-    architecture = property(lambda self: self.config.backbone.name)
-    flips = property(lambda self: self.config.flip)
-    attended = property(lambda self: self.config.backbone.stages[-1])
 
     @functools.cached_property
     def network(self) -> MotionAligner:
@@ -147,8 +142,8 @@ class FIMA(Method):
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
         """The network, and queues of random directions."""
-        clip = self._normalised(augment.to_float(batch.clip[:, 0, :: self.config.stride]))
-        learnt = self.network.init(stream(key, "params"), clip, False)
+        clip = self.normalise(batch.clip[:, 0, :: self.config.stride])
+        learnt = self.learnt(self.network.init(stream(key, "params"), clip, False))
         queues = {
             name: {
                 "keys": jax.random.normal(stream(key, f"queue/{name}"), (size, self.config.channels)),
@@ -156,12 +151,11 @@ class FIMA(Method):
             }
             for name, size in self.config.queues.items()
         }
-        return {**{name: learnt[name] for name in ("params", "batch_stats")}, QUEUE: queues}
+        return {**learnt, QUEUE: queues}
 
     def derive(self, variables: Variables) -> Variables:
         """The key encoder begins as the encoder and its projections."""
-        modules = [name for name in variables["params"] if not name.startswith("motion_decoder")]
-        return {**variables, "key_encoder": key_encoder(variables, modules)}
+        return {**variables, "key_encoder": key_encoder(variables, self.network.key_modules)}
 
     def loss(
         self, variables: Variables, batch: Batch, key: jax.Array, stage: Stage, *, train: bool
@@ -194,78 +188,76 @@ class FIMA(Method):
         return loss, Outputs(metrics, jax.lax.stop_gradient(moved))
 
     def encode(self, variables: Variables, clips: jax.Array) -> Encoded:
-        """The embedding of every `stride`-th frame."""
-        backbone = {name: tree["backbone"] for name, tree in variables.items() if "backbone" in tree}
-        network = self.config.build_backbone()
-        clips = self._normalised(augment.to_float(clips[:, :: self.config.stride]))
-        embedding, features = network.apply(backbone, clips, False)
-        return Encoded({"backbone": embedding}, maps={}, flow={}, last=at_least_float32(features[network.stages[-1]]))
+        """Of every `stride`-th frame."""
+        return super().encode(variables, clips[:, :: self.config.stride])
 
     def similarities(self, variables: Variables, batch: Batch) -> dict[str, jax.Array]:
         """Of places of the frames (rows) with places of their differences, averaged over time (Figure 5a)."""
         view = self._view(batch, 0, jax.random.key(0), train=False)
-        maps = [self._encoded(variables, clip).map.mean(1) for clip in (view.clip, view.difference)]
-        rows, columns = (unit_vectors(x.reshape(len(x), -1, x.shape[-1])) for x in maps)
+        maps = self._seen(variables, view.clip), self._seen(self._key_encoder(variables), view.difference)
+        rows, columns = (unit_vectors(x.mean(1).reshape(len(x), -1, x.shape[-1])) for x in maps)
         return {"frames x differences": jnp.einsum("bic,bjc->bij", rows, columns)}
 
     def highlights(self, variables: Variables, batch: Batch) -> dict[str, Highlight]:
-        """Activation (Figures 3 and 4), the foreground (8), and where the decoder looks for its strongest place (7)."""
+        """Activation (Figures 3 and 4), the foreground (8), its strongest place and what it is decoded of (7)."""
         one, other = (self._view(batch, number, jax.random.key(0), train=False) for number in (0, 1))
-        maps = [self._encoded(variables, clip).map for clip in (one.clip, one.difference, other.clip)]
-        grid, sources = maps[0].shape[2:4], dict(zip(SOURCES, maps[:2], strict=True))
-        strengths = [sources[name].mean((1, 4)) for name in self.config.foreground_of]
-        chosen = foreground([sources[name] for name in self.config.foreground_of], self.config.background)
-        found = {f"activation, {name}": sources[name].mean((1, 4)) for name in SOURCES}
-        found = {name: Highlight(0, x[:, None]) for name, x in found.items()}
-        found["foreground"] = Highlight(0, chosen.reshape(-1, 1, *grid).astype(jnp.float32))
-        decoder = f"motion_decoder_{(*self.network.decoders, '')[0]}"
-        if decoder in variables["params"]:  # an export has the backbone alone
-            place = jnp.where(chosen, sum(strengths).reshape(chosen.shape), -jnp.inf).argmax(1)
-            attention = self._attention(variables, decoder, maps[0], maps[2])
-            shown = jnp.take_along_axis(attention, place[:, None, None, None], axis=2)[:, :, 0]
-            found["place"] = Highlight(0, jax.nn.one_hot(place, math.prod(grid)).reshape(-1, 1, *grid))
-            found["place, decoded of"] = Highlight(1, shown.reshape(*shown.shape[:2], *grid))
+        encoder = self._key_encoder(variables)
+        maps = {RGB: self._seen(encoder, one.clip), DIFFERENCE: self._seen(encoder, one.difference)}
+        strength = activation([maps[name] for name in self.config.foreground_of or SOURCES])
+        shown = foreground(strength, self.config.background)
+        found = {f"activation, {name}": Highlight(0, activation([x])[:, None]) for name, x in maps.items()}
+        found["foreground"] = Highlight(0, shown[:, None].astype(jnp.float32))
+        if not self.network.decoders:
+            return found
+        queries, memory = (self._seen(variables, view.clip) for view in (one, other))
+        attention = self.network.attention(variables["params"], queries, memory, PIXEL)
+        if attention is not None:  # an export has the backbone alone
+            clips, times, *grid = queries.shape[:4]
+            strongest = jnp.where(shown, strength, -jnp.inf).reshape(clips, -1).argmax(1)
+            place = jax.nn.one_hot(strongest, math.prod(grid))
+            found["place"] = Highlight(0, place.reshape(clips, 1, *grid))
+            looks = jnp.einsum("bi,btij->btj", place, attention)
+            found["place, decoded of"] = Highlight(1, looks.reshape(clips, times, *grid))
         return found
 
-    def _encoded(self, variables: Variables, clip: jax.Array) -> Maps:
-        return self._encode(variables["params"], variables["batch_stats"], clip, mode=False)[0]
+    def _key_encoder(self, variables: Variables) -> Variables:
+        """What makes keys, which alone saw differences; in an export, the backbone."""
+        return variables.get("key_encoder", variables)
 
-    def _attention(self, variables: Variables, decoder: str, queries: jax.Array, memory: jax.Array) -> jax.Array:
-        """`[B, T', H'W', H'W']`, of each place to all of the memory, in the last layer, over all heads (D.1)."""
-        options = {"method": "decode", "mutable": ["intermediates"]}
-        given = {"params": variables["params"]}
-        name = decoder.removeprefix("motion_decoder_")
-        _, sown = self.network.apply(given, queries, memory, name, False, **options)
-        layer = sown["intermediates"][decoder][f"layer{self.config.decoder.layers - 1}"]
-        (weights,) = layer["attention"]["attention_weights"]
-        return weights.mean(1)[:, 1:].reshape(*queries.shape[:2], *2 * weights.shape[-1:])
+    def _seen(self, encoder: Variables, clip: jax.Array) -> jax.Array:
+        return self._encode(encoder["params"], encoder["batch_stats"], clip, mode=False)[0]
 
     # What networks see
 
     def _check_batch(self, batch: Batch) -> None:
-        config, (clips, _, frames) = self.config, batch.clip.shape[:3]
-        if config.batch_norm_group >= clips:
-            raise ValueError(
-                f"batch_norm_group: {config.batch_norm_group} clips are the whole batch of {clips}, and the "
-                "statistics would tell which keys are of this batch; take fewer"
-            )
+        config, (clips, views, frames, *image) = self.config, batch.clip.shape[:5]
+        self.check_groups(clips)
+        if views != 2 or batch.box is None:
+            raise ValueError(f"two clips of each video are compared, and where they lie in it; found {views}")
         if PIXEL in config.compared and not config.pixel_queue and clips % config.pixel_group:
             raise ValueError(f"pixel_group: {clips} clips do not divide into groups of {config.pixel_group}")
         if frames % config.stride:
             raise ValueError(f"stride: {frames} frames that are read do not divide by {config.stride}")
-        parts = self._times(frames)
+        shape, strides = (frames // config.stride, *image), self._strides
+        if {PIXEL, FRAME} & set(config.compared) and any(n % s for n, s in zip(shape, strides, strict=True)):
+            raise ValueError(
+                f"clips of {' x '.join(map(str, shape))} that are shown do not divide by the strides of the backbone's "
+                f"last features, {' x '.join(map(str, strides))}: places and times would lie unevenly"
+            )
+        if FRAME in config.compared and frames < 2 * (parts := self._times(frames)):
+            raise ValueError(f"frame_weight: {frames} frames do not give {parts} parts of 2 frames or more")
         if FRAME in config.compared and config.frame_loss == "triplet" and parts < 2:
             raise ValueError("frame_loss: 'triplet' compares parts of a clip, and features stand at one time alone")
-        if FRAME in config.compared and (frames % parts or frames < 2 * parts):
-            raise ValueError(
-                f"frame_weight: {frames} frames that are read do not divide into {parts} parts, one for each time of "
-                "the backbone's features, of 2 frames or more"
-            )
+
+    @property
+    def _strides(self) -> tuple[int, int, int]:
+        """Frames, rows and columns of what is shown to a cell of the backbone's last features."""
+        bare = self.config.backbone.bare
+        return bare.feature_spec[bare.stages[-1]].strides
 
     def _times(self, frames: int) -> int:
-        """T', the times at which the backbone's last features stand, of so many frames that are read."""
-        bare, clip = self.config.backbone.bare, np.arange(frames)[None, :: self.config.stride]
-        return bare.frames_of(bare.stages[-1], clip).shape[1]
+        """T', the times of the backbone's last features, of so many frames that are read."""
+        return frames // self.config.stride // self._strides[0]
 
     def _view(self, batch: Batch, number: int, key: jax.Array, train: bool) -> View:
         """Of the clips of that number."""
@@ -275,10 +267,10 @@ class FIMA(Method):
         if train and config.flip:
             flip = augment.draw_flip(stream(key, "flip"), len(frames))
             frames = augment.flip(frames, flip)
-        clip, stride = frames[:, :: config.stride], config.stride
+        clip = frames[:, :: config.stride]
         # A frame follows the last one shown if each one between does.
-        steps = jnp.stack([consecutive[:, i : len(consecutive[0]) - stride + 1 + i] for i in range(stride)])
-        difference = frame_difference(clip, first=config.first_difference, consecutive=steps.all(0)[:, ::stride])
+        steps = consecutive[:, : frames.shape[1] - config.stride].reshape(len(frames), -1, config.stride)
+        difference = frame_difference(clip, first=config.first_difference, consecutive=steps.all(-1))
         return View(
             clip=self._coloured(clip, stream(key, RGB), train),
             difference=self._coloured(difference, stream(key, DIFFERENCE), train),
@@ -303,22 +295,19 @@ class FIMA(Method):
             photometric = self.config.photometric
             drawn = augment.draw_photometric(key, len(clip), photometric)
             clip = augment.change_photometry(clip, drawn, photometric)
-        return self._normalised(clip)
-
-    def _normalised(self, clip: jax.Array) -> jax.Array:
-        return augment.normalise(clip, *self.normalisation)
+        return self.normalise(clip)
 
     # What networks make of it
 
     @functools.cached_property
     def _encode(self):
-        """(parameters, statistics, clips, mode) -> `Maps`, and the new statistics.
+        """(parameters, statistics, clips, mode) -> maps, and the new statistics.
 
         A program of its own, so that what is used ten times a step is traced once or twice. (A scan over the views took
         1.65 times as long a step on a CPU.)
         """
 
-        def encode(params: Variables, stats: Variables, clip: jax.Array, mode: Train) -> tuple[Maps, Variables]:
+        def encode(params: Variables, stats: Variables, clip: jax.Array, mode: Train) -> tuple[jax.Array, Variables]:
             given = {"params": {"backbone": params["backbone"]}, "batch_stats": stats}
             maps, changed = self.network.apply(given, clip, mode, method="encode", mutable=["batch_stats"])
             return maps, changed["batch_stats"]
@@ -327,7 +316,7 @@ class FIMA(Method):
 
     def _encode_all(
         self, params: Variables, stats: Variables, clips: Iterable[jax.Array], mode: Train
-    ) -> tuple[list[Maps], Variables]:
+    ) -> tuple[list[jax.Array], Variables]:
         """The maps of each of several batches of clips, one after the other; and the new statistics."""
         found = []
         for clip in clips:
@@ -348,7 +337,7 @@ class FIMA(Method):
             maps, parts = back(maps), None
             if FRAME in config.compared:
                 own, stats = self._encode_all(encoder["params"], stats, map(into, view.parts), mode)
-                parts = jnp.stack([back(one.embedding) for one in own], axis=1)
+                parts = jnp.stack([back(one).mean((1, 2, 3)) for one in own], axis=1)
             found.append(Keys(maps[0], maps[1] if needs_difference else None, parts))
         return found, stats
 
@@ -357,30 +346,32 @@ class FIMA(Method):
         params: Variables,
         order: tuple[int, int],
         views: Sequence[View],
-        queries: Sequence[Maps],
+        queries: Sequence[jax.Array],
         keys: Sequence[Keys],
         key: jax.Array,
         train: bool,
     ) -> Direction:
         """From one of the views to the other."""
         one, other = order
-        decoded = {}
+        by_decoder = {}
         for name in self.network.decoders:
-            given, rngs = (queries[one].map, queries[other].map), {"dropout": stream(key, name)}
-            decoded[name] = self.network.apply({"params": params}, *given, name, train, method="decode", rngs=rngs)
-        grid = queries[one].map.shape[2:4]
+            given, rngs = (queries[one], queries[other]), {"dropout": stream(key, name)}
+            by_decoder[name] = self.network.apply({"params": params}, *given, name, train, method="decode", rngs=rngs)
+        decoded = {name: by_decoder[chosen(name, self.network.decoders)] for name in self.config.decoded}
+        grid = queries[one].shape[2:4]
         shown = views[one].box, views[one].flip, views[other].box, views[other].flip
-        place = pixel_positives(*shown, grid, threshold=self.config.threshold)
+        same_place = pixel_positives(*shown, grid, threshold=self.config.threshold)
         foregrounds = tuple(self._foreground(keys[view], side) for view, side in zip(order, SIDES, strict=True))
-        return Direction(queries[one], decoded, keys[other], place, foregrounds)
+        return Direction(queries[one], decoded, keys[other], same_place, foregrounds)
 
     def _foreground(self, keys: Keys, side: str) -> jax.Array:
         """Which places of a view count on that side, bool `[B, H'W']`."""
-        config, clips, grid = self.config, len(keys.rgb.map), keys.rgb.map.shape[2:4]
-        if keys.difference is None or side not in config.foreground_on:
+        clips, grid = len(keys.rgb), keys.rgb.shape[2:4]
+        if keys.difference is None or side not in self.config.foreground_on:
             return jnp.ones((clips, math.prod(grid)), jnp.bool_)
-        maps = {RGB: keys.rgb.map, DIFFERENCE: keys.difference.map}
-        return foreground([maps[name] for name in config.foreground_of], config.background)
+        maps = {RGB: keys.rgb, DIFFERENCE: keys.difference}
+        strength = activation([maps[name] for name in self.config.foreground_of])
+        return foreground(strength, self.config.background).reshape(clips, -1)
 
     # Terms
 
@@ -414,41 +405,40 @@ class FIMA(Method):
         if forward.queues is not None and name in forward.queues:
             queue = forward.queues[name]
             return find(negatives=queue), right / (keys.shape[1] + len(queue))
-        group = self.config.pixel_group if name == PIXEL and not self.config.pixel_queue else len(keys)
-        return find(same=forward.same, group=group), right / (keys.shape[1] * group)
+        if forward.same is not None:
+            return find(same=forward.same), right * forward.same.sum(1, dtype=jnp.float32)[:, None] / (
+                keys.shape[1] * len(keys)
+            )
+        group = self.config.pixel_group  # of L_Pix: the others have queues
+        return find(group=group), right / (keys.shape[1] * group)
 
     def _queries(self, direction: Direction, name: str) -> jax.Array:
         """`[B, M, C]`, not projected."""
-        match name:
-            case "pixel":
-                maps = direction.decoded_for(name)[0] if direction.decoded else direction.query.map
-                return maps.reshape(len(maps), -1, maps.shape[-1])
-            case "frame":
-                return direction.decoded_for(name)[1]
-        return direction.query.embedding[:, None]
+        if name == FRAME:
+            return direction.decoded[name][1]
+        if name == PIXEL:
+            return _rows(direction.decoded[name][0] if direction.decoded else direction.query)
+        return direction.query.mean((1, 2, 3))[:, None]
 
     def _keys_of(self, keys: Keys, name: str) -> jax.Array:
         """`[B, K, C]`, not projected."""
-        match name:
-            case "pixel":
-                return keys.difference.map.reshape(len(keys.difference.map), -1, keys.difference.map.shape[-1])
-            case "frame":
-                return keys.parts
-            case "difference":
-                return keys.difference.embedding[:, None]
-        return keys.rgb.embedding[:, None]
+        if name == FRAME:
+            return keys.parts
+        if name == PIXEL:
+            return _rows(keys.difference)
+        return (keys.difference if name == DIFFERENCE else keys.rgb).mean((1, 2, 3))[:, None]
 
     def _positives(self, direction: Direction, name: str) -> jax.Array:
         """Which keys are the positives of each query, bool `[B, M, K]`."""
-        clips, times = direction.query.map.shape[:2]
-        if name == PIXEL:
-            one, other = direction.foreground
-            place = direction.place & one[:, :, None] & other[:, None]
-            at_once = jnp.eye(times, dtype=jnp.bool_)[None, :, None, :, None]
-            places = times * place.shape[1]
-            return (place[:, None, :, None] & at_once).reshape(clips, places, places)
-        number = times if name == FRAME else 1
-        return jnp.broadcast_to(jnp.eye(number, dtype=jnp.bool_), (clips, number, number))
+        clips, times = direction.query.shape[:2]
+        if name != PIXEL:
+            number = times if name == FRAME else 1
+            return jnp.broadcast_to(jnp.eye(number, dtype=jnp.bool_), (clips, number, number))
+        source, target = direction.foreground
+        same_place = direction.same_place & source[:, :, None] & target[:, None]
+        same_time = jnp.eye(times, dtype=jnp.bool_)[None, :, None, :, None]
+        places = times * same_place.shape[1]
+        return (same_place[:, None, :, None] & same_time).reshape(clips, places, places)
 
     def _frame_regression(self, forward: Forward):
         """L_Fra without negatives of other videos (Table 9): squared distance of unit vectors, or a margin of cosines
@@ -484,3 +474,8 @@ class FIMA(Method):
                 held, following = enqueue(held, following, keys)
             moved[name] = {"keys": held, "next": following}
         return moved
+
+
+def _rows(maps: jax.Array) -> jax.Array:
+    """Maps `[B, T', H', W', C]` as `[B, T'H'W', C]`."""
+    return maps.reshape(len(maps), -1, maps.shape[-1])

@@ -21,7 +21,15 @@ PREDICTION, TARGET = "prediction", "target"
 SIDES = (PREDICTION, TARGET)
 FRAME_LOSSES = ("info_nce", "triplet", "mse")
 
-LEAST = {"stride": 1, "hidden": 1, "channels": 1, "queue": 1, "pixel_queue": 0, "pixel_group": 1, "min_offset": 0}
+LEAST = {  # field -> its least value
+    "stride": 1,
+    "hidden": 1,
+    "channels": 1,
+    "queue": 1,
+    "pixel_queue": 0,
+    "pixel_group": 1,
+    "batch_norm_group": 1,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,8 +127,6 @@ class FIMAConfig:
             raise ConfigError(f"momentum must be above 0 and at most 1, not {self.momentum}")
         if not 0 <= self.background < 1:
             raise ConfigError(f"background must be from 0 up and below 1, not {self.background}")
-        if self.batch_norm_group < 1:
-            raise ConfigError(f"batch_norm_group must be 1 or more, not {self.batch_norm_group}")
         try:
             self.reads  # noqa: B018
         except ValueError as error:

@@ -7,7 +7,68 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from hcml_jax.methods.base import LEARNT, Variables
+from hcml_jax import augment
+from hcml_jax.methods.base import LEARNT, Encoded, Method, Variables
+from hcml_jax.models import Normalisation
+from hcml_jax.models.layers import at_least_float32
+
+
+class MomentumContrast(Method):
+    """A method that compares clips with keys of moving averages, and whose backbone alone is kept.
+
+    Its `config` has the fields `backbone`, `flip` and `batch_norm_group`, and `build_backbone`.
+    """
+
+    deployed = ("backbone",)
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """See `Method`."""
+        return self.config.backbone.mean, self.config.backbone.std
+
+    @property
+    def architecture(self) -> str:
+        """See `Method`."""
+        return self.config.backbone.name
+
+    @property
+    def flips(self) -> bool:
+        """See `Method`."""
+        return self.config.flip
+
+    @property
+    def attended(self) -> str:
+        """See `Method`."""
+        return self.config.backbone.stages[-1]
+
+    def encode(self, variables: Variables, clips: jax.Array) -> Encoded:
+        """The embedding of the backbone."""
+        backbone = {name: tree["backbone"] for name, tree in variables.items() if "backbone" in tree}
+        network = self.config.build_backbone()
+        embedding, features = network.apply(backbone, self.normalise(clips), False)
+        last = at_least_float32(features[network.stages[-1]])
+        return Encoded({"backbone": embedding}, maps={}, flow={}, last=last)
+
+    def normalise(self, clips: jax.Array) -> jax.Array:
+        """Clips, uint8 or float `[0, 1]`, as the backbone takes them."""
+        return augment.normalise(augment.to_float(clips), *self.normalisation)
+
+    def check_groups(self, clips: int) -> None:
+        """Raises ValueError if batch statistics are those of a whole batch of so many clips."""
+        if self.config.batch_norm_group >= clips:
+            raise ValueError(
+                f"batch_norm_group: {self.config.batch_norm_group} clips are the whole batch of {clips}, and the "
+                "statistics would tell which keys are of this batch; take fewer"
+            )
+
+    def learnt(self, variables: Variables) -> Variables:
+        """Of fresh variables, those that are learnt; raises ValueError if the backbone has no batch normalisation."""
+        if "batch_stats" not in variables:
+            raise ValueError(
+                f"backbone: {self.config.backbone.name!r} has no batch normalisation, of whose statistics "
+                "keys have their own"
+            )
+        return {name: variables[name] for name in LEARNT}
 
 
 def key_encoder(variables: Variables, modules: Iterable[str]) -> Variables:

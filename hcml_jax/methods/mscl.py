@@ -26,22 +26,10 @@ from hcml_jax.contrastive import (
     local_motion_contrast_and_hits,
     queue_ages,
 )
-from hcml_jax.methods.base import (
-    QUEUE,
-    Encoded,
-    Method,
-    Outputs,
-    Schedule,
-    Stage,
-    Term,
-    Variables,
-    check_dtype,
-    everything,
-    weigh,
-)
-from hcml_jax.methods.momentum import follow, key_encoder, rising, shuffled
+from hcml_jax.methods.base import QUEUE, Outputs, Schedule, Stage, Term, Variables, check_dtype, everything, weigh
+from hcml_jax.methods.momentum import MomentumContrast, follow, key_encoder, rising, shuffled
 from hcml_jax.models import Backbone, BackboneConfig, Stream, TrainMode, TwoStream
-from hcml_jax.models.layers import Train, at_least_float32
+from hcml_jax.models.layers import Train
 from hcml_jax.ops import flow_to_image, rotate_flow, unit_vectors
 from hcml_jax.rng import stream
 
@@ -219,17 +207,11 @@ class Forward(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class MSCL(Method):
+class MSCL(MomentumContrast):
     """The method; labels are not used."""
 
     config: MSCLConfig
     num_classes: int = 0
-
-    deployed = ("backbone",)
-    normalisation = property(lambda self: (self.config.backbone.mean, self.config.backbone.std))
-    architecture = property(lambda self: self.config.backbone.name)
-    flips = property(lambda self: self.config.flip)
-    attended = property(lambda self: self.config.backbone.stages[-1])
 
     @functools.cached_property
     def network(self) -> TwoStream:
@@ -271,10 +253,10 @@ class MSCL(Method):
     def init(self, key: jax.Array, batch: Batch) -> Variables:
         """The encoders, and queues of random directions."""
         config = self.config
-        clip, images = self._frames(batch.clip[:, QUERY]), None
+        clip, images = self.normalise(batch.clip[:, QUERY]), None
         if config.uses_flow:
             images = self._images(batch.flow[:, QUERY])
-        learnt = self.network.init(stream(key, "params"), clip, images, False)
+        learnt = self.learnt(self.network.init(stream(key, "params"), clip, images, False))
         shape = (config.queue, config.channels)
         queues = {name: jax.random.normal(stream(key, f"queue/{name}"), shape) for name in config.key_modalities}
         counts = {name: jnp.zeros((), jnp.int32) for name in ("next", "batches")}
@@ -316,22 +298,10 @@ class MSCL(Method):
         }
         return loss, Outputs(metrics, jax.lax.stop_gradient(moved))
 
-    def encode(self, variables: Variables, clips: jax.Array) -> Encoded:
-        """The embedding of the backbone of frames."""
-        backbone = {name: tree["backbone"] for name, tree in variables.items() if "backbone" in tree}
-        network = self.config.build_backbone()
-        embedding, features = network.apply(backbone, self._frames(clips), False)
-        last = at_least_float32(features[network.stages[-1]])
-        return Encoded({"backbone": embedding}, maps={}, flow={}, last=last)
-
     def _check_batch(self, clips: int) -> None:
         if self.config.queue % clips:
             raise ValueError(f"queue: {self.config.queue} keys are no multiple of a batch of {clips}")
-        if self.config.batch_norm_group >= clips:
-            raise ValueError(
-                f"batch_norm_group: {self.config.batch_norm_group} clips are the whole batch of {clips}, and the "
-                "statistics would tell which keys are of this batch; take fewer"
-            )
+        self.check_groups(clips)
 
     def similarities(self, variables: Variables, batch: Batch) -> dict[str, jax.Array]:
         """Of frames (rows) with their flow, and with that flow turned by half a turn (columns)."""
@@ -339,7 +309,7 @@ class MSCL(Method):
             return {}
         learnt, stats = {"params": variables["params"]}, variables["batch_stats"]
         flow = batch.flow[:, QUERY]
-        clip = self._frames(batch.clip[:, QUERY])
+        clip = self.normalise(batch.clip[:, QUERY])
         rgb = unit_vectors(self._apply(learnt, stats, "frames", clip, False, True)[0].times)
         found, numbers = {}, self._times(flow.shape[1])
         for name, angle in (("flow", 0.0), ("flow turned by 180 degrees", math.pi)):
@@ -400,22 +370,19 @@ class MSCL(Method):
         """Normalised clips and their flow, of one view; augmented in training."""
         clip, flow = augment.to_float(given["clip"]), given.get("flow")
         if not train:
-            return self._frames(clip), flow
+            return self.normalise(clip), flow
         if self.config.flip:
             flipped = augment.draw_flip(stream(key, "flip"), len(clip))
             clip = augment.flip(clip, flipped)
             flow = None if flow is None else augment.flip_flow(flow, flipped)
         photometric = self.config.photometric
         drawn = augment.draw_photometric(stream(key, "photometric"), len(clip), photometric)
-        return self._frames(augment.change_photometry(clip, drawn, photometric)), flow
+        return self.normalise(augment.change_photometry(clip, drawn, photometric)), flow
 
     def _view(self, batch: Batch, number: int) -> dict[str, jax.Array]:
         """The clips of one view, and their flow where it is used."""
         flow = {"flow": batch.flow[:, number]} if self.config.uses_flow else {}
         return {"clip": batch.clip[:, number]} | flow
-
-    def _frames(self, clip: jax.Array) -> jax.Array:
-        return augment.normalise(augment.to_float(clip), *self.normalisation)
 
     def _images(self, flow: jax.Array) -> jax.Array:
         """Normalised flow images `[B, T, H, W, 3]`."""

@@ -4,7 +4,7 @@ from hcml_jax.models.backbone import Backbone, FeatureSpec
 from hcml_jax.models.build import BACKBONES, BackboneConfig, Normalisation, build_backbone
 from hcml_jax.models.heads import Classifier, FlowHead, Predictors, Projection, SideBySide
 from hcml_jax.models.layers import TrainMode
-from hcml_jax.models.motion_aligner import Maps, MotionAligner
+from hcml_jax.models.motion_aligner import MotionAligner
 from hcml_jax.models.motion_block import MotionBlock, MotionBlockConfig
 from hcml_jax.models.motion_decoder import MotionDecoder, MotionDecoderConfig
 from hcml_jax.models.pyramid import TemporalPyramid

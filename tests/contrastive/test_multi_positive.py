@@ -89,6 +89,15 @@ def test_without_any_positive_nothing_is_learnt(form):
         np.testing.assert_array_equal(gradient, 0)
 
 
+@pytest.mark.parametrize("form", ["dense", "chunked"])
+def test_alike_features_are_misses(form):
+    """Or collapsed features would hit."""
+    alike = jnp.broadcast_to(random((1, C)), (K, C))
+    options = {"temperature": 0.07, "form": form, "negatives": jnp.broadcast_to(random((1, C)), (301, C))}
+    found = info_nce_multi_and_hits(alike[:M], alike, some_positives(), **options)
+    assert not found.hits.any()
+
+
 def test_with_one_positive_it_is_info_nce():
     queries, keys, own = random((M, C)), random((K, C), 1), np.arange(M)
     found = info_nce_multi(queries, keys, own[:, None] == np.arange(K), temperature=0.2)

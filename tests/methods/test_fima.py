@@ -10,8 +10,9 @@ import pytest
 
 from hcml_jax import augment
 from hcml_jax.config import ConfigError
+from hcml_jax.contrastive import activation, foreground
 from hcml_jax.methods import build_method
-from hcml_jax.methods.fima import foreground, pixel_positives
+from hcml_jax.methods.fima import pixel_positives
 from hcml_jax.models import TrainMode
 from hcml_jax.ops import frame_difference
 from hcml_jax.rng import stream
@@ -40,6 +41,7 @@ STILL = {
     "decoder": {"width": 8, "heads": 2, "dropout": 0.0},
 }
 ALONE = dict.fromkeys(("instance_weight", "difference_weight", "pixel_weight", "frame_weight"), 0.0)
+SIDES = ("prediction", "target")
 CLIP_SHAPE, VIDEO = (8, 48, 48, 3), 60.0  # maps of 2 times and 3 x 3 places; pixels of the video
 CELLS, TIMES, CLIPS = 9, 2, 4
 
@@ -88,6 +90,10 @@ def unit(x):
     return np.asarray(x, np.float64) / np.linalg.norm(x, axis=-1, keepdims=True)
 
 
+def pooled(maps):
+    return np.asarray(maps).mean((1, 2, 3))
+
+
 def nce(query, positives, others, tau=0.5):
     """-log of the share of the positives in the sum of exponentials of cosines."""
     above = sum(np.exp(unit(key) @ unit(query) / tau) for key in positives)
@@ -127,14 +133,15 @@ class Encodings:
         return self._encode(self.clips[:, view, ::2])
 
     def _d(self, view):
-        return self._encode(frame_difference(self.clips[:, view, ::2]))
+        first = self.method.config.first_difference
+        return self._encode(frame_difference(self.clips[:, view, ::2], first=first))
 
     def _l(self, view):
         halves = self.clips[:, view, :4], self.clips[:, view, 4:]
-        return np.stack([self._encode(frame_difference(half)).embedding for half in halves], axis=1)
+        return np.stack([pooled(self._encode(frame_difference(half))) for half in halves], axis=1)
 
     def decode(self, one, other, name="pixel"):
-        return self.apply("decode", self.rgb[one].map, self.rgb[other].map, name, self.mode)
+        return self.apply("decode", self.rgb[one], self.rgb[other], name, self.mode)
 
     def project(self, x, name="pixel"):
         return np.asarray(self.apply("project", jnp.asarray(x), name))
@@ -144,28 +151,32 @@ class Encodings:
         return self.project(x).reshape(CLIPS, TIMES, CELLS, -1)
 
     def foreground(self, view):
-        """Cells above the median of the summed activation, for each clip."""
-        maps = self.rgb[view].map, self.difference[view].map
-        activation = sum(np.asarray(x, np.float64).mean((1, 4)).reshape(CLIPS, CELLS) for x in maps)
-        return [set(np.argsort(row)[5:]) for row in activation]
+        """Cells above the quantile of the summed activation, for each clip."""
+        config, maps = self.method.config, {"rgb": self.rgb[view], "difference": self.difference[view]}
+        maps = [np.asarray(maps[name], np.float64) for name in config.foreground_of]
+        strength = sum(x.mean((1, 4)).reshape(CLIPS, CELLS) for x in maps)
+        least = {0.5: 5, 0.7: 6}[config.background]  # of 9 places
+        return [set(np.argsort(row)[least:]) for row in strength]
 
 
-def pixel_loss(encodings, batch, one, other, decoded=True, sides=("prediction", "target"), others_of=None):
+def pixel_loss(encodings, batch, one, other, decoded=True, sides=SIDES, others_of=None, threshold=0.7):
     """Eq. 8 from one view to the other; `others_of(clip)` gives the pixels of other videos."""
-    queries = encodings.pixels(encodings.decode(one, other)[0] if decoded else encodings.rgb[one].map)
-    keys = encodings.pixels(encodings.difference[other].map)
+    queries = encodings.pixels(encodings.decode(one, other)[0] if decoded else encodings.rgb[one])
+    keys = encodings.pixels(encodings.difference[other])
     first, second = encodings.foreground(one), encodings.foreground(other)
     of_clips = []
     for b in range(CLIPS):
-        losses, neighbour = [], b + 1 - 2 * (b % 2)  # in groups of two clips
-        others = list(keys[neighbour].reshape(-1, keys.shape[-1])) if others_of is None else list(others_of)
+        losses, others = [], None if others_of is None else list(others_of)
+        if others is None:  # in groups of two clips; in validation all meet
+            clips = [b + 1 - 2 * (b % 2)] if encodings.mode else [c for c in range(CLIPS) if c != b]
+            others = [key for c in clips for key in keys[c].reshape(-1, keys.shape[-1])]
         for t, i in np.ndindex(TIMES, CELLS):
             if "prediction" in sides and i not in first[b]:
                 continue
             near = {
                 j
                 for j in range(CELLS)
-                if same_place(batch.box[b, [one, other]], (False, False), i, j)
+                if same_place(batch.box[b, [one, other]], (False, False), i, j, threshold)
                 and ("target" not in sides or j in second[b])
             }
             positives = [keys[b, t, j] for j in near]
@@ -191,7 +202,7 @@ def test_terms_are_those_of_the_equations(variables, batch, train):
     queue = {name: list(np.asarray(variables["queue"][name]["keys"])) for name in ("instance", "frame")}
     expected = dict.fromkeys(("instance", "pixel", "frame"), 0.0)
     for one, other in ((0, 1), (1, 0)):
-        queries, keys = (seen.project(seen.rgb[view].embedding) for view in (one, other))
+        queries, keys = (seen.project(pooled(seen.rgb[view])) for view in (one, other))
         others = [queue["instance"] if train else other_rows(keys, b) for b in range(CLIPS)]
         expected["instance"] += np.mean([nce(q, [k], o) for q, k, o in zip(queries, keys, others, strict=True)])
         expected["pixel"] += pixel_loss(seen, batch, one, other)
@@ -209,6 +220,19 @@ def test_terms_are_those_of_the_equations(variables, batch, train):
     np.testing.assert_allclose(outputs.metrics["frame/chance"], 1 / 22 if train else 1 / 8)
 
 
+def test_two_views_with_boxes_are_needed(method, variables, batch):
+    loss = functools.partial(method.loss, stage=method.stages[0], train=True)
+    for wrong in (batch._replace(box=None), batch._replace(clip=batch.clip[:, :1])):
+        with pytest.raises(ValueError, match="two clips of each video are compared, and where they lie in it"):
+            jax.eval_shape(loss, variables, wrong, jax.random.key(0))
+
+
+def test_a_backbone_without_statistics_is_refused():
+    one = built(backbone={"name": "c3d"}, **ALONE | {"instance_weight": 1.0})
+    with pytest.raises(ValueError, match="backbone: 'c3d' has no batch normalisation"):
+        jax.eval_shape(one.init, jax.random.key(0), a_batch(one, clip_shape=(32, 112, 112, 3)))
+
+
 def test_clips_of_one_video_are_no_negatives_of_each_other(variables, batch):
     """As where a small validation split fills up its batch."""
     method, keep = built(**STILL), np.array([0, 1, 2, 0])
@@ -216,7 +240,7 @@ def test_clips_of_one_video_are_no_negatives_of_each_other(variables, batch):
     found = loss_of(method, train=False)(variables, twice, jax.random.key(0))[1].metrics["instance"]
     seen, expected = Encodings(method, variables, twice, False), 0.0
     for one, other in ((0, 1), (1, 0)):
-        queries, keys = (seen.project(seen.rgb[view].embedding) for view in (one, other))
+        queries, keys = (seen.project(pooled(seen.rgb[view])) for view in (one, other))
         right = [[0, 3], [1], [2], [0, 3]]
         pairs = [(keys[rows], np.delete(keys, rows, 0)) for rows in right]
         expected += np.mean([nce(query, *pair) for query, pair in zip(queries, pairs, strict=True)])
@@ -231,6 +255,9 @@ def test_clips_of_one_video_are_no_negatives_of_each_other(variables, batch):
         {"foreground_on": ()},
         {"pixel_queue": 200},
         {"threshold": 1.4},
+        {"background": 0.7},
+        {"foreground_of": ("difference",)},
+        {"first_difference": "wrap"},
     ],
     ids=str,
 )
@@ -239,12 +266,10 @@ def test_what_the_pixel_loss_leaves_out(batch, fields):
     variables = begin(method)
     metrics = loss_of(method, train=True)(variables, batch, jax.random.key(7))[1].metrics
     seen = Encodings(method, variables, batch, TrainMode(batch_norm_group=1))
-    options = {"decoded": "decoder" not in fields, "sides": fields.get("foreground_on", ("prediction", "target"))}
+    options = {"decoded": "decoder" not in fields, "sides": fields.get("foreground_on", SIDES)}
     if "pixel_queue" in fields:
         options["others_of"] = np.asarray(variables["queue"]["pixel"]["keys"])
-    if "threshold" in fields:
-        assert metrics["pixel/chance"] > 1.2 / 36  # more places are near
-        return
+    options["threshold"] = fields.get("threshold", 0.7)
     expected = sum(pixel_loss(seen, batch, *order, **options) for order in ((0, 1), (1, 0)))
     np.testing.assert_allclose(metrics["pixel"], expected, rtol=5e-4)
 
@@ -293,12 +318,13 @@ def test_the_same_view_matches_itself_and_a_mirrored_one_its_mirror_image():
 
 def test_foreground_is_what_exceeds_the_quantile():
     maps = [np.random.default_rng(seed).random((3, 2, 7, 7, 5), np.float32) for seed in (0, 1)]
-    found = np.asarray(foreground(maps, 0.5))
-    np.testing.assert_array_equal(found.sum(1), 24)  # of 49
-    activation = sum(x.mean((1, 4)) for x in maps).reshape(3, 49)
-    np.testing.assert_array_equal(found, activation > np.median(activation, axis=1, keepdims=True))
-    assert np.asarray(foreground(maps, 0.3)).sum(1).tolist() == [34] * 3
-    assert not foreground([jnp.ones((1, 2, 7, 7, 5))], 0.5).any()  # strict
+    strength = np.asarray(activation(maps))
+    np.testing.assert_allclose(strength, sum(x.mean((1, 4)) for x in maps), rtol=1e-5)
+    found = np.asarray(foreground(strength, 0.5))
+    np.testing.assert_array_equal(found.sum((1, 2)), 24)  # of 49
+    np.testing.assert_array_equal(found, strength > np.median(strength, axis=(1, 2), keepdims=True))
+    assert np.asarray(foreground(strength, 0.3)).sum((1, 2)).tolist() == [34] * 3
+    assert not foreground(jnp.ones((1, 7, 7)), 0.5).any()  # strict
 
 
 def test_views_keep_their_flip_and_differences_are_of_what_is_shown(method, batch):
@@ -372,9 +398,9 @@ def test_queues_hold_what_a_plain_simulation_holds(batch):
         seen = Encodings(still, {**variables, **moved["key_encoder"]}, given, TrainMode(batch_norm_group=1))
         for view in (1, 0):  # the first direction compares with the second view
             keys = {
-                "instance": seen.project(seen.rgb[view].embedding),
+                "instance": seen.project(pooled(seen.rgb[view])),
                 "frame": seen.project(seen.parts[view]).reshape(-1, 6),
-                "pixel": seen.project(seen.difference[view].map).reshape(-1, 6),
+                "pixel": seen.project(seen.difference[view]).reshape(-1, 6),
             }
             expected = {name: [*rows[len(keys[name]) :], *keys[name]] for name, rows in expected.items()}
         variables = {**variables, **moved}
@@ -457,7 +483,7 @@ def test_difference_contrast_is_that_of_pooled_differences(batch):
     metrics = loss_of(one, train=True)(variables, batch, jax.random.key(0))[1].metrics
     seen, expected = Encodings(one, variables, batch, TrainMode(batch_norm_group=1)), 0.0
     for first, second in ((0, 1), (1, 0)):
-        queries, keys = seen.project(seen.rgb[first].embedding), seen.project(seen.difference[second].embedding)
+        queries, keys = (seen.project(pooled(x)) for x in (seen.rgb[first], seen.difference[second]))
         queue = list(np.asarray(variables["queue"]["difference"]["keys"]))
         expected += np.mean([nce(q, [k], queue) for q, k in zip(queries, keys, strict=True)])
     np.testing.assert_allclose(metrics["difference"], expected, rtol=5e-4)
@@ -507,14 +533,14 @@ def test_features_are_those_of_every_second_frame(method, variables, batch):
     given = {name: variables[name] for name in ("params", "batch_stats")}
     clip = augment.normalise(clips[:, ::2] / np.float32(255), *method.normalisation)
     maps = method.network.apply(given, clip, False, method="encode")
-    np.testing.assert_allclose(found.features["backbone"], maps.embedding, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(found.last, maps.map, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.features["backbone"], pooled(maps), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.last, maps, rtol=1e-4, atol=1e-5)
 
 
 def test_the_report_is_given_what_the_pictures_of_the_paper_show(method, variables, batch):
     similar = np.asarray(jax.jit(method.similarities)(variables, batch)["frames x differences"])
     seen = Encodings(method, variables, batch, False)
-    maps = (np.asarray(x.map).mean(1) for x in (seen.rgb[0], seen.difference[0]))
+    maps = (np.asarray(x).mean(1) for x in (seen.rgb[0], seen.difference[0]))
     rows, columns = (unit(x.reshape(CLIPS, CELLS, -1)) for x in maps)
     np.testing.assert_allclose(similar, np.einsum("bic,bjc->bij", rows, columns), atol=1e-3)
 
@@ -522,7 +548,7 @@ def test_the_report_is_given_what_the_pictures_of_the_paper_show(method, variabl
     names = ["activation, difference", "activation, rgb", "foreground", "place", "place, decoded of"]
     assert [*found] == names and [found[name].clip for name in names] == [0, 0, 0, 0, 1]
     for name, source in (("rgb", seen.rgb), ("difference", seen.difference)):
-        expected = np.asarray(source[0].map).mean((1, 4))[:, None]
+        expected = np.asarray(source[0]).mean((1, 4))[:, None]
         np.testing.assert_allclose(found[f"activation, {name}"].strength, expected, rtol=1e-3)
     shown = np.asarray(found["foreground"].strength).reshape(CLIPS, CELLS)
     assert [set(np.flatnonzero(row)) for row in shown] == seen.foreground(0)
@@ -570,7 +596,8 @@ def test_wrong_fields_are_named(fields, message):
         ({"batch_norm_group": 4}, CLIP_SHAPE, "batch_norm_group: 4 clips are the whole batch of 4"),
         ({}, (7, 48, 48, 3), "stride: 7 frames that are read do not divide by 2"),
         ({"frame_loss": "triplet"}, (4, 48, 48, 3), "frame_loss: 'triplet' compares parts of a clip"),
-        ({}, (10, 48, 48, 3), "frame_weight: 10 frames that are read do not divide into 3 parts"),
+        ({}, (10, 48, 48, 3), "clips of 5 x 48 x 48 that are shown do not divide by .*, 2 x 16 x 16"),
+        ({}, (8, 48, 56, 3), "clips of 4 x 48 x 56 that are shown do not divide by .*, 2 x 16 x 16"),
     ],
 )
 def test_what_does_not_fit_is_named(fields, clip_shape, message):
