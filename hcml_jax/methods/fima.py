@@ -406,9 +406,8 @@ class FIMA(MomentumContrast):
             queue = forward.queues[name]
             return find(negatives=queue), right / (keys.shape[1] + len(queue))
         if forward.same is not None:
-            return find(same=forward.same), right * forward.same.sum(1, dtype=jnp.float32)[:, None] / (
-                keys.shape[1] * len(keys)
-            )
+            alike = forward.same.sum(1, dtype=jnp.float32)[:, None]
+            return find(same=forward.same), right * alike / (keys.shape[1] * len(keys))
         group = self.config.pixel_group  # of L_Pix: the others have queues
         return find(group=group), right / (keys.shape[1] * group)
 
