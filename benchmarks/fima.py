@@ -1,10 +1,10 @@
 """FIMA's ablations on Motion Sprites: `python benchmarks/fima.py --workdir runs/fima`.
 
 Its Table 1 (losses), Table 2 (the parts of L_Pix: the decoder, the foreground), Table 3 (a: threshold, b: depth of the
-decoder, c: its width and heads, d: foreground ratio, e: what the foreground is told by, f: on which side), Tables 8
-(one decoder for both losses or two), 9 (how L_Fra compares) and 10 (negatives of L_Pix); and, on the same clips, MSCL
+decoder, c: its width and heads, d: foreground ratio, e: what the foreground is told by, f: on which side), Tables 7
+(width with all losses), 8 (one decoder for both losses or two), 9 (how L_Fra compares) and 10 (negatives of L_Pix); and, on the same clips, MSCL
 and the levels of HCML. Tables 2 and 3 are of L_VV and L_Pix, as the paper's. `benchmarks/arms.py` says how arms are
-tuned and read; `benchmarks/pixel_contrast.py` has Table 11's costs.
+tuned and read; what L_Pix costs, `benchmarks/pixel_contrast.py` measures.
 """
 
 import functools
@@ -48,6 +48,8 @@ ARMS: dict[str, Arm] = {
     "3 layers": pixel(**decoder(layers=3)),
     "half as wide": pixel(**decoder(width=DECODER["width"] // 2)),
     "8 heads": pixel(**decoder(heads=8)),
+    "half as wide, 8 heads": pixel(**decoder(width=DECODER["width"] // 2, heads=8)),
+    "half as wide, all losses": FIMA(decoder(width=DECODER["width"] // 2)),
     "background 0.3": pixel(background=0.3),
     "background 0.7": pixel(background=0.7),
     "foreground of frames": pixel(foreground_of=("rgb",)),
@@ -59,6 +61,7 @@ ARMS: dict[str, Arm] = {
     "L_Fra: MSE": FIMA({"frame_loss": "mse"}),
     "negatives of the clip alone": pixel(pixel_group=1),
     "negatives of the whole batch": pixel(pixel_group=16),
+    "negatives of four batches before": pixel(pixel_queue=4 * 2 * 16 * 18),  # 16 clips, 2 x 3 x 3 places, both views
     "projections apart": FIMA({"shared_projection": False}),
     "differences wrap round": FIMA({"first_difference": "wrap"}),
     "MSCL": Arm(mscl_sprites),
@@ -66,10 +69,10 @@ ARMS: dict[str, Arm] = {
 }
 TABLES = {
     "Table 1": ("MoCo: L_VV", "L_VV and L_VD", PIX, "L_VV and L_Fra", ALL),
-    "Table 2": ("no decoder, no foreground", "no decoder", "no foreground", PIX),
+    "Table 2": ("L_VV and L_VD", "no decoder, no foreground", "no decoder", "no foreground", PIX),
     "Table 3a": ("threshold 0.35", PIX, "threshold 1.4", "threshold 2.8"),
     "Table 3b": ("1 layer", PIX, "3 layers"),
-    "Table 3c": ("half as wide", PIX, "8 heads"),
+    "Table 3c": ("half as wide", "half as wide, 8 heads", PIX, "8 heads"),
     "Table 3d": ("background 0.3", PIX, "background 0.7"),
     "Table 3e": ("foreground of frames", "foreground of differences", PIX),
     "Table 3f": (
@@ -78,9 +81,16 @@ TABLES = {
         "foreground on the side of the target",
         PIX,
     ),
+    "Table 7": ("half as wide, all losses", ALL),
     "Table 8": (ALL, "two decoders"),
     "Table 9": (ALL, "L_Fra: triplet", "L_Fra: MSE"),
-    "Table 10": ("negatives of the clip alone", PIX, "negatives of the whole batch"),
+    "Table 10": (
+        "L_VV and L_VD",
+        "negatives of the clip alone",
+        PIX,
+        "negatives of the whole batch",
+        "negatives of four batches before",
+    ),
     "left open": (ALL, "projections apart", "differences wrap round"),
     "beside": (ALL, "MSCL", "HCML, level 2"),
 }
