@@ -3,8 +3,8 @@
 As in the paper a clip has every second frame of a window, here of 16 frames, and features stand at two times.
 
 Command:  python launch.py --config configs/fima_sprites.py --workdir runs/fima_sprites
-Cost:     not yet run
-Result:   not yet run
+Cost:     75 minutes on 2 cores beside three other processes, 10 of them evaluation
+Result:   kNN 29.0, linear probe 52.5, R@1 28.8; with time kept 38.8, 63.0, 40.2 (seed 0, not tuned); docs/results.md
 """
 
 from ml_collections import ConfigDict
