@@ -74,7 +74,7 @@ def assert_same(found, expected):
 
 @pytest.mark.parametrize(
     ("flags", "cases"),
-    [([], ["joint", "mscl", "fima"]), (["--shard_state"], ["joint", "mscl", "fima"]), (["--form=ring"], ["level1"])],
+    [([], ["joint", "mscl", "fima"]), (["--shard_state"], ["joint", "mscl"]), (["--form=ring"], ["level1"])],
     ids=["data", "state", "ring"],
 )
 def test_eight_devices_equal_one(one_device, tmp_path, flags, cases):
