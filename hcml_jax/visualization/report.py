@@ -115,8 +115,9 @@ def _draw_activation(subject: Subject, path: pathlib.Path, graded: bool) -> None
 
 
 def _draw_what_is_compared(subject: Subject, folder: pathlib.Path) -> None:
-    """What a method with several clips of a video sees and learns: flow, similarities, what it highlights."""
-    stage = next((stage for stage in subject.method.stages if stage.reads.clips > 1), None)
+    """What a method that reads flow or several clips of a video sees and learns: flow, similarities, highlights."""
+    stages = subject.method.stages
+    stage = next((stage for stage in stages if stage.reads.flow or stage.reads.clips > 1), None)
     if stage is None or (stage.reads.flow and subject.data.flow_fault(subject.reported)):
         return
     reads = Reads(clips=stage.reads.clips, flow=stage.reads.flow, future=stage.reads.future)
