@@ -41,7 +41,7 @@ def get_config() -> ConfigDict:
                 "level0": stage(900, 1.5e-2),
                 "level1": stage(1000, 3e-2),
                 "level2": stage(600, 2e-2),
-                "joint": stage(300, 1e-2),
+                "joint": stage(1200, 1e-2),
             },
         },
         "data": {

@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
         "backbone": hcml["backbone"],
         "motion_blocks": ("res2", "res3", "res4"),
         "flip": hcml["flip"],
-        "stages": {"supervised": hcml["stages"]["joint"]},
+        "stages": {"supervised": hcml["stages"]["joint"] | {"learning_rate": 3e-2}},  # the best of three rates
     }
     config["evaluation"]["protocols"] = ("recognition", "controls", "cost")
     return complete(config)
