@@ -5,6 +5,7 @@ the motion at the same place there (L_Pix); and the frames of a clip's first or 
 half, and not of the other (L_Fra).
 """
 
+import collections
 import dataclasses
 import functools
 import math
@@ -29,6 +30,7 @@ from hcml_jax.rng import stream
 
 MARGIN = 0.5  # of cosines, in the triplet loss
 LEAST_MATCHED = 0.1  # share of the clips with a place that the other view shows
+IN_CLIP = {"top1_in_clip": "chance_in_clip"}
 
 
 class View(NamedTuple):
@@ -130,13 +132,13 @@ class FIMA(MomentumContrast):
                 weight,
                 over_batch=True,
                 floors={"matched": LEAST_MATCHED} if name == PIXEL else {},
-                chances={"top1": "chance"},
+                chances={"top1": "chance"} | (IN_CLIP if name in (PIXEL, FRAME) else {}),
             )
             for name, weight in config.weights.items()
             if weight
         }
         if FRAME in terms and config.frame_loss != "info_nce":
-            terms[FRAME] = Term(self._frame_regression, config.frame_weight, over_batch=True)
+            terms[FRAME] = Term(self._frame_regression, config.frame_weight, over_batch=True, chances=IN_CLIP)
         schedule = config.stages["contrast"]
         return (Stage("contrast", schedule, everything, terms, config.reads, config.batch_norm_group),)
 
@@ -380,26 +382,27 @@ class FIMA(MomentumContrast):
 
         L_VV is eq. 1, L_VD eq. 2, L_Pix eq. 5 to 8, L_Fra eq. 9 and 10.
         """
-        total, sums, matched = jnp.zeros(()), {"top1": 0.0, "chance": 0.0}, []
+        total, sums, matched = jnp.zeros(()), collections.Counter(), []
         for direction in forward.directions:
             positives = self._positives(direction, name)
-            found, chance = self._find(forward, direction, positives, name)
+            queries, keys = self._projections(forward, direction, name)
+            found, chance = self._find(forward, queries, keys, positives, name)
             counts = positives.any(2)
             per_clip, clips = counts.sum(1, dtype=jnp.float32), counts.any(1).sum(dtype=jnp.float32)
             total += jnp.sum(found.losses.sum(1) / jnp.maximum(per_clip, 1.0)) / jnp.maximum(clips, 1.0)
             sums["top1"] += jnp.sum(found.hits & counts, dtype=jnp.float32)
             sums["chance"] += jnp.sum(chance, where=counts)
+            if name in (PIXEL, FRAME):
+                sums.update(self._in_clip(queries, keys, positives))
             matched.append((per_clip.sum(), clips / len(counts)))
-        queries, shares = (sum(numbers) for numbers in zip(*matched, strict=True))
-        report = {key: value / jnp.maximum(queries, 1.0) for key, value in sums.items()}
+        number, shares = (sum(numbers) for numbers in zip(*matched, strict=True))
+        report = {key: value / jnp.maximum(number, 1.0) for key, value in sums.items()}
         return total, report | ({"matched": shares / len(matched)} if name == PIXEL else {})
 
     def _find(
-        self, forward: Forward, direction: Direction, positives: jax.Array, name: str
+        self, forward: Forward, queries: jax.Array, keys: jax.Array, positives: jax.Array, name: str
     ) -> tuple[InfoNCE, jax.Array]:
-        """Its queries among its keys and the negatives; and by which chance guessing finds a positive `[B, M]`."""
-        queries = self._projected(forward.params, self._queries(direction, name), name)
-        keys = self._projected(forward.key_params, self._keys_of(direction.key, name), name)
+        """Queries among keys and the negatives; and by which chance guessing finds a positive `[B, M]`."""
         find = functools.partial(info_nce_of_clips, queries, keys, positives, temperature=self.config.temperature)
         right = positives.sum(2, dtype=jnp.float32)
         if forward.queues is not None and name in forward.queues:
@@ -410,6 +413,24 @@ class FIMA(MomentumContrast):
             return find(same=forward.same), right * alike / (keys.shape[1] * len(keys))
         group = self.config.pixel_group  # of L_Pix: the others have queues
         return find(group=group), right / (keys.shape[1] * group)
+
+    def _in_clip(self, queries: jax.Array, keys: jax.Array, positives: jax.Array) -> dict[str, jax.Array]:
+        """How many queries find a positive among the keys of their own clip, and how many guessing would.
+
+        Among all keys a query may find its clip, and there only guess the place or the part.
+        """
+        given, counts = jax.lax.stop_gradient((queries, keys)), positives.any(2)
+        found = info_nce_of_clips(*given, positives, temperature=self.config.temperature, group=1)
+        shares = positives.mean(2, dtype=jnp.float32)
+        return {
+            "top1_in_clip": jnp.sum(found.hits & counts, dtype=jnp.float32),
+            "chance_in_clip": jnp.sum(shares, where=counts),
+        }
+
+    def _projections(self, forward: Forward, direction: Direction, name: str) -> tuple[jax.Array, jax.Array]:
+        """The queries `[B, M, D]` of a direction, and its keys `[B, K, D]`."""
+        queries = self._projected(forward.params, self._queries(direction, name), name)
+        return queries, self._projected(forward.key_params, self._keys_of(direction.key, name), name)
 
     def _queries(self, direction: Direction, name: str) -> jax.Array:
         """`[B, M, C]`, not projected."""
@@ -442,10 +463,10 @@ class FIMA(MomentumContrast):
     def _frame_regression(self, forward: Forward):
         """L_Fra without negatives of other videos (Table 9): squared distance of unit vectors, or a margin of cosines
         between a part and the others of its clip."""
-        total = jnp.zeros(())
+        total, sums = jnp.zeros(()), collections.Counter()
         for direction in forward.directions:
-            queries = self._projected(forward.params, self._queries(direction, FRAME), FRAME)
-            keys = self._projected(forward.key_params, direction.key.parts, FRAME)
+            queries, keys = self._projections(forward, direction, FRAME)
+            sums.update(self._in_clip(queries, keys, self._positives(direction, FRAME)))
             cosines = jnp.einsum("bic,bjc->bij", unit_vectors(queries), unit_vectors(keys))
             own = jnp.diagonal(cosines, axis1=1, axis2=2)
             if self.config.frame_loss == "mse":
@@ -454,7 +475,8 @@ class FIMA(MomentumContrast):
                 others = np.flatnonzero(~np.eye(own.shape[1], dtype=bool))
                 apart = jnp.maximum(MARGIN + cosines - own[..., None], 0.0)
                 total += apart.reshape(len(own), -1)[:, others].mean()
-        return total, {}
+        number = len(forward.directions) * own.size
+        return total, {key: value / number for key, value in sums.items()}
 
     def _projected(self, params: Variables, x: jax.Array, name: str) -> jax.Array:
         return self.network.apply({"params": params}, x, name, method="project")

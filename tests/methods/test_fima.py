@@ -159,30 +159,38 @@ class Encodings:
         return [set(np.argsort(row)[least:]) for row in strength]
 
 
+def positives_in(batch, b, one, other, foreground, sides=SIDES, threshold=0.7):
+    """Cell of the one view -> cells of the other at its place; of those that count and have any."""
+    first, second = foreground
+    near = {
+        i: {
+            j
+            for j in range(CELLS)
+            if same_place(batch.box[b, [one, other]], (False, False), i, j, threshold)
+            and ("target" not in sides or j in second[b])
+        }
+        for i in range(CELLS)
+        if "prediction" not in sides or i in first[b]
+    }
+    return {i: cells for i, cells in near.items() if cells}
+
+
 def pixel_loss(encodings, batch, one, other, decoded=True, sides=SIDES, others_of=None, threshold=0.7):
-    """Eq. 8 from one view to the other; `others_of(clip)` gives the pixels of other videos."""
+    """Eq. 8 from one view to the other; `others_of` are the pixels of other videos."""
     queries = encodings.pixels(encodings.decode(one, other)[0] if decoded else encodings.rgb[one])
     keys = encodings.pixels(encodings.difference[other])
-    first, second = encodings.foreground(one), encodings.foreground(other)
+    shown = encodings.foreground(one), encodings.foreground(other)
     of_clips = []
     for b in range(CLIPS):
         losses, others = [], None if others_of is None else list(others_of)
         if others is None:  # in groups of two clips; in validation all meet
             clips = [b + 1 - 2 * (b % 2)] if encodings.mode else [c for c in range(CLIPS) if c != b]
             others = [key for c in clips for key in keys[c].reshape(-1, keys.shape[-1])]
-        for t, i in np.ndindex(TIMES, CELLS):
-            if "prediction" in sides and i not in first[b]:
-                continue
-            near = {
-                j
-                for j in range(CELLS)
-                if same_place(batch.box[b, [one, other]], (False, False), i, j, threshold)
-                and ("target" not in sides or j in second[b])
-            }
-            positives = [keys[b, t, j] for j in near]
-            rest = [keys[b, s, j] for s, j in np.ndindex(TIMES, CELLS) if s != t or j not in near]
-            if positives:
-                losses.append(nce(queries[b, t, i], positives, rest + others))
+        near = positives_in(batch, b, one, other, shown, sides, threshold)
+        for t, i in itertools.product(range(TIMES), near):
+            positives = [keys[b, t, j] for j in near[i]]
+            rest = [keys[b, s, j] for s, j in np.ndindex(TIMES, CELLS) if s != t or j not in near[i]]
+            losses.append(nce(queries[b, t, i], positives, rest + others))
         if losses:
             of_clips.append(np.mean(losses))
     return np.mean(of_clips)
@@ -245,6 +253,27 @@ def test_clips_of_one_video_are_no_negatives_of_each_other(variables, batch):
         pairs = [(keys[rows], np.delete(keys, rows, 0)) for rows in right]
         expected += np.mean([nce(query, *pair) for query, pair in zip(queries, pairs, strict=True)])
     np.testing.assert_allclose(found, expected, rtol=5e-4)
+
+
+def test_whether_places_and_parts_are_told_apart_inside_a_clip(method, variables, batch):
+    """Among the keys of its own clip alone, whatever other clips hold."""
+    metrics = loss_of(method, train=False)(variables, batch, jax.random.key(0))[1].metrics
+    seen, parts, places = Encodings(method, variables, batch, False), [], []
+    for one, other in ((0, 1), (1, 0)):
+        tokens, keys = unit(seen.project(seen.decode(one, other)[1])), unit(seen.project(seen.parts[other]))
+        parts += [np.argmax(keys[b] @ tokens[b, t]) == t for b, t in np.ndindex(CLIPS, TIMES)]
+        queries, keys = unit(seen.pixels(seen.decode(one, other)[0])), unit(seen.pixels(seen.difference[other]))
+        shown = seen.foreground(one), seen.foreground(other)
+        for b in range(CLIPS):
+            for i, near in positives_in(batch, b, one, other, shown).items():
+                best = [np.unravel_index(np.argmax(keys[b] @ queries[b, t, i]), (TIMES, CELLS)) for t in range(TIMES)]
+                places += [(s == t and j in near, len(near) / (TIMES * CELLS)) for t, (s, j) in enumerate(best)]
+    right, chance = np.mean(places, axis=0)
+    for name, expected in (("frame", np.mean(parts)), ("pixel", right)):
+        np.testing.assert_allclose(metrics[f"{name}/top1_in_clip"], expected, rtol=1e-5)
+    np.testing.assert_allclose(metrics["pixel/chance_in_clip"], chance, rtol=1e-5)
+    assert metrics["frame/chance_in_clip"] == 0.5
+    assert method.stages[0].chances["frame/top1_in_clip"] == "frame/chance_in_clip"
 
 
 @pytest.mark.parametrize(
@@ -494,16 +523,18 @@ def test_frames_may_be_compared_without_a_queue(batch, kind):
     one = built(**STILL | ALONE | {"frame_weight": 1.0, "frame_loss": kind})
     variables = begin(one)
     metrics = loss_of(one, train=True)(variables, batch, jax.random.key(0))[1].metrics
-    seen, expected = Encodings(one, variables, batch, TrainMode(batch_norm_group=1)), 0.0
+    seen, expected, right = Encodings(one, variables, batch, TrainMode(batch_norm_group=1)), 0.0, []
     for first, second in ((0, 1), (1, 0)):
         tokens, parts = unit(seen.project(seen.decode(first, second)[1])), unit(seen.project(seen.parts[second]))
         losses = []
         for b, t in np.ndindex(CLIPS, TIMES):
             own, other = tokens[b, t] @ parts[b, t], tokens[b, t] @ parts[b, 1 - t]
+            right.append(own > other)
             losses.append(np.sum((tokens[b, t] - parts[b, t]) ** 2) if kind == "mse" else max(0.5 + other - own, 0))
         expected += np.mean(losses)
     np.testing.assert_allclose(metrics["frame"], expected, rtol=5e-4)
     assert "frame/chance" not in metrics
+    np.testing.assert_allclose(metrics["frame/top1_in_clip"], np.mean(right), rtol=1e-5)
 
 
 def test_half_precision_gives_about_the_same_loss(variables, batch):
