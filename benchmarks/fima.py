@@ -61,7 +61,7 @@ ARMS: dict[str, Arm] = {
     "L_Fra: MSE": FIMA({"frame_loss": "mse"}),
     "negatives of the clip alone": pixel(pixel_group=1),
     "negatives of the whole batch": pixel(pixel_group=16),
-    "negatives of four batches before": pixel(pixel_queue=4 * 2 * 16 * 18),  # 16 clips, 2 x 3 x 3 places, both views
+    "negatives of four batches before": pixel(pixel_queue=4 * 2 * 16 * 72),  # 16 clips, 2 x 6 x 6 places, both views
     "projections apart": FIMA({"shared_projection": False}),
     "differences wrap round": FIMA({"first_difference": "wrap"}),
     "MSCL": Arm(mscl_sprites),

@@ -265,6 +265,25 @@ class Method(Protocol):
         return {}
 
 
+class BackboneMethod(Method):
+    """A method that has a backbone: its `config` has the fields `backbone` and `flip`."""
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """See `Method`."""
+        return self.config.backbone.mean, self.config.backbone.std
+
+    @property
+    def architecture(self) -> str:
+        """See `Method`."""
+        return self.config.backbone.name
+
+    @property
+    def flips(self) -> bool:
+        """See `Method`."""
+        return self.config.flip
+
+
 def weigh(terms: Mapping[str, Term], *given: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The weighted sum of terms, and its metrics: "loss", each term by its name, and what each reports below it."""
     total, metrics = jnp.zeros(()), {}

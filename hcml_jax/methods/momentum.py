@@ -8,33 +8,17 @@ import jax
 import jax.numpy as jnp
 
 from hcml_jax import augment
-from hcml_jax.methods.base import LEARNT, Encoded, Method, Variables
-from hcml_jax.models import Normalisation
+from hcml_jax.methods.base import LEARNT, BackboneMethod, Encoded, Variables
 from hcml_jax.models.layers import at_least_float32
 
 
-class MomentumContrast(Method):
+class MomentumContrast(BackboneMethod):
     """A method that compares clips with keys of moving averages, and whose backbone alone is kept.
 
     Its `config` has the fields `backbone`, `flip` and `batch_norm_group`, and `build_backbone`.
     """
 
     deployed = ("backbone",)
-
-    @property
-    def normalisation(self) -> Normalisation:
-        """See `Method`."""
-        return self.config.backbone.mean, self.config.backbone.std
-
-    @property
-    def architecture(self) -> str:
-        """See `Method`."""
-        return self.config.backbone.name
-
-    @property
-    def flips(self) -> bool:
-        """See `Method`."""
-        return self.config.flip
 
     @property
     def attended(self) -> str:

@@ -12,8 +12,8 @@ from hcml_jax import augment
 from hcml_jax.augment import PhotometricConfig
 from hcml_jax.batch import Batch, Reads
 from hcml_jax.config import ConfigError
-from hcml_jax.methods.base import Encoded, Method, Outputs, Stage, Variables, weigh
-from hcml_jax.models import Backbone, Normalisation, Recognised, TrainMode, pooled
+from hcml_jax.methods.base import BackboneMethod, Encoded, Outputs, Stage, Variables, weigh
+from hcml_jax.models import Backbone, Recognised, TrainMode, pooled
 from hcml_jax.models.layers import at_least_float32
 from hcml_jax.rng import stream, streams
 
@@ -32,7 +32,7 @@ class Forward(NamedTuple):
     outputs: Any
 
 
-class Recognition(Method):
+class Recognition(BackboneMethod):
     """A method on the first clip of each video; its `config` has the fields `backbone`, `motion_blocks` and `flip`."""
 
     deployed = ("backbone", "classifier")
@@ -49,24 +49,9 @@ class Recognition(Method):
         return [f"level{number}" for number in range(len(self.config.motion_blocks))]
 
     @property
-    def normalisation(self) -> Normalisation:
-        """See `Method`."""
-        return self.config.backbone.mean, self.config.backbone.std
-
-    @property
-    def architecture(self) -> str:
-        """See `Method`."""
-        return self.config.backbone.name
-
-    @property
     def attended(self) -> str:
         """See `Method`."""
         return f"backbone/{self.backbone.stages[-1]}"
-
-    @property
-    def flips(self) -> bool:
-        """See `Method`."""
-        return self.config.flip
 
     @property
     def photometric(self) -> PhotometricConfig | None:

@@ -49,7 +49,7 @@ class BackboneConfig:
       name: one of `BACKBONES`.
       width: channels of a residual network's stem and first stage; 0: as published.
       stem_pool: False leaves out the pool behind the stem of a `ResNet`.
-      temporal_strides: of res2 ... res5 of a `ResNet`; (): as published.
+      temporal_strides, spatial_strides: of res2 ... res5 of a `ResNet`; (): as published.
       motion: sizes of the motion blocks, where the method has any.
       mean, std: of red, green and blue in `[0, 1]`, by which clips are normalised: as the weights it starts from were
         trained with.
@@ -59,6 +59,7 @@ class BackboneConfig:
     width: int = 0
     stem_pool: bool = True
     temporal_strides: tuple[int, ...] = ()
+    spatial_strides: tuple[int, ...] = ()
     motion: MotionBlockConfig = MotionBlockConfig()
     # what video codebases use for Kinetics
     mean: Color = (0.45, 0.45, 0.45)
@@ -74,12 +75,12 @@ class BackboneConfig:
                 raise ConfigError(f"the backbone {self.name!r} has no option {option}")
         if min(self.std) <= 0:
             raise ConfigError(f"std must be above 0, not {self.std}")
-        strides = self.temporal_strides
-        if self.width < 0 or (strides and (len(strides) != 4 or min(strides) < 1)):
-            raise ConfigError(
-                "width must be 1 or more (0: as published), temporal_strides four numbers, 1 or more (none: as "
-                f"published); found {self.width} and {strides}"
-            )
+        if self.width < 0:
+            raise ConfigError(f"width must be 1 or more (0: as published), not {self.width}")
+        for field in ("temporal_strides", "spatial_strides"):
+            strides = getattr(self, field)
+            if strides and (len(strides) != 4 or min(strides) < 1):
+                raise ConfigError(f"{field} must be four numbers, 1 or more (none: as published), not {strides}")
 
     @functools.cached_property
     def bare(self) -> Backbone:
@@ -101,8 +102,9 @@ class BackboneConfig:
             options["width"] = self.width
         if not self.stem_pool:
             options["stem_pool"] = False
-        if self.temporal_strides:
-            options["temporal_strides"] = self.temporal_strides
+        for field in ("temporal_strides", "spatial_strides"):
+            if strides := getattr(self, field):
+                options[field] = strides
         return options
 
 

@@ -37,6 +37,7 @@ class ResNet(Backbone):
       pool_window: of the max-pool of stride 2 behind the stem; in time it strides where its window is 3.
       stem_pool: whether there is one (off for small frames, and in R3D and R(2+1)D).
       temporal_strides: of res2 ... res5; HCML halves time at res3 and at res4.
+      spatial_strides: likewise, of height and width.
       temporal_stages: stages of bottlenecks with a 3x1x1 convolution before their 1x3x3: HCML's R(2+1)D.
       width: channels of the stem and of the first stage.
       groups: of the bottlenecks' 3x3 convolution; above 1 (ResNeXt) it has twice the channels, and a block's
@@ -53,6 +54,7 @@ class ResNet(Backbone):
     pool_window: tuple[int, int, int] = (1, 3, 3)
     stem_pool: bool = True
     temporal_strides: tuple[int, int, int, int] = (1, 1, 1, 1)
+    spatial_strides: tuple[int, int, int, int] = (1, 2, 2, 2)
     temporal_stages: tuple[str, ...] = ()
     width: int = 64
     groups: int = 1
@@ -110,7 +112,7 @@ class ResNet(Backbone):
 
     def _strides(self, name: str) -> tuple[int, int, int]:
         number = STAGES.index(name)
-        spatial = 1 if number == 0 else 2
+        spatial = self.spatial_strides[number]
         return (self.temporal_strides[number], spatial, spatial)
 
     def _pool_strides(self) -> tuple[int, int, int]:

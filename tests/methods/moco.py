@@ -11,7 +11,7 @@ from hcml_jax import augment
 from hcml_jax.batch import Batch, Reads
 from hcml_jax.config import ConfigError
 from hcml_jax.contrastive import enqueue, info_nce_with_queue
-from hcml_jax.methods.base import Encoded, Method, Outputs, Schedule, Stage, Term, Variables, everything, weigh
+from hcml_jax.methods.base import BackboneMethod, Encoded, Outputs, Schedule, Stage, Term, Variables, everything, weigh
 from hcml_jax.methods.momentum import follow, key_encoder
 from hcml_jax.models import Backbone, BackboneConfig, TrainMode
 from hcml_jax.rng import stream
@@ -58,16 +58,13 @@ class Encoder(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class MoCo(Method):
+class MoCo(BackboneMethod):
     """Clips of one video are alike; the key encoder is a moving average, its keys wait in a queue."""
 
     config: MoCoConfig
     num_classes: int
 
-    normalisation = property(lambda self: (self.config.backbone.mean, self.config.backbone.std))
-    architecture = property(lambda self: self.config.backbone.name)
     deployed = ("backbone",)
-    flips = property(lambda self: self.config.flip)
 
     @functools.cached_property
     def network(self) -> Encoder:

@@ -11,8 +11,17 @@ import pytest
 from jax.interpreters import partial_eval
 
 from hcml_jax.batch import blank_batch
+from hcml_jax.config import ConfigError
 from hcml_jax.methods import build_method
-from hcml_jax.models import BACKBONES, MotionBlock, MotionBlockConfig, build_backbone, convolution, resnet
+from hcml_jax.models import (
+    BACKBONES,
+    BackboneConfig,
+    MotionBlock,
+    MotionBlockConfig,
+    build_backbone,
+    convolution,
+    resnet,
+)
 from hcml_jax.models.cost import multiply_adds
 from hcml_jax.training.freezing import path_names
 from tests.models.test_convolution import plain
@@ -49,6 +58,29 @@ def test_every_backbone_gives_what_its_feature_spec_says(name):
     known = {*model.modules_of(model.stages[-1]), *levels}
     beside = {"slowfast": {"fast_res5"}, "c3d": {"fc6", "fc7"}}.get(name.split("_")[0], set())
     assert variables["params"].keys() == known | beside
+
+
+def test_strides_of_a_residual_network_may_be_others():
+    fields = {"width": 4, "stem_pool": False, "temporal_strides": (1, 1, 1, 2), "spatial_strides": (1, 2, 2, 1)}
+    model = BackboneConfig("r2d_10", **fields).build()
+    assert model.feature_spec["res5"].strides == (2, 8, 8)
+    clip = jax.ShapeDtypeStruct((1, 4, 48, 48, 3), jnp.float32)
+    (_, features), _ = jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x, False), clip)
+    assert features["res4"].shape == (1, 4, 6, 6, 16) and features["res5"].shape == (1, 2, 6, 6, 32)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"width": -1}, "width must be 1 or more"),
+        ({"temporal_strides": (1, 2, 2)}, r"temporal_strides must be four numbers.*not \(1, 2, 2\)"),
+        ({"spatial_strides": (1, 2, 2, 0)}, r"spatial_strides must be four numbers.*not \(1, 2, 2, 0\)"),
+        ({"name": "i3d", "spatial_strides": (1, 2, 2, 1)}, "'i3d' has no option spatial_strides"),
+    ],
+)
+def test_wrong_options_are_named(fields, message):
+    with pytest.raises(ConfigError, match=message):
+        BackboneConfig(**fields)
 
 
 def test_features_stand_at_frames_of_the_clip():
