@@ -1,5 +1,7 @@
 """Running stages of a method, and what they moved."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,6 +23,21 @@ def run_stage(method, stage, variables, steps=2):
     for seed in range(steps):
         state, metrics = step(state, tiny.batch(seed=seed))
     return state, metrics
+
+
+def begin(method, batch, seed=0):
+    """Its variables, with what follows from those learnt."""
+    return jax.jit(lambda *given: method.derive(method.init(*given)))(jax.random.key(seed), batch)
+
+
+def loss_of(method, train):
+    """The loss of its first stage."""
+    return jax.jit(functools.partial(method.loss, stage=method.stages[0], train=train))
+
+
+def unit(x):
+    """Vectors of length 1, float64."""
+    return np.asarray(x, np.float64) / np.linalg.norm(x, axis=-1, keepdims=True)
 
 
 def leaves(tree):

@@ -17,7 +17,7 @@ from hcml_jax.models import TrainMode
 from hcml_jax.ops import frame_difference
 from hcml_jax.rng import stream
 from tests.methods import tiny
-from tests.methods.stages import leaves
+from tests.methods.stages import begin, leaves, loss_of, unit
 from tests.training import memory
 from tests.training.test_loop import final_variables
 
@@ -63,14 +63,6 @@ def a_batch(method, seed=0, clips=CLIPS, clip_shape=CLIP_SHAPE):
     return given._replace(box=boxes(clips, seed))
 
 
-def begin(method, seed=0):
-    return jax.jit(lambda *given: method.derive(method.init(*given)))(jax.random.key(seed), a_batch(method))
-
-
-def loss_of(method, train):
-    return jax.jit(functools.partial(method.loss, stage=method.stages[0], train=train))
-
-
 @pytest.fixture(scope="module")
 def method():
     return built()
@@ -83,11 +75,7 @@ def batch(method):
 
 @pytest.fixture(scope="module")
 def variables(method):
-    return begin(method)
-
-
-def unit(x):
-    return np.asarray(x, np.float64) / np.linalg.norm(x, axis=-1, keepdims=True)
+    return begin(method, a_batch(method))
 
 
 def pooled(maps):
@@ -292,7 +280,7 @@ def test_whether_places_and_parts_are_told_apart_inside_a_clip(method, variables
 )
 def test_what_the_pixel_loss_leaves_out(batch, fields):
     method = built(**STILL | ALONE | {"pixel_weight": 1.0} | fields)
-    variables = begin(method)
+    variables = begin(method, a_batch(method))
     metrics = loss_of(method, train=True)(variables, batch, jax.random.key(7))[1].metrics
     seen = Encodings(method, variables, batch, TrainMode(batch_norm_group=1))
     options = {"decoded": "decoder" not in fields, "sides": fields.get("foreground_on", SIDES)}
@@ -307,7 +295,7 @@ def test_places_that_only_one_view_shows_teach_nothing(batch):
     """Views far apart: no loss, no gradient, and the run is told of it."""
     apart = batch._replace(box=batch.box + np.float32([[[0], [1000]]]))
     only = built(**ALONE | {"pixel_weight": 1.0})
-    variables = begin(only)
+    variables = begin(only, a_batch(only))
 
     def loss(params, batch):
         return only.loss({**variables, "params": params}, batch, jax.random.key(0), only.stages[0], train=True)
@@ -419,7 +407,7 @@ def test_a_step_moves_averages_statistics_and_queues(method, variables, batch):
 def test_queues_hold_what_a_plain_simulation_holds(batch):
     """The keys of both views, in the order of the batch, after they have been compared; round the end, too."""
     still = built(**STILL, pixel_queue=150)
-    variables, step = begin(still), loss_of(still, train=True)
+    variables, step = begin(still, a_batch(still)), loss_of(still, train=True)
     expected = {name: list(np.asarray(held["keys"])) for name, held in variables["queue"].items()}
     for number in range(3):
         given = a_batch(still, seed=number)
@@ -465,7 +453,7 @@ def test_gradients_reach_everything_but_the_keys(method, variables, batch):
 def test_the_frames_of_the_target_learn_from_what_is_decoded_of_them(batch):
     """L_Fra has no query but the token: all that the backbone learns, it learns as memory."""
     only = built(**ALONE | {"frame_weight": 1.0})
-    variables = begin(only)
+    variables = begin(only, a_batch(only))
 
     def loss(params):
         return only.loss({**variables, "params": params}, batch, jax.random.key(0), only.stages[0], train=True)[0]
@@ -498,7 +486,7 @@ def test_what_no_term_needs_is_not_there(weights, modules, queues):
 
 def test_projections_and_decoders_may_be_apart(batch):
     one = built(shared_projection=False, shared_decoder=False, difference_weight=1.0)
-    variables = begin(one)
+    variables = begin(one, a_batch(one))
     names = {"instance", "difference", "pixel", "frame"}
     expected = {"backbone", *(f"projection_{name}" for name in names), "motion_decoder_pixel", "motion_decoder_frame"}
     assert set(variables["params"]) == expected
@@ -508,7 +496,7 @@ def test_projections_and_decoders_may_be_apart(batch):
 
 def test_difference_contrast_is_that_of_pooled_differences(batch):
     one = built(**STILL | ALONE | {"difference_weight": 1.0})
-    variables = begin(one)
+    variables = begin(one, a_batch(one))
     metrics = loss_of(one, train=True)(variables, batch, jax.random.key(0))[1].metrics
     seen, expected = Encodings(one, variables, batch, TrainMode(batch_norm_group=1)), 0.0
     for first, second in ((0, 1), (1, 0)):
@@ -521,7 +509,7 @@ def test_difference_contrast_is_that_of_pooled_differences(batch):
 @pytest.mark.parametrize("kind", ["mse", "triplet"])
 def test_frames_may_be_compared_without_a_queue(batch, kind):
     one = built(**STILL | ALONE | {"frame_weight": 1.0, "frame_loss": kind})
-    variables = begin(one)
+    variables = begin(one, a_batch(one))
     metrics = loss_of(one, train=True)(variables, batch, jax.random.key(0))[1].metrics
     seen, expected, right = Encodings(one, variables, batch, TrainMode(batch_norm_group=1)), 0.0, []
     for first, second in ((0, 1), (1, 0)):

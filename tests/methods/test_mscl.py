@@ -15,7 +15,7 @@ from hcml_jax.models import TrainMode
 from hcml_jax.ops import flow_to_image, rotate_flow
 from hcml_jax.rng import stream
 from tests.methods import tiny
-from tests.methods.stages import leaves
+from tests.methods.stages import begin, leaves, loss_of, unit
 from tests.training import memory
 from tests.training.test_loop import final_variables
 
@@ -42,14 +42,6 @@ def a_batch(method, seed=0, clips=4):
     return tiny.batch(clips, seed, reads=method.stages[0].reads)
 
 
-def begin(method, seed=0):
-    return jax.jit(lambda *given: method.derive(method.init(*given)))(jax.random.key(seed), a_batch(method))
-
-
-def loss_of(method, train):
-    return jax.jit(functools.partial(method.loss, stage=method.stages[0], train=train))
-
-
 @pytest.fixture(scope="module")
 def method():
     return built()
@@ -62,16 +54,12 @@ def batch(method):
 
 @pytest.fixture(scope="module")
 def variables(method):
-    return begin(method)
+    return begin(method, a_batch(method))
 
 
 @pytest.fixture(scope="module")
 def step(method):
     return loss_of(method, train=True)
-
-
-def unit(x):
-    return np.asarray(x, np.float64) / np.linalg.norm(x, axis=-1, keepdims=True)
 
 
 def nce(query, candidates, tau=0.5):
@@ -201,7 +189,7 @@ def test_views_flip_frames_and_flow_alike_and_change_frames_alone(method, batch)
 def test_queues_hold_the_keys_of_followed_encoders_in_order():
     """After several steps, against a list."""
     still = built(flip=False, photometric={"jitter": 0.0, "grayscale": 0.0, "blur": 0.0}, batch_norm_group=1)
-    variables, step = begin(still), loss_of(still, train=True)
+    variables, step = begin(still, a_batch(still)), loss_of(still, train=True)
     expected = {name: [*np.asarray(variables["queue"][name])] for name in ("rgb", "flow")}
     average = variables["key_encoder"]["params"]
     for number in range(3):
@@ -245,7 +233,7 @@ def test_batch_statistics_do_not_tell_a_key(monkeypatch, shuffles):
     one = built(
         **ALONE | {"rgb_weight": 1.0}, queue=64, flip=False, photometric={"jitter": 0.0, "grayscale": 0.0, "blur": 0.0}
     )
-    variables, step = begin(one), loss_of(one, train=True)
+    variables, step = begin(one, a_batch(one)), loss_of(one, train=True)
     for number in range(9):  # the queue is full before the last
         given = a_batch(one, seed=number, clips=16)
         clip = np.array(given.clip)
