@@ -3,8 +3,8 @@
 HCML Table 2, second row. `'--config.method.motion_blocks=()'` gives the first row, the bare R2D.
 
 Command:  python launch.py --config configs/supervised_sprites.py --workdir runs/supervised
-Cost:     5 minutes on 2 cores
-Result:   top-1 7.5 (seed 0), steps and rate not tuned
+Cost:     4 minutes on 2 cores
+Result:   top-1 58.0 (seed 0)
 """
 
 from ml_collections import ConfigDict
