@@ -11,7 +11,7 @@ def rand(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def by_hand(frames, maps):
+def by_hand(frames, maps, dilation=1):
     """Eq. 1, pixel by pixel; beyond the border the nearest pixel."""
     out, (height, width) = np.zeros(frames.shape, np.float64), frames.shape[-3:-1]
     size = round(maps.shape[-1] ** 0.5)
@@ -20,7 +20,7 @@ def by_hand(frames, maps):
         for m in range(-radius, radius + 1):
             for n in range(-radius, radius + 1):
                 weight = maps[..., y, x, (m + radius) * size + n + radius, None]
-                row, column = np.clip(y - n, 0, height - 1), np.clip(x - m, 0, width - 1)
+                row, column = np.clip(y - dilation * n, 0, height - 1), np.clip(x - dilation * m, 0, width - 1)
                 out[..., y, x, :] += weight * frames[..., row, column, :]
     return out
 
@@ -33,6 +33,24 @@ def test_maps_move_frames_as_a_loop_does(size, dtype, error):
     assert found.dtype == frames.dtype
     expected = by_hand(np.float32(frames), np.float32(maps))
     np.testing.assert_allclose(np.float32(found), expected, rtol=error, atol=error * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("dilation", [2, 3])
+def test_filters_may_be_spread_with_holes(dilation):
+    frames, maps = rand(7, 8, 3), rand(7, 8, 9, seed=1)
+    found = apply_motion_maps(frames, maps, dilation=dilation)
+    np.testing.assert_allclose(found, by_hand(frames, maps, dilation), rtol=1e-4, atol=1e-5)
+    spread = np.zeros((7, 8, 2 * dilation + 1, 2 * dilation + 1), np.float32)
+    spread[:, :, ::dilation, ::dilation] = maps.reshape(7, 8, 3, 3)
+
+    def loss(frames, maps, **options):
+        return jnp.sin(apply_motion_maps(frames, maps, **options)).sum()
+
+    of_frames, of_maps = jax.grad(loss, argnums=(0, 1))(frames, maps, dilation=dilation)
+    plain_frames, plain_maps = jax.grad(loss, argnums=(0, 1))(frames, spread.reshape(7, 8, -1))
+    np.testing.assert_allclose(of_frames, plain_frames, rtol=1e-4, atol=1e-5)
+    plain_maps = plain_maps.reshape(spread.shape)[:, :, ::dilation, ::dilation].reshape(maps.shape)
+    np.testing.assert_allclose(of_maps, plain_maps, rtol=1e-4, atol=1e-5)
 
 
 def test_one_entry_shifts():
