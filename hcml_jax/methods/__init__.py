@@ -7,6 +7,7 @@ from typing import Any
 
 from hcml_jax.config import ConfigError, build, nearest
 from hcml_jax.methods.base import Encoded, Method, Outputs, Schedule, Stage, Term
+from hcml_jax.methods.cgm_net import CGMNet
 from hcml_jax.methods.fima import FIMA
 from hcml_jax.methods.hcml import HCML
 from hcml_jax.methods.linear import Linear
@@ -14,6 +15,7 @@ from hcml_jax.methods.mscl import MSCL
 from hcml_jax.methods.supervised import Supervised
 
 METHODS: dict[str, type[Method]] = {
+    "cgm_net": CGMNet,
     "fima": FIMA,
     "hcml": HCML,
     "linear": Linear,

@@ -7,6 +7,8 @@ from hcml_jax.models.layers import TrainMode
 from hcml_jax.models.motion_aligner import MotionAligner
 from hcml_jax.models.motion_block import MotionBlock, MotionBlockConfig
 from hcml_jax.models.motion_decoder import MotionDecoder, MotionDecoderConfig
+from hcml_jax.models.motion_map_network import MotionMapConfig, MotionMapNetwork, Moved
+from hcml_jax.models.motion_upsampler import MotionMaps
 from hcml_jax.models.pyramid import TemporalPyramid
 from hcml_jax.models.recogniser import (
     LinearProbe,

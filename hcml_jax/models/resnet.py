@@ -42,6 +42,7 @@ class ResNet(Backbone):
       width: channels of the stem and of the first stage.
       groups: of the bottlenecks' 3x3 convolution; above 1 (ResNeXt) it has twice the channels, and a block's
         outcome twice as many as it instead of four times.
+      last: the stage that it ends with; its features are what is embedded.
       padded_shortcut: where a shortcut changes shape, it subsamples and adds channels of zeros ("type A") instead of
         projecting.
     """
@@ -58,6 +59,7 @@ class ResNet(Backbone):
     temporal_stages: tuple[str, ...] = ()
     width: int = 64
     groups: int = 1
+    last: str = "res5"
     padded_shortcut: bool = False
 
     def __post_init__(self):
@@ -70,13 +72,14 @@ class ResNet(Backbone):
         """ "stem", "res2" ... "res5"."""
         pool = self._pool_strides() if self.stem_pool else (1, 1, 1)
         stem = (pool[0], 2 * pool[1], 2 * pool[2])
-        strides = stacked_strides([stem, *map(self._strides, STAGES)])
+        stages = STAGES[: STAGES.index(self.last) + 1]
+        strides = stacked_strides([stem, *map(self._strides, stages)])
         bottleneck = DEPTHS[self.depth][1]
         channels = [self.width] + [
             self.width * 2**number * (4 if bottleneck or name in self.temporal_stages else 1)
-            for number, name in enumerate(STAGES)
+            for number, name in enumerate(stages)
         ]
-        specs = zip(("stem", *STAGES), channels, strides, strict=True)
+        specs = zip(("stem", *stages), channels, strides, strict=True)
         return {name: FeatureSpec(c, s) for name, c, s in specs}
 
     def stage(self, name: str) -> Callable[[jax.Array, Train], jax.Array]:

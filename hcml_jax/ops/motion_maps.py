@@ -5,6 +5,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from hcml_jax.ops.check import check_equal, checked
 
@@ -59,6 +60,30 @@ def guided_similarity(maps, motion, context) -> jax.Array:
     check_equal("context: motion", context.shape, motion.shape)
     moved = apply_motion_maps(context.astype(jnp.float32), maps)
     return jnp.mean(motion.astype(jnp.float32) * moved, axis=-1)
+
+
+def mean_displacement(maps, *, dilation: int = 1) -> jax.Array:
+    """How far the pixels that filters take have come: the mean over their entries above 0, each by its weight.
+
+    It is a flow, but of the frame that is made: [y, x] tells how what is at (y, x) then came there.
+
+    Args:
+      maps: [..., H, W, k k], floating; see `apply_motion_maps`.
+      dilation: likewise.
+
+    Returns:
+      float32 [..., H, W, 2], (u right, v down) in pixels of the maps; 0 where no entry is above 0.
+
+    Raises:
+      ValueError: k is no odd number.
+    """
+    maps = checked("maps", maps, "... H W M")
+    size = filter_size(maps)
+    columns, rows = np.divmod(np.arange(size**2), size)
+    steps = dilation * (np.stack([columns, rows], axis=1) - size // 2).astype(np.float32)
+    weights = jnp.maximum(maps.astype(jnp.float32), 0.0)
+    total = weights.sum(-1, keepdims=True)
+    return weights @ steps / jnp.where(total > 0, total, 1.0)
 
 
 def filter_size(maps: jax.Array) -> int:

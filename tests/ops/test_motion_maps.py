@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from hcml_jax.ops import apply_motion_maps, guided_similarity
+from hcml_jax.ops import apply_motion_maps, guided_similarity, mean_displacement
 
 
 def rand(*shape, seed=0):
@@ -92,6 +92,17 @@ def test_no_copy_is_held_for_each_entry():
     loss = jax.grad(lambda *given: jnp.square(apply_motion_maps(*given)).sum(), argnums=(0, 1))
     temporary = jax.jit(loss).lower(frames, maps).compile().memory_analysis().temp_size_in_bytes
     assert temporary < 15 * frames.nbytes  # 25 or more, if they were held
+
+
+def test_mean_displacement_is_that_of_the_entries_above_zero():
+    maps = np.zeros((2, 3, 25), np.float32)
+    maps[0, 1, (1 + 2) * 5 + (-2 + 2)] = 0.7  # m = 1, n = -2
+    maps[1, 2, [(2 + 2) * 5 + (0 + 2), 12]] = 1, 3  # m = 2 and n = 0, and the middle
+    maps[1, 1, 0] = -1
+    expected = np.zeros((2, 3, 2))
+    expected[0, 1], expected[1, 2] = (1, -2), (0.5, 0)
+    np.testing.assert_allclose(mean_displacement(maps), expected, atol=1e-6)
+    np.testing.assert_allclose(mean_displacement(maps, dilation=3), 3 * expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,266 @@
+"""Context guided motion network (Tian et al., CGM-Net): motion is one small filter for each pixel.
+
+Filters of a low resolution are decoded from a clip and upsampled under the guidance of each frame's context. They are
+learnt without labels, by making of each frame the one that follows, also one that the network has not seen; and then
+tell the action beside the backbone.
+"""
+
+import dataclasses
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hcml_jax import augment
+from hcml_jax.batch import Batch, Reads
+from hcml_jax.config import ConfigError, nearest
+from hcml_jax.methods.base import (
+    BackboneMethod,
+    Encoded,
+    Outputs,
+    Schedule,
+    Stage,
+    Term,
+    Variables,
+    check_dtype,
+    everything,
+    under,
+    weigh,
+)
+from hcml_jax.methods.recognition import classification_loss
+from hcml_jax.models import Backbone, BackboneConfig, MotionMapConfig, MotionMapNetwork, Moved, TrainMode
+from hcml_jax.models.layers import at_least_float32
+from hcml_jax.models.motion_map_network import HR, PIPELINES
+from hcml_jax.ops import backward_warp, charbonnier, mean_displacement, psnr, resize_area, resize_flow
+from hcml_jax.rng import stream
+
+MOTION, JOINT = "motion", "joint"
+RECOGNISERS = ("classifier", "lr_action", "hr_action")  # modules that learn from labels alone
+EPSILON = 1e-6  # of the penalty, for frames in [-1, 1]
+
+
+@dataclasses.dataclass(frozen=True)
+class CGMNetConfig:
+    """Fields of the method "cgm_net"; defaults are the paper's, or decided where it is silent.
+
+    Attributes:
+      stages: {"motion": its schedule}, and "joint" where there are labels.
+      backbone: the video encoder.
+      motion_blocks: the stages of it after which a motion block stands (HCML's; CGM-Net has none).
+      context: the network whose features guide upsampling.
+      context_stage: its last stage.
+      maps: sizes of motion maps, and of what is made of them.
+      pipelines: what tells the action: "backbone", "lr" or "hr" (Table 8); scores are averaged.
+      lr_weight: lambda_1, of the loss of the low resolution.
+      classification_weight: lambda_2, of the joint stage.
+      area: (least, most) share of the frame that a training clip shows: see `Reads`.
+      batch_norm_group: clips over which batch statistics are taken; 0: the global batch.
+      flip: whether clips are mirrored at random (a flip changes labels such as "left").
+      dtype: what convolutions compute in, "float32" or "bfloat16".
+    """
+
+    stages: dict[str, Schedule]
+    backbone: BackboneConfig = BackboneConfig("resnet3d_18")
+    motion_blocks: tuple[str, ...] = ()
+    context: BackboneConfig = BackboneConfig("resnet_18", stem_pool=False)
+    context_stage: str = "res3"
+    maps: MotionMapConfig = MotionMapConfig()
+    pipelines: tuple[str, ...] = PIPELINES
+    lr_weight: float = 1.0
+    classification_weight: float = 10.0
+    area: tuple[float, float] | None = None
+    batch_norm_group: int = 0
+    flip: bool = False
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        check_dtype(self.dtype)
+        _ = self.reads
+        known = set(PIPELINES) - ({HR} if self.maps.upsampling == "none" else set())
+        for pipeline in self.pipelines:
+            if pipeline not in known:
+                raise ConfigError(f"pipelines: there is no {pipeline!r} here. {nearest(pipeline, sorted(known))}")
+        if not self.pipelines or len(set(self.pipelines)) < len(self.pipelines):
+            raise ConfigError(f"pipelines must name what tells the action, each once; found {self.pipelines}")
+        for field, backbone, stages in (
+            ("motion_blocks", self.backbone, self.motion_blocks),
+            ("context_stage", self.context, (self.context_stage,)),
+        ):
+            for stage in stages:
+                if stage not in backbone.stages:
+                    raise ConfigError(f"{field}: no stage is called {stage!r}. {nearest(stage, backbone.stages)}")
+        if min(self.lr_weight, self.classification_weight) < 0:
+            raise ConfigError("lr_weight and classification_weight must be 0 or more")
+        if MOTION not in self.stages or not set(self.stages) <= {MOTION, JOINT}:
+            raise ConfigError(f"stages must be 'motion' and, to use labels, 'joint', not {sorted(self.stages)}")
+
+    @property
+    def reads(self) -> Reads:
+        """The clip, and the frame behind it."""
+        try:
+            return Reads(area=self.area, future=1)
+        except ValueError as error:
+            raise ConfigError(f"area: {error}") from error
+
+    def build_context(self) -> Backbone | None:
+        """The context extractor; None where nothing guides upsampling."""
+        if self.maps.upsampling != "guided":
+            return None
+        return self.context.build(last=self.context_stage, dtype=jnp.dtype(self.dtype))
+
+
+class Forward(NamedTuple):
+    """What a term of a loss is computed of.
+
+    Attributes:
+      frames: float32 `[B, T + 1, H, W, 3]` in `[0, 1]`, augmented: the clip, and the frame behind it.
+      follows: bool `[B, T]`, whether the next frame follows in the video.
+      label: int `[B]`, negative where unlabelled.
+      moved: what the network makes of the clip.
+    """
+
+    frames: jax.Array
+    follows: jax.Array
+    label: jax.Array
+    moved: Moved
+
+
+@dataclasses.dataclass(frozen=True)
+class CGMNet(BackboneMethod):
+    """The method; `num_classes` 0 leaves out the joint stage, and with it what recognises."""
+
+    config: CGMNetConfig
+    num_classes: int = 0
+
+    @property
+    def _pipelines(self) -> tuple[str, ...]:
+        return self.config.pipelines if self.num_classes and JOINT in self.config.stages else ()
+
+    @property
+    def deployed(self) -> tuple[str, ...]:
+        """See `Method`: everything."""
+        return ("backbone", "decoder", "context", "upsampler", *RECOGNISERS)
+
+    @property
+    def attended(self) -> str:
+        """See `Method`."""
+        return f"backbone/{self.config.backbone.stages[-1]}"
+
+    @functools.cached_property
+    def network(self) -> MotionMapNetwork:
+        """The Linen module whose variables this method works on."""
+        config, dtype = self.config, jnp.dtype(self.config.dtype)
+        context = config.build_context()
+        guide = config.context.bare.feature_spec[config.context_stage]
+        return MotionMapNetwork(
+            backbone=config.backbone.build(motion_blocks=config.motion_blocks, dtype=dtype),
+            context=context,
+            config=config.maps,
+            classes=self.num_classes,
+            pipelines=self._pipelines,
+            channels=guide.channels,
+            dtype=dtype,
+        )
+
+    @functools.cached_property
+    def stages(self) -> tuple[Stage, ...]:
+        """Motion, without labels; then, where there are any, motion and action together (eq. 7)."""
+        config = self.config
+        terms = {"lr": Term(functools.partial(self._reconstruction, name="lr"), config.lr_weight)}
+        if config.maps.upsampling != "none":
+            terms["hr"] = Term(functools.partial(self._reconstruction, name="hr"), chances={"psnr": "psnr_of_copying"})
+        stages = [
+            Stage(MOTION, config.stages[MOTION], _moves, terms, config.reads, batch_norm_group=config.batch_norm_group)
+        ]
+        if self._pipelines:
+            action = Term(self._classification, config.classification_weight, classifies=True)
+            terms = terms | {"classification": action}
+            kind = {"batch_norm_group": config.batch_norm_group, "labelled_only": True}
+            stages.append(Stage(JOINT, config.stages[JOINT], everything, terms, config.reads, **kind))
+        return tuple(stages)
+
+    def init(self, key: jax.Array, batch: Batch) -> Variables:
+        """See `Method`."""
+        return self.network.init(stream(key, "params"), self._normalise(augment.to_float(batch.clip[:, 0])), False)
+
+    def loss(
+        self, variables: Variables, batch: Batch, key: jax.Array, stage: Stage, *, train: bool
+    ) -> tuple[jax.Array, Outputs]:
+        """CGM-Net eq. 7; without the last term in the stage "motion"."""
+        frames = augment.to_float(jnp.concatenate([batch.clip[:, 0], batch.future[:, 0]], axis=1))
+        if train and self.flips:
+            frames = augment.flip(frames, augment.draw_flip(stream(key, "flip"), len(frames)))
+        mode = TrainMode(stage.trainable, stage.batch_norm_group) if train else False
+        clip = self._normalise(frames[:, :-1])
+        moved, collections = self.network.apply(variables, clip, mode, mutable=["batch_stats"])
+        forward = Forward(frames, batch.consecutive[:, 0], batch.label, moved)
+        loss, metrics = weigh(stage.terms, forward)
+        return loss, Outputs(metrics, collections)
+
+    def encode(self, variables: Variables, clips: jax.Array) -> Encoded:
+        """The embedding, motion features, and flow: the mean of where the filters take a pixel from."""
+        moved = self.network.apply(variables, self._normalise(augment.to_float(clips)), False)
+        motion = at_least_float32(moved.motion)
+        last = at_least_float32(moved.features[self.config.backbone.stages[-1]])
+        logits = None
+        if moved.logits:  # the logarithm of the mean of all pipelines' probabilities
+            each = jnp.stack([jax.nn.log_softmax(scores) for scores in moved.logits.values()])
+            logits = jax.nn.logsumexp(each, axis=0) - np.log(len(each))
+        features = {"backbone": moved.embedding, "motion": motion.mean((1, 2, 3))}
+        return Encoded(features, {"motion": motion}, {"motion": _flow(moved, clips.shape[2:4])}, logits, last)
+
+    def frames_of(self, frames: int) -> dict[str, np.ndarray]:
+        """See `Method`."""
+        return {"motion": np.arange(frames)}
+
+    def next_frames(self, variables: Variables, clips: jax.Array) -> jax.Array:
+        """What follows each frame of clips, `[B, T, H, W, 3]` like them, in `[0, 1]` but for what filters add."""
+        clips = augment.to_float(clips)
+        moved = self.network.apply(variables, self._normalise(clips), False)
+        return (moved.hr or moved.lr).apply(clips)
+
+    def _normalise(self, clips: jax.Array) -> jax.Array:
+        return augment.normalise(clips, *self.normalisation)
+
+    def _reconstruction(self, forward: Forward, *, name: str):
+        """Eq. 6, in one of both resolutions: the sum over frames of the mean over pixels and colours."""
+        frames, maps = forward.frames, getattr(forward.moved, name)
+        height, width = maps.maps.shape[2:4]
+        if frames.shape[2:4] != (height, width):
+            frames = resize_area(frames, height, width)
+        predicted, following = maps.apply(frames[:, :-1]), frames[:, 1:]
+        # The penalty is of frames in [-1, 1].
+        penalty = charbonnier(2 * (predicted - following), alpha=0.5, epsilon=EPSILON).mean((2, 3, 4))
+        report = {
+            "l1": _mean(2 * jnp.abs(predicted - following).mean((2, 3, 4)), forward.follows),
+            "psnr": _mean(psnr(predicted, following), forward.follows),
+            "psnr_of_copying": _mean(psnr(frames[:, :-1], following), forward.follows),
+        }
+        return jnp.sum(penalty, axis=1, where=forward.follows).mean(), report
+
+    def _classification(self, forward: Forward):
+        """The mean over pipelines."""
+        logits = forward.moved.logits
+        found = {name: classification_loss(scores, forward.label) for name, scores in logits.items()}
+        report = {f"{name}_top1": told["top1"] for name, (_, told) in found.items()}
+        return sum(loss for loss, _ in found.values()) / len(found), report
+
+
+def _flow(moved: Moved, size: tuple[int, int]) -> jax.Array:
+    """`[B, T - 1, H, W, 2]`, in pixels of the clip, from each frame to the next."""
+    maps = moved.hr or moved.lr
+    came = resize_flow(mean_displacement(maps.maps[:, :-1], dilation=maps.dilation), *size)
+    # What is at p comes to p + f(p), where `came` tells f(p): to the first order, came(p + came(p)).
+    return backward_warp(came, came)[0]
+
+
+def _moves(path: tuple[str, ...]) -> bool:
+    """Whether a parameter serves motion maps."""
+    return not under(path, *RECOGNISERS)
+
+
+def _mean(values: jax.Array, kept: jax.Array) -> jax.Array:
+    """The mean of the values that are kept; 0 if there are none."""
+    return jnp.sum(values, where=kept) / jnp.maximum(kept.sum(), 1).astype(jnp.float32)

@@ -1,0 +1,67 @@
+"""From a backbone's features to motion maps of a low resolution (CGM-Net)."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hcml_jax.models.convolution import Conv
+from hcml_jax.models.layers import ConvNorm, Train
+
+KERNEL = (3, 3, 3)
+# Fresh maps are all but those that copy the frame.
+near_zero = nn.initializers.variance_scaling(1e-4, "fan_in", "truncated_normal")
+
+
+class MotionMapDecoder(nn.Module):
+    """Trilinear upsampling and 3x3x3 convolutions, in turn; then motion maps and motion features (CGM-Net 3.3).
+
+    Attributes:
+      widths: channels of each convolution; a step upsamples to twice the frames, rows and columns, or as many as there
+        are to be.
+      filter_size: k of the maps.
+      channels: of the motion features.
+      dtype: what convolutions compute in.
+    """
+
+    widths: tuple[int, ...] = (320, 128, 128, 64)
+    filter_size: int = 5
+    channels: int = 128
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, grid: tuple[int, int, int], train: Train) -> tuple[jax.Array, jax.Array]:
+        """Maps features to a grid of T frames, h rows and w columns.
+
+        Args:
+          x: `[B, T', h', w', C]`, no finer than the grid.
+          grid: `(T, h, w)`.
+          train: how batch normalisation behaves.
+
+        Returns:
+          Motion maps `[B, T, h, w, k k]`, float32, and motion features `[B, T, h, w, channels]`.
+
+        Raises:
+          ValueError: the convolutions are too few to come to the grid, or the features are finer than it.
+        """
+        if any(n > m for n, m in zip(x.shape[1:4], grid, strict=True)):
+            raise ValueError(
+                f"features of {x.shape[1:4]} cells are finer than the motion maps', {grid}; take a larger grid"
+            )
+        for number, width in enumerate(self.widths):
+            size = tuple(min(2 * n, m) for n, m in zip(x.shape[1:4], grid, strict=True))
+            x = jax.image.resize(x, (len(x), *size, x.shape[-1]), "linear")
+            x = ConvNorm(width, KERNEL, dtype=self.dtype, name=f"step{number}")(x, train)
+        if x.shape[1:4] != grid:
+            raise ValueError(
+                f"decoder_widths: {len(self.widths)} steps, each to twice the size, end at {x.shape[1:4]} cells, short "
+                f"of the motion maps' {grid}; add steps, or take a larger scale"
+            )
+        maps = Conv(self.filter_size**2, KERNEL, bias=True, kernel_init=near_zero, dtype=self.dtype, name="maps")(x)
+        motion = ConvNorm(self.channels, KERNEL, dtype=self.dtype, name="motion")(x, train)
+        return maps.astype(jnp.float32) + copying(self.filter_size), motion
+
+
+def copying(size: int) -> np.ndarray:
+    """The filter that copies a pixel, `[k k]`, float32."""
+    return (np.arange(size**2) == size**2 // 2).astype(np.float32)

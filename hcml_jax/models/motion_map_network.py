@@ -1,0 +1,149 @@
+"""Motion maps of clips, in two resolutions, and what they and the backbone tell of the action (CGM-Net)."""
+
+import dataclasses
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from hcml_jax.config import ConfigError, nearest
+from hcml_jax.models.action_cnn import ActionCNN
+from hcml_jax.models.backbone import Backbone
+from hcml_jax.models.heads import Classifier
+from hcml_jax.models.layers import Train
+from hcml_jax.models.motion_map_decoder import MotionMapDecoder
+from hcml_jax.models.motion_upsampler import INTERPOLATIONS, MotionMaps, MotionUpsampler, interpolate
+
+UPSAMPLINGS = ("guided", *INTERPOLATIONS, "none")
+BACKBONE, LR, HR = PIPELINES = ("backbone", "lr", "hr")  # what tells the action
+
+
+@dataclasses.dataclass(frozen=True)
+class MotionMapConfig:
+    """Sizes of a network of motion maps.
+
+    Attributes:
+      scale: s, rows and columns of a frame to one of the low resolution.
+      filter_size: k of the maps of the low resolution, odd.
+      upsampled_filter_size: of those of frames, odd; with "guided" upsampling alone.
+      upsampling: "guided" by context, "nearest" or "bilinear" (Table 6), or "none": maps of the low resolution alone.
+      decoder_widths: see `MotionMapDecoder`.
+      lr_widths, lr_strides, hr_widths, hr_strides: of the action CNNs on maps of each resolution: see `ActionCNN`.
+    """
+
+    scale: int = 4
+    filter_size: int = 5
+    upsampled_filter_size: int = 9
+    upsampling: str = "guided"
+    decoder_widths: tuple[int, ...] = (320, 128, 128, 64)
+    lr_widths: tuple[int, ...] = (64, 128, 128, 256, 256, 320)
+    lr_strides: tuple[int, ...] = (2, 2, 1, 2, 1, 1)
+    hr_widths: tuple[int, ...] = (64, 64, 128, 128, 64, 64)
+    hr_strides: tuple[int, ...] = (1, 2, 2, 2, 1, 1)
+
+    def __post_init__(self):
+        if self.scale < 1:
+            raise ConfigError(f"scale must be 1 or more, not {self.scale}")
+        for field in ("filter_size", "upsampled_filter_size"):
+            size = getattr(self, field)
+            if size < 1 or size % 2 == 0:
+                raise ConfigError(f"{field} must be odd, for a filter has a middle; found {size}")
+        if self.upsampling not in UPSAMPLINGS:
+            raise ConfigError(f"upsampling: there is no {self.upsampling!r}. {nearest(self.upsampling, UPSAMPLINGS)}")
+        if not self.decoder_widths or min(self.decoder_widths) < 1:
+            raise ConfigError(f"decoder_widths must be numbers, 1 or more, not {self.decoder_widths}")
+        for name in (LR, HR):
+            widths, strides = getattr(self, f"{name}_widths"), getattr(self, f"{name}_strides")
+            if len(widths) != len(strides) or not widths or min(*widths, *strides) < 1:
+                raise ConfigError(
+                    f"{name}_widths and {name}_strides must be as many, 1 or more; found {widths} and {strides}"
+                )
+
+
+class Moved(NamedTuple):
+    """What the network makes of clips.
+
+    Attributes:
+      embedding: float32 `[B, C]`, of its backbone.
+      features: of its backbone, by name.
+      lr: motion maps of frames that are `scale` times as small.
+      hr: of the frames as they are; None without upsampling.
+      motion: `[B, T, H / s, W / s, C]`, motion features.
+      logits: pipeline -> class scores `[B, classes]`.
+    """
+
+    embedding: jax.Array
+    features: dict[str, jax.Array]
+    lr: MotionMaps
+    hr: MotionMaps | None
+    motion: jax.Array
+    logits: dict[str, jax.Array]
+
+
+class MotionMapNetwork(nn.Module):
+    """The context guided motion network (CGM-Net, Figure 3), with what recognises actions (3.4).
+
+    Attributes:
+      backbone: the video encoder.
+      context: a 2-D network, whose last features guide upsampling; None: nothing does.
+      config: sizes.
+      classes: of the classifiers.
+      pipelines: what tells the action: "backbone", "lr" or "hr"; (): nothing does.
+      channels: of motion features, and of `context`.
+      dtype: what convolutions compute in.
+    """
+
+    backbone: Backbone
+    context: Backbone | None = None
+    config: MotionMapConfig = MotionMapConfig()
+    classes: int = 0
+    pipelines: tuple[str, ...] = ()
+    channels: int = 128
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self):
+        config, options = self.config, {"dtype": self.dtype}
+        self.decoder = MotionMapDecoder(config.decoder_widths, config.filter_size, self.channels, **options)
+        if self.context is not None:
+            self.upsampler = MotionUpsampler(config.scale, config.upsampled_filter_size, **options)
+        if BACKBONE in self.pipelines:
+            self.classifier = Classifier(self.classes)
+        if LR in self.pipelines:
+            self.lr_action = ActionCNN(self.classes, config.lr_widths, config.lr_strides, **options)
+        if HR in self.pipelines:
+            self.hr_action = ActionCNN(self.classes, config.hr_widths, config.hr_strides, **options)
+
+    def __call__(self, clip: jax.Array, train: Train) -> Moved:
+        """Finds the motion of normalised clips `[B, T, H, W, 3]`: of each frame to the next, of the last to one unseen.
+
+        Raises:
+          ValueError: the frames do not divide by the scale, or are too small for the filters.
+        """
+        frames, (height, width), scale = clip.shape[1], clip.shape[2:4], self.config.scale
+        if height % scale or width % scale:
+            raise ValueError(f"scale: frames of {height} x {width} pixels do not divide by {scale}")
+        embedding, features = self.backbone(clip, train)
+        grid = frames, height // scale, width // scale
+        maps, motion = self.decoder(features[self.backbone.stages[-1]], grid, train)
+        lr, hr = MotionMaps(maps), self._upsampled(clip, maps, motion, train)
+        logits = {}
+        if BACKBONE in self.pipelines:
+            logits[BACKBONE] = self.classifier(embedding)
+        if LR in self.pipelines:
+            logits[LR] = self.lr_action(lr.maps, train)
+        if HR in self.pipelines:
+            logits[HR] = self.hr_action(hr.maps, train)
+        return Moved(embedding, features, lr, hr, motion, logits)
+
+    def _upsampled(self, clip: jax.Array, maps: jax.Array, motion: jax.Array, train: Train) -> MotionMaps | None:
+        """Motion maps of the frames as they are; None without upsampling."""
+        if self.config.upsampling == "none":
+            return None
+        if self.context is None:
+            return interpolate(maps, self.config.scale, self.config.upsampling)
+        _, features = self.context(clip, train)
+        context = features[self.context.stages[-1]]
+        if context.shape[1:4] != motion.shape[1:4]:
+            context = jax.image.resize(context, motion.shape, "linear")
+        return self.upsampler(maps, motion, context)
