@@ -1,0 +1,238 @@
+"""CGM-Net: its losses against loops, what a stage moves, what it gives of clips, and what is refused."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hcml_jax import augment
+from hcml_jax.config import ConfigError
+from hcml_jax.methods import build_method
+from hcml_jax.methods.cgm_net import _flow
+from hcml_jax.models import MotionMaps, Moved
+from hcml_jax.models.layers import TrainMode
+from tests.methods import tiny
+from tests.methods.stages import begin, leaves, loss_of, moved
+from tests.models.test_motion_map_network import SIZES
+from tests.ops.test_motion_maps import by_hand
+from tests.training import memory
+from tests.training.test_loop import final_variables
+
+CONFIG = {
+    "name": "cgm_net",
+    "backbone": {**tiny.BACKBONE, "motion": {}, "temporal_strides": (1, 2, 1, 1), "spatial_strides": (1, 2, 2, 1)},
+    "context": {"name": "resnet_10", "width": 4, "stem_pool": False},
+    "maps": SIZES | {"scale": 2, "decoder_widths": (6, 5)},
+    "stages": {"motion": tiny.schedule(4), "joint": tiny.schedule(4)},
+}
+CLIP_SHAPE, CLIPS = (4, 16, 16, 3), 4
+
+
+def built(classes=3, **fields):
+    return build_method(CONFIG | fields, classes)
+
+
+def a_batch(method, seed=0, clips=CLIPS):
+    return tiny.batch(clips, seed, CLIP_SHAPE, reads=method.stages[0].reads)._replace(
+        future=np.random.default_rng(seed + 1).integers(0, 256, (clips, 1, 1, *CLIP_SHAPE[1:]), dtype=np.uint8)
+    )
+
+
+@pytest.fixture(scope="module")
+def method():
+    return built()
+
+
+@pytest.fixture(scope="module")
+def batch(method):
+    found = a_batch(method)
+    consecutive = found.consecutive.copy()
+    consecutive[1, 0, 2] = False  # a short video that begins again
+    return found._replace(consecutive=consecutive)
+
+
+@pytest.fixture(scope="module")
+def variables(method, batch):
+    """As if they had been trained for a while: fresh maps copy."""
+    rng, fresh = np.random.default_rng(0), begin(method, batch)
+    params = jax.tree.map(lambda p: p + 0.05 * rng.normal(size=p.shape).astype(p.dtype), fresh["params"])
+    return {**fresh, "params": params}
+
+
+def network_of(method, variables, batch, mode=False):
+    clip = augment.normalise(batch.clip[:, 0] / np.float32(255), *method.normalisation)
+    return method.network.apply(variables, clip, mode, mutable=["batch_stats"])[0]
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_terms_are_those_of_the_equations(method, variables, batch, train):
+    stage = method.stages[1]
+    found = jax.jit(lambda *given: method.loss(*given, jax.random.key(0), stage, train=train))
+    loss, outputs = found(variables, batch)
+    found = network_of(method, variables, batch, TrainMode() if train else False)
+    frames = np.concatenate([batch.clip[:, 0], batch.future[:, 0]], axis=1) / np.float32(255)
+    small = frames.reshape(CLIPS, 5, 8, 2, 8, 2, 3).mean((3, 5))
+    expected = {}
+    for name, images in (("hr", frames), ("lr", small)):
+        maps, total = np.asarray(getattr(found, name).maps), 0.0
+        for b, t in np.ndindex(CLIPS, 4):
+            if batch.consecutive[b, 0, t]:
+                difference = 2 * (by_hand(images[b, t], maps[b, t]) - images[b, t + 1])
+                total += np.sqrt(difference**2 + 1e-12).mean()
+        expected[name] = total / CLIPS
+    losses = [
+        -np.mean([jax.nn.log_softmax(scores[b])[batch.label[b]] for b in range(CLIPS)])
+        for scores in map(np.asarray, found.logits.values())
+    ]
+    expected["classification"] = np.mean(losses)
+    for name, value in expected.items():
+        np.testing.assert_allclose(outputs.metrics[name], value, rtol=1e-3, err_msg=name)
+    whole = expected["hr"] + expected["lr"] + 10 * expected["classification"]
+    np.testing.assert_allclose(loss, whole, rtol=1e-3)
+
+
+def test_records_tell_of_copying(method, variables, batch):
+    metrics = loss_of(method, train=False)(variables, batch, jax.random.key(0))[1].metrics
+    frames = np.concatenate([batch.clip[:, 0], batch.future[:, 0]], axis=1) / np.float32(255)
+    errors = ((frames[:, 1:] - frames[:, :-1]) ** 2).mean((2, 3, 4))
+    kept = batch.consecutive[:, 0]
+    np.testing.assert_allclose(metrics["hr/psnr_of_copying"], (-10 * np.log10(errors))[kept].mean(), rtol=1e-5)
+    assert method.stages[0].chances == {"hr/psnr": "hr/psnr_of_copying"}
+    predicted = np.asarray(jax.jit(method.next_frames)(variables, batch.clip[:, 0]))
+    l1 = 2 * np.abs(predicted - frames[:, 1:]).mean((2, 3, 4))
+    np.testing.assert_allclose(metrics["hr/l1"], l1[kept].mean(), rtol=1e-3)
+
+
+def test_a_flip_mirrors_the_frame_behind_the_clip_too(variables, batch):
+    """Of clips that equal their mirror image nothing changes, whatever is drawn."""
+
+    def alike(x):
+        return np.concatenate([x[..., :8, :], x[..., 7::-1, :]], axis=-2)
+
+    half = batch._replace(clip=alike(batch.clip), future=alike(batch.future))
+    one, two = (
+        loss_of(built(flip=flip, batch_norm_group=0), train=True)(variables, half, jax.random.key(0))[0]
+        for flip in (False, True)
+    )
+    np.testing.assert_allclose(one, two, rtol=1e-5)
+    other = loss_of(built(flip=True), train=True)(variables, batch, jax.random.key(0))[0]
+    assert abs(other - loss_of(built(), train=True)(variables, batch, jax.random.key(0))[0]) > 1e-4
+
+
+def test_the_first_stage_moves_no_recogniser(method, variables):
+    before, stage = begin(method, a_batch(method)), method.stages[0]
+
+    def loss(params, batch):
+        return method.loss({**before, "params": params}, batch, jax.random.key(0), stage, train=True)[0]
+
+    gradient = leaves(jax.jit(jax.grad(loss))(before["params"], a_batch(method)))
+    names = {name.split("/")[0] for name, g in gradient.items() if np.any(g)}
+    assert names == {"backbone", "context", "decoder", "upsampler"}
+    outputs = loss_of(method, train=True)(before, a_batch(method), jax.random.key(0))[1]
+    changed = moved(before["batch_stats"], outputs.collections["batch_stats"])
+    assert changed and not any("action" in name for name in changed)
+    trainable = stage.trainable
+    assert trainable(("upsampler", "conv", "kernel")) and not trainable(("hr_action", "conv0", "conv", "kernel"))
+
+
+def test_gradients_of_the_joint_stage_reach_everything(method, variables, batch):
+    def loss(params):
+        given = {**variables, "params": params}
+        return method.loss(given, batch, jax.random.key(0), method.stages[1], train=True)[0]
+
+    still = [name for name, g in leaves(jax.jit(jax.grad(loss))(variables["params"])).items() if not np.any(g)]
+    assert not still
+
+
+def test_without_labels_there_is_one_stage_and_nothing_recognises(batch):
+    one = built(classes=0)
+    assert [stage.name for stage in one.stages] == ["motion"] and not one.classifies
+    shapes = jax.eval_shape(one.init, jax.random.key(0), batch)
+    assert set(shapes["params"]) == {"backbone", "context", "decoder", "upsampler"}
+    assert jax.eval_shape(one.encode, shapes, batch.clip[:, 0]).logits is None
+
+
+def test_scores_are_the_mean_over_pipelines(method, variables, batch):
+    found = jax.jit(method.encode)(variables, batch.clip[:, 0])
+    each = network_of(method, variables, batch).logits
+    assert set(each) == {"backbone", "lr", "hr"}
+    expected = np.mean([jax.nn.softmax(scores) for scores in each.values()], axis=0)
+    np.testing.assert_allclose(jax.nn.softmax(found.logits), expected, rtol=1e-4)
+    np.testing.assert_allclose(found.features["motion"], np.asarray(found.maps["motion"]).mean((1, 2, 3)), rtol=1e-5)
+    assert method.frames_of(4)["motion"].tolist() == [0, 1, 2, 3]
+
+
+def a_motion(hr=None, lr=None):
+    maps = [None if x is None else MotionMaps(jnp.asarray(x)) for x in (lr, hr)]
+    return Moved(None, None, *maps, None, {})
+
+
+def test_flow_leads_where_the_filters_take_pixels_from():
+    maps = np.zeros((1, 3, 8, 9, 25), np.float32)
+    maps[..., (1 + 2) * 5 + (-2 + 2)] = 1  # m = 1, n = -2
+    expected = np.broadcast_to(np.float32([1, -2]), (1, 2, 8, 9, 2))
+    np.testing.assert_allclose(_flow(a_motion(maps), (8, 9)), expected, atol=1e-6)
+
+
+def test_flow_is_that_of_the_frame_it_leaves():
+    """What comes to x came from 0.9 x: what is at p goes on to p / 0.9."""
+    maps, x = np.zeros((1, 2, 4, 11, 9), np.float32), np.arange(11)
+    maps[..., 4], maps[..., 2 * 3 + 1] = 1 - 0.1 * x, 0.1 * x
+    flow = np.asarray(_flow(a_motion(maps), (4, 11)))[0, 0, :, 1:9, 0]
+    np.testing.assert_allclose(flow, np.broadcast_to(x[1:9] / 0.9 - x[1:9], (4, 8)), rtol=0.02)
+
+
+def test_flow_of_the_low_resolution_is_in_pixels_of_the_clip():
+    maps = np.zeros((1, 2, 4, 4, 9), np.float32)
+    maps[..., 2 * 3 + 1] = 1  # m = 1, n = 0
+    flow = _flow(a_motion(lr=maps), (8, 8))
+    np.testing.assert_allclose(flow, np.broadcast_to(np.float32([2, 0]), (1, 1, 8, 8, 2)), atol=1e-6)
+
+
+def test_half_precision_gives_about_the_same_loss(variables, batch):
+    whole, half = (
+        loss_of(built(dtype=dtype), train=True)(variables, batch, jax.random.key(0))[1].metrics
+        for dtype in ("float32", "bfloat16")
+    )
+    for name in ("hr", "lr"):
+        assert half[name].dtype == jnp.float32
+        np.testing.assert_allclose(half[name], whole[name], rtol=0.05)
+
+
+@pytest.mark.parametrize("upsampling", ["nearest", "none"])
+def test_upsampling_that_nothing_guides_has_no_context(batch, upsampling):
+    pipelines = ("backbone", "lr") if upsampling == "none" else ("hr",)
+    one = built(maps=CONFIG["maps"] | {"upsampling": upsampling}, pipelines=pipelines)
+    shapes = jax.eval_shape(one.init, jax.random.key(0), batch)
+    assert not {"context", "upsampler"} & set(shapes["params"])
+    assert ("hr" in one.stages[0].terms) == (upsampling == "nearest")
+    loss_of(one, train=True).lower(shapes, batch, jax.random.key(0))
+
+
+def test_a_run_that_was_interrupted_goes_on_to_the_same_bits(tmp_path):
+    one = built(classes=0, stages={"motion": tiny.schedule(4)})
+    memory.run(tmp_path / "whole", one)
+    with pytest.raises(KeyboardInterrupt):
+        memory.run(tmp_path / "cut", one, memory.Memory(stop_after=3))
+    memory.run(tmp_path / "cut", one)
+    found, expected = (final_variables(tmp_path / name, one) for name in ("cut", "whole"))
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"pipelines": ("backbon",)}, "pipelines: there is no 'backbon' here. Did you mean 'backbone'"),
+        ({"pipelines": ()}, "pipelines must name what tells the action"),
+        ({"maps": {"upsampling": "none"}}, "pipelines: there is no 'hr' here"),
+        ({"maps": {"filter_size": 4}}, "filter_size must be odd"),
+        ({"context_stage": "res9"}, "context_stage: no stage is called 'res9'"),
+        ({"motion_blocks": ("res9",)}, "motion_blocks: no stage is called 'res9'"),
+        ({"lr_weight": -1.0}, "lr_weight and classification_weight must be 0 or more"),
+        ({"stages": {"joint": tiny.schedule()}}, "stages must be 'motion' and, to use labels, 'joint'"),
+        ({"area": (2.0, 3.0)}, "area: "),
+    ],
+)
+def test_wrong_fields_are_named(fields, message):
+    with pytest.raises(ConfigError, match=message):
+        built(**fields)
