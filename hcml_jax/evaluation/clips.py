@@ -54,16 +54,18 @@ class Clips:
         """The table's rows of a split, or those of them with a label."""
         return list(self.data.spread(split, self.data.num_clips(split), labelled_only))
 
-    def batches(self, split: str, rows: Sequence[int] | None = None, *, flow: bool = False, told="") -> Iterator[Batch]:
+    def batches(
+        self, split: str, rows: Sequence[int] | None = None, *, flow: bool = False, future: int = 0, told: str = ""
+    ) -> Iterator[Batch]:
         """This process's part of every batch of a split, or of some rows, its pixels on this process's devices."""
         rows = self.rows(split) if rows is None else rows
-        reads = dataclasses.replace(self.reads, flow=flow)
+        reads = dataclasses.replace(self.reads, flow=flow, future=future)
         size = self.videos
         given = self.data.eval_batches(split, size, reads=reads, only=rows, **cluster.shard())
         name = "[evaluate] " + ", ".join(filter(None, (told, split)))
         with Progress(name, -(-len(rows) // size), "batches") as progress:
             for batch in given:
-                pixels = self.layout.shard_batch({"clip": batch.clip, "flow": batch.flow})
+                pixels = self.layout.shard_batch({"clip": batch.clip, "flow": batch.flow, "future": batch.future})
                 yield batch._replace(**pixels)
                 progress.add()
 

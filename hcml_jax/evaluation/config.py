@@ -25,6 +25,7 @@ _UNLABELLED = "the clips have no labels"
 PROTOCOLS = {
     "recognition": Protocol("the network has not learnt to classify"),
     "flow": Protocol("the network learns no flow, and the clips' is not known"),
+    "prediction": Protocol("the method makes no frames"),
     "neighbours": Protocol(_UNLABELLED, gallery=True),
     "linear": Protocol(_UNLABELLED, gallery=True),
     "retrieval": Protocol(_UNLABELLED, gallery=True),

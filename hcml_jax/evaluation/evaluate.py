@@ -10,7 +10,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from hcml_jax import cluster
 from hcml_jax.evaluation.config import PROTOCOLS
 from hcml_jax.evaluation.intervals import PerVideo, intervals
-from hcml_jax.evaluation.protocols import controls, cost, flow, linear, neighbours, recognition, retrieval
+from hcml_jax.evaluation.protocols import controls, cost, flow, linear, neighbours, prediction, recognition, retrieval
 from hcml_jax.evaluation.protocols.hits import merge
 from hcml_jax.evaluation.subject import Subject
 from hcml_jax.files import new_file, replace_text
@@ -18,6 +18,7 @@ from hcml_jax.files import new_file, replace_text
 PARTS: dict[str, Callable[[Subject], Iterator]] = {
     "recognition": recognition.parts,
     "flow": flow.parts,
+    "prediction": prediction.parts,
     "neighbours": neighbours.parts,
     "linear": linear.parts,
     "retrieval": retrieval.parts,

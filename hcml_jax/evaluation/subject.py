@@ -66,6 +66,13 @@ class Subject:
         clips = jax.ShapeDtypeStruct((1, *self.data.clip_shape), np.uint8)
         return bool(jax.eval_shape(self.method.encode, self.variables(REPRESENTATION), clips).flow)
 
+    @property
+    def makes_frames(self) -> bool:
+        """Whether the network makes the frame that follows each frame, and the frame behind a clip can be read."""
+        clips = jax.ShapeDtypeStruct((1, *self.data.clip_shape), np.uint8)
+        made = jax.eval_shape(self.method.next_frames, self.variables(REPRESENTATION), clips)
+        return made is not None and any(stage.reads.future for stage in self.method.stages)
+
     @functools.cached_property
     def flow_readouts(self) -> dict[str, np.ndarray]:
         """Level -> weights of its linear read-out of flow, fitted on the training split; empty without its flow."""

@@ -178,7 +178,7 @@ class Encoded(NamedTuple):
     Attributes:
       features: name -> `[B, C]`, "backbone" among them.
       maps: name -> `[B, T', H', W', C]`, float32: motion features that are not pooled, each of a frame and the next
-        one, and last of the last frame and itself; may be empty.
+        one, and last of the last frame and itself, or one unseen; may be empty.
       flow: name -> `[B, T' - 1, H, W, 2]`, (u right, v down) in pixels of the clip, between the frames of the map of
         that name; empty where the network has learnt none.
       last: `[B, T', H', W', C]`, the backbone's last features, of which its embedding is made; None: there are none.
@@ -250,6 +250,11 @@ class Method(Protocol):
 
     def encode(self, variables: Variables, clips: jax.Array) -> Encoded:
         """What the network makes of clips `[B, T, H, W, 3]`, uint8 or float `[0, 1]`; of those exported, too."""
+
+    def next_frames(self, variables: Variables, clips: jax.Array) -> jax.Array | None:
+        """The frame that follows each frame of clips `[B, T, H, W, 3]`, float32, of the same shape, in `[0, 1]` or
+        little beyond; None: the method makes none."""
+        return None
 
     def similarities(self, variables: Variables, batch: Batch) -> dict[str, jax.Array]:
         """Name -> cosines `[B, N, N]` of what the method compares, which the report shows: what should be most similar

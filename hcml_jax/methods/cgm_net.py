@@ -216,7 +216,7 @@ class CGMNet(BackboneMethod):
         return {"motion": np.arange(frames)}
 
     def next_frames(self, variables: Variables, clips: jax.Array) -> jax.Array:
-        """What follows each frame of clips, `[B, T, H, W, 3]` like them, in `[0, 1]` but for what filters add."""
+        """See `Method`."""
         clips = augment.to_float(clips)
         moved = self.network.apply(variables, self._normalise(clips), False)
         return (moved.hr or moved.lr).apply(clips)

@@ -1,0 +1,44 @@
+"""CGM-Net on rendered Motion Sprites: motion maps without labels, then motion and action together. Tian et al., eq. 7.
+
+The backbone of frames is the HCML demo's, with its motion blocks; its last stage does not stride, so that maps are
+decoded of 6 x 6 places. Clips are those of MSCL and FIMA.
+
+Command:  python launch.py --config configs/cgm_sprites.py --workdir runs/cgm_sprites
+Cost:     not yet run
+Result:   not yet run
+"""
+
+from ml_collections import ConfigDict
+
+from configs import hcml_sprites, mscl_sprites
+from hcml_jax.experiment import complete
+
+
+def get_config() -> ConfigDict:
+    """The experiment."""
+    demo = hcml_sprites.get_config().to_dict()
+    stage = demo["method"]["stages"]["joint"] | {"learning_rate": 3e-3}
+    config = {
+        "seed": 0,
+        "method": {
+            "name": "cgm_net",
+            "backbone": demo["method"]["backbone"] | {"spatial_strides": (1, 2, 2, 1)},
+            "motion_blocks": ("res2", "res3", "res4"),
+            "context": {"name": "resnet_10", "width": 16, "stem_pool": False},
+            "maps": {
+                "filter_size": 3,
+                "upsampled_filter_size": 5,
+                "decoder_widths": (64, 32),
+                "lr_widths": (16, 16, 32, 32, 64, 64),
+                "lr_strides": (1, 2, 1, 2, 1, 1),
+                "hr_widths": (16, 16, 32, 32, 64, 64),
+                "hr_strides": (2, 2, 1, 2, 1, 1),
+            },
+            "flip": False,  # it would turn "translate_left" into "translate_right"
+            "stages": {"motion": stage | {"steps": 600}, "joint": stage | {"steps": 600}},
+        },
+        "data": mscl_sprites.get_config().to_dict()["data"],
+        "training": {"batch_size": 8, "log_every": 50, "checkpoint_every": 200, "validation_split": "val"},
+        "evaluation": {"split": "test", "batch_size": 64},
+    }
+    return complete(config)

@@ -1,0 +1,44 @@
+"""Frames that a method makes, against the true ones: by hand, where the video goes on."""
+
+import numpy as np
+import pytest
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from hcml_jax import augment
+from hcml_jax.batch import Reads, blank_batch
+from hcml_jax.evaluation.prediction import prediction_errors
+
+
+class Brighter:
+    """The next frame is this one, brighter by a tenth of the range."""
+
+    def next_frames(self, variables, clips):
+        return augment.to_float(clips) + variables["more"]
+
+
+def test_measures_are_those_of_other_libraries():
+    rng = np.random.default_rng(0)
+    blank = blank_batch(3, (4, 16, 16, 3), Reads(future=1))
+    batch = blank._replace(
+        clip=rng.integers(0, 256, blank.clip.shape, dtype=np.uint8),
+        future=rng.integers(0, 256, blank.future.shape, dtype=np.uint8),
+        consecutive=np.ones_like(blank.consecutive),
+        index=np.arange(3, dtype=np.int32),
+        valid=np.array([True, True, False]),
+    )
+    batch.consecutive[1, 0, 1:] = False  # the video begins again behind its second frame
+    found = prediction_errors(Brighter(), {"more": np.float32(0.1)}, [batch])
+    frames = np.concatenate([batch.clip, batch.future], axis=2)[:, 0] / 255
+    for name, images in (("learnt", np.minimum(frames[:, :-1] + 0.1, 1)), ("copying", frames[:, :-1])):
+        for kind, measure in {
+            "l1": lambda made, true: 2 * np.abs(made - true).mean(),
+            "psnr": lambda made, true: peak_signal_noise_ratio(true, made, data_range=1),
+            "ssim": lambda made, true: structural_similarity(
+                made, true, channel_axis=-1, data_range=1, gaussian_weights=True, use_sample_covariance=False
+            ),
+        }.items():
+            pairs = [[measure(images[b, t], frames[b, t + 1]) for t in range(4)] for b in range(2)]
+            seen, unseen = (found[part][kind][name].values for part in ("seen", "unseen"))
+            np.testing.assert_allclose(seen, [np.mean(pairs[0][:3]), pairs[1][0]], rtol=1e-3, atol=1e-5)
+            assert unseen[0] == pytest.approx(pairs[0][3], rel=1e-3, abs=1e-5)
+            assert np.isnan(unseen[1])
