@@ -20,6 +20,8 @@ PACKAGES = ("hcml_jax", "jax", "flax", "optax", "numpy", "orbax-checkpoint")
 PICTURES = {
     "curves.png": "Training",
     "flow.png": "Optical flow, in Baker's colours",
+    "prediction.png": "Frames that the network makes of those before, the last one unseen; errors four times as large",
+    "prediction.webp": "The same, moving: the frame before, the true one, the one that is made, both errors",
     "flow_images.png": "Frames, their flow in Baker's colours, and that flow turned by 180 degrees",
     "similarities.png": "How similar what is compared is; what belongs together lies on the diagonal",
     "highlights.png": "What the method attends to",

@@ -22,6 +22,7 @@ from hcml_jax.visualization.figure import save_figure
 from hcml_jax.visualization.flow import draw_flow
 from hcml_jax.visualization.moving import save_moving
 from hcml_jax.visualization.page import PICTURES
+from hcml_jax.visualization.prediction import moving_prediction, predicted_rows
 from hcml_jax.visualization.retrieval import draw_retrieval, moving_retrieval
 from hcml_jax.visualization.similarity import draw_similarities
 from hcml_jax.visualization.strips import draw_strips
@@ -47,6 +48,8 @@ def write_report(subject: Subject, records: Sequence[Mapping], folder: pathlib.P
         save_figure(draw_curves(records, terms), folder / "curves.png")
     if "flow" in done:
         _draw_flow(subject, folder / "flow.png")
+    if "prediction" in done and subject.makes_frames:
+        _draw_prediction(subject, folder)
     if subject.labelled and not {"neighbours", "retrieval"}.isdisjoint(done):
         _draw_retrieval(subject, folder)
         _draw_embedding(subject, folder / "embedding.png")
@@ -76,6 +79,16 @@ def _draw_flow(subject: Subject, path: pathlib.Path) -> None:
         return
     truth = None if batch.flow is None else batch.flow[:, 0, :1]
     save_figure(draw_flow(clips[:, :2], first, truth=truth, time=0), path)
+
+
+def _draw_prediction(subject: Subject, folder: pathlib.Path) -> None:
+    """Frames that are made of the ones before, also of the one behind the clip."""
+    batch, variables = _shown_batch(subject, Reads(future=1)), subject.variables(REPRESENTATION)
+    made = jax.jit(subject.method.next_frames)(variables, batch.clip[:, 0])
+    frames = np.concatenate([batch.clip[:, 0], batch.future[:, 0]], axis=1)
+    rows, titles = predicted_rows(frames, made), _titles(subject, batch)
+    save_figure(draw_strips(rows, titles), folder / "prediction.png")
+    save_moving(moving_prediction(rows, titles), folder / "prediction.webp")
 
 
 def _draw_retrieval(subject: Subject, folder: pathlib.Path) -> None:

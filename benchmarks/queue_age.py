@@ -1,0 +1,60 @@
+"""What is found among queued keys once all are of one encoder: `python benchmarks/queue_age.py RUN [RUN ...]`.
+
+While encoders move, the age of a queued key tells it from a query's own, which is a shortcut of momentum contrast. Here
+a run's encoders are held still, clips augmented as in training: after as many batches as fill the queue what is left is
+learnt. Prints, for each run, how often the best key is a positive, in the run's last record, and in so many batches.
+"""
+
+import argparse
+import dataclasses
+import functools
+import itertools
+import json
+import pathlib
+
+import jax
+import numpy as np
+
+from data_pipelines import open_data
+from hcml_jax.config import build
+from hcml_jax.experiment import ExperimentConfig
+from hcml_jax.inference import load
+from hcml_jax.methods.base import QUEUE
+
+
+def found(folder: pathlib.Path, count: int) -> dict[str, tuple[float, float, float]]:
+    """Metric -> (chance, the run's last training record, the mean over `count` batches of still encoders)."""
+    model, config = load(folder), json.loads((folder / "run.json").read_text())["config"]
+    typed = build(ExperimentConfig, config)
+    method = dataclasses.replace(model.method, config=dataclasses.replace(model.method.config, momentum=1.0))
+    (stage,) = method.stages
+    data = open_data(typed.data, None, future=stage.reads.future)
+    step = jax.jit(functools.partial(method.loss, stage=stage, train=True))
+    size = typed.training.batch_size
+    fill = -(-max(len(queue["keys"]) for queue in model.variables[QUEUE].values()) // size)
+    batches = data.train_batches(size, seed=typed.seed + 1, stage=stage.name, reads=stage.reads)
+    variables, records = dict(model.variables), []
+    for number, batch in enumerate(itertools.islice(batches, fill + count)):
+        _, outputs = step(variables, batch, jax.random.key(number))
+        variables[QUEUE] = outputs.collections[QUEUE]
+        records.append(jax.device_get(outputs.metrics))
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    last = [line for line in lines if line["split"] == "train"][-1]
+    still = {name: np.mean([record[name] for record in records[fill:]]) for name in last if name in records[0]}
+    return {name: (still[chance], last[name], still[name]) for name, chance in stage.chances.items()}
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", type=pathlib.Path, nargs="+")
+    parser.add_argument("--batches", type=int, default=32)
+    arguments = parser.parse_args()
+    print("| found, in per cent | chance | at the end of training | encoders held still |\n|---|---|---|---|")
+    for folder in arguments.runs:
+        for name, values in found(folder, arguments.batches).items():
+            print(f"| {folder.name}, {name} | {' | '.join(f'{100 * value:.1f}' for value in values)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

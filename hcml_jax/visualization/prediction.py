@@ -1,0 +1,45 @@
+"""Frames that a method makes, beside the true ones and what both miss."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+
+from hcml_jax.ops.check import check_equal, checked
+
+GAIN = 4  # by which errors are shown
+
+
+def predicted_rows(frames, made) -> dict[str, np.ndarray]:
+    """What is shown of clips, row by row, for `draw_strips`: each time is that of the frame that is made.
+
+    Args:
+      frames: uint8 `[N, T + 1, H, W, 3]`, of which all but the first are to be made.
+      made: float `[N, T, H, W, 3]` in `[0, 1]`, or little beyond.
+
+    Returns:
+      name -> uint8 `[N, T, H, W, 3]`; errors are four times as large as they are.
+
+    Raises:
+      ValueError: the shapes do not fit.
+    """
+    frames = np.asarray(checked("frames", frames, "N T H W 3", jnp.uint8))
+    made = np.asarray(checked("made", made, "N T H W 3"), np.float32)
+    check_equal("made: one frame less than frames", made.shape, frames[:, 1:].shape)
+    before, true = frames[:, :-1] / np.float32(255), frames[:, 1:] / np.float32(255)
+    rows = {
+        "frame before": before,
+        "true": true,
+        "made": made,
+        "error": GAIN * abs(made - true),
+        "error of copying": GAIN * abs(before - true),
+    }
+    return {name: np.round(255 * np.clip(images, 0, 1)).astype(np.uint8) for name, images in rows.items()}
+
+
+def moving_prediction(rows: dict[str, np.ndarray], titles: Sequence[str]) -> list[list[tuple]]:
+    """The same, a row of moving pictures for each clip, whose title stands over the first, for `save_moving`."""
+    return [
+        [(images[number], name if column else title, "black") for column, (name, images) in enumerate(rows.items())]
+        for number, title in enumerate(titles)
+    ]
