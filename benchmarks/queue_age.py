@@ -31,7 +31,8 @@ def found(folder: pathlib.Path, count: int) -> dict[str, tuple[float, float, flo
     data = open_data(typed.data, None, future=stage.reads.future)
     step = jax.jit(functools.partial(method.loss, stage=stage, train=True))
     size = typed.training.batch_size
-    fill = -(-max(len(queue["keys"]) for queue in model.variables[QUEUE].values()) // size)
+    queues = [leaf for leaf in jax.tree.leaves(model.variables[QUEUE]) if leaf.ndim == 2]
+    fill = -(-max(map(len, queues)) // size)  # a clip gives one key at least
     batches = data.train_batches(size, seed=typed.seed + 1, stage=stage.name, reads=stage.reads)
     variables, records = dict(model.variables), []
     for number, batch in enumerate(itertools.islice(batches, fill + count)):
