@@ -17,7 +17,7 @@ from hcml_jax.experiment import complete
 def get_config() -> ConfigDict:
     """The experiment."""
     demo = hcml_sprites.get_config().to_dict()
-    stage = demo["method"]["stages"]["joint"] | {"learning_rate": 3e-3}
+    stage = demo["method"]["stages"]["joint"] | {"learning_rate": 1e-3}
     config = {
         "seed": 0,
         "method": {
@@ -27,7 +27,7 @@ def get_config() -> ConfigDict:
             "context": {"name": "resnet_10", "width": 16, "stem_pool": False},
             "maps": {
                 "filter_size": 3,
-                "upsampled_filter_size": 5,
+                "upsampled_filter_size": 7,  # 3 pixels: few move more
                 "decoder_widths": (64, 32),
                 "lr_widths": (16, 16, 32, 32, 64, 64),
                 "lr_strides": (1, 2, 1, 2, 1, 1),

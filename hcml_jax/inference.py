@@ -49,6 +49,7 @@ class Model:
         self.trained, self.chosen = trained, chosen
         self.recognises = trained and bool(chosen or not method.classifiers)
         self._encode = jax.jit(method.encode)
+        self._next_frames = jax.jit(method.next_frames)
         # What is not asked for is not computed.
         self._part = jax.jit(lambda name, *given: getattr(method.encode(*given), name), static_argnums=0)
 
@@ -89,6 +90,17 @@ class Model:
         if not flow:
             raise ConfigError("this network gives no flow: its method learns none, or it is the export of a recogniser")
         return flow
+
+    def next_frames(self, clips: jax.Array) -> jax.Array:
+        """The frame that follows each frame, float32 `[B, T, H, W, 3]`, in `[0, 1]` or little beyond.
+
+        Raises:
+          ConfigError: if its method makes no frames.
+        """
+        made = self._next_frames(self.variables, _checked(clips))
+        if made is None:
+            raise ConfigError("this network makes no frames: its method does not")
+        return made
 
 
 def load(workdir: str | pathlib.Path, stage: str = "") -> Model:

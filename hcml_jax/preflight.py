@@ -164,6 +164,7 @@ def check_stages(method: Method, data: Data, training: TrainingConfig) -> None:
             batch = _completed(data, given(stage.reads), stage.reads)
             jax.eval_shape(loss, variables, batch, key)
         encoded = jax.eval_shape(method.encode, variables, clips)
+        jax.eval_shape(method.next_frames, variables, clips)
         if not isinstance(encoded, Encoded) or set(encoded.maps) != set(method.frames_of(data.clip_shape[0])):
             raise TypeError("encode must give an Encoded whose maps are those of frames_of")
     except (ValueError, TypeError) as error:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hcml_jax import augment
 from hcml_jax.batch import Batch, Reads
 from hcml_jax.config import ConfigError, nearest
 from hcml_jax.models import Normalisation
@@ -271,7 +272,7 @@ class Method(Protocol):
 
 
 class BackboneMethod(Method):
-    """A method that has a backbone: its `config` has the fields `backbone` and `flip`."""
+    """A method that has a backbone at the top of its network: its `config` has the fields `backbone` and `flip`."""
 
     @property
     def normalisation(self) -> Normalisation:
@@ -288,6 +289,10 @@ class BackboneMethod(Method):
         """See `Method`."""
         return self.config.flip
 
+    def normalise(self, clips: jax.Array) -> jax.Array:
+        """Clips, uint8 or float `[0, 1]`, as the backbone takes them."""
+        return augment.normalise(augment.to_float(clips), *self.normalisation)
+
 
 def weigh(terms: Mapping[str, Term], *given: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The weighted sum of terms, and its metrics: "loss", each term by its name, and what each reports below it."""
@@ -297,6 +302,11 @@ def weigh(terms: Mapping[str, Term], *given: Any) -> tuple[jax.Array, dict[str, 
         total += term.weight * value
         metrics |= {name: value} | {f"{name}/{key}": scalar for key, scalar in report.items()}
     return total, {"loss": total, **metrics}
+
+
+def masked_mean(values: jax.Array, kept: jax.Array) -> jax.Array:
+    """The mean of the values that are kept; 0 if there are none."""
+    return jnp.sum(values, where=kept) / jnp.maximum(kept.sum(), 1).astype(jnp.float32)
 
 
 def check_dtype(dtype: str) -> None:

@@ -7,6 +7,7 @@ tell the action beside the backbone.
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -26,18 +27,21 @@ from hcml_jax.methods.base import (
     Variables,
     check_dtype,
     everything,
+    masked_mean,
     under,
     weigh,
 )
-from hcml_jax.methods.recognition import classification_loss
+from hcml_jax.methods.recognition import classification_loss, random_crop
 from hcml_jax.models import Backbone, BackboneConfig, MotionMapConfig, MotionMapNetwork, Moved, TrainMode
 from hcml_jax.models.layers import at_least_float32
-from hcml_jax.models.motion_map_network import HR, PIPELINES
-from hcml_jax.ops import backward_warp, charbonnier, mean_displacement, psnr, resize_area, resize_flow
+from hcml_jax.models.motion_map_network import BACKBONE, HR, LR, PIPELINES
+from hcml_jax.models.resnet import STAGES, ResNet
+from hcml_jax.ops import charbonnier, flow_of_maps, resize_area, resize_flow
+from hcml_jax.ops.image_quality import LEAST_ERROR
 from hcml_jax.rng import stream
 
 MOTION, JOINT = "motion", "joint"
-RECOGNISERS = ("classifier", "lr_action", "hr_action")  # modules that learn from labels alone
+RECOGNISERS = {BACKBONE: "classifier", LR: "lr_action", HR: "hr_action"}  # pipeline -> module, which labels alone teach
 EPSILON = 1e-6  # of the penalty, for frames in [-1, 1]
 
 
@@ -84,13 +88,17 @@ class CGMNetConfig:
                 raise ConfigError(f"pipelines: there is no {pipeline!r} here. {nearest(pipeline, sorted(known))}")
         if not self.pipelines or len(set(self.pipelines)) < len(self.pipelines):
             raise ConfigError(f"pipelines must name what tells the action, each once; found {self.pipelines}")
-        for field, backbone, stages in (
-            ("motion_blocks", self.backbone, self.motion_blocks),
-            ("context_stage", self.context, (self.context_stage,)),
-        ):
-            for stage in stages:
-                if stage not in backbone.stages:
-                    raise ConfigError(f"{field}: no stage is called {stage!r}. {nearest(stage, backbone.stages)}")
+        for stage in self.motion_blocks:
+            if stage not in self.backbone.stages:
+                raise ConfigError(
+                    f"motion_blocks: no stage is called {stage!r}. {nearest(stage, self.backbone.stages)}"
+                )
+        context = self.context.bare
+        if not isinstance(context, ResNet) or context.conv != "2d" or max(context.temporal_strides) > 1:
+            raise ConfigError(f"context: {self.context.name!r} does not see each frame alone; take a 'resnet_...'")
+        if self.context_stage not in STAGES:
+            hint = nearest(self.context_stage, STAGES)
+            raise ConfigError(f"context_stage: no stage is called {self.context_stage!r}. {hint}")
         if min(self.lr_weight, self.classification_weight) < 0:
             raise ConfigError("lr_weight and classification_weight must be 0 or more")
         if MOTION not in self.stages or not set(self.stages) <= {MOTION, JOINT}:
@@ -99,14 +107,16 @@ class CGMNetConfig:
     @property
     def reads(self) -> Reads:
         """The clip, and the frame behind it."""
-        try:
-            return Reads(area=self.area, future=1)
-        except ValueError as error:
-            raise ConfigError(f"area: {error}") from error
+        return dataclasses.replace(random_crop(self.area), future=1)
+
+    @property
+    def guided(self) -> bool:
+        """Whether context guides upsampling."""
+        return self.maps.upsampling == "guided"
 
     def build_context(self) -> Backbone | None:
         """The context extractor; None where nothing guides upsampling."""
-        if self.maps.upsampling != "guided":
+        if not self.guided:
             return None
         return self.context.build(last=self.context_stage, dtype=jnp.dtype(self.dtype))
 
@@ -141,7 +151,8 @@ class CGMNet(BackboneMethod):
     @property
     def deployed(self) -> tuple[str, ...]:
         """See `Method`: everything."""
-        return ("backbone", "decoder", "context", "upsampler", *RECOGNISERS)
+        guide = ("context", "upsampler") if self.config.guided else ()
+        return ("backbone", "decoder", *guide, *(RECOGNISERS[name] for name in self._pipelines))
 
     @property
     def attended(self) -> str:
@@ -152,15 +163,12 @@ class CGMNet(BackboneMethod):
     def network(self) -> MotionMapNetwork:
         """The Linen module whose variables this method works on."""
         config, dtype = self.config, jnp.dtype(self.config.dtype)
-        context = config.build_context()
-        guide = config.context.bare.feature_spec[config.context_stage]
         return MotionMapNetwork(
             backbone=config.backbone.build(motion_blocks=config.motion_blocks, dtype=dtype),
-            context=context,
+            context=config.build_context(),
             config=config.maps,
             classes=self.num_classes,
             pipelines=self._pipelines,
-            channels=guide.channels,
             dtype=dtype,
         )
 
@@ -168,22 +176,23 @@ class CGMNet(BackboneMethod):
     def stages(self) -> tuple[Stage, ...]:
         """Motion, without labels; then, where there are any, motion and action together (eq. 7)."""
         config = self.config
-        terms = {"lr": Term(functools.partial(self._reconstruction, name="lr"), config.lr_weight)}
-        if config.maps.upsampling != "none":
-            terms["hr"] = Term(functools.partial(self._reconstruction, name="hr"), chances={"psnr": "psnr_of_copying"})
-        stages = [
-            Stage(MOTION, config.stages[MOTION], _moves, terms, config.reads, batch_norm_group=config.batch_norm_group)
-        ]
+        weights = {LR: config.lr_weight} | ({} if config.maps.upsampling == "none" else {HR: 1.0})
+        kind = {"chances": {"psnr": "psnr_of_copying"}}
+        terms = {
+            f"reconstruction/{name}": Term(functools.partial(self._reconstruction, name=name), weight, **kind)
+            for name, weight in weights.items()
+        }
+        kind = {"batch_norm_group": config.batch_norm_group}
+        stages = [Stage(MOTION, config.stages[MOTION], _moves, terms, config.reads, **kind)]
         if self._pipelines:
             action = Term(self._classification, config.classification_weight, classifies=True)
-            terms = terms | {"classification": action}
-            kind = {"batch_norm_group": config.batch_norm_group, "labelled_only": True}
+            terms, kind = terms | {"classification": action}, kind | {"labelled_only": True}
             stages.append(Stage(JOINT, config.stages[JOINT], everything, terms, config.reads, **kind))
         return tuple(stages)
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
         """See `Method`."""
-        return self.network.init(stream(key, "params"), self._normalise(augment.to_float(batch.clip[:, 0])), False)
+        return self.network.init(stream(key, "params"), self.normalise(batch.clip[:, 0]), False)
 
     def loss(
         self, variables: Variables, batch: Batch, key: jax.Array, stage: Stage, *, train: bool
@@ -193,36 +202,28 @@ class CGMNet(BackboneMethod):
         if train and self.flips:
             frames = augment.flip(frames, augment.draw_flip(stream(key, "flip"), len(frames)))
         mode = TrainMode(stage.trainable, stage.batch_norm_group) if train else False
-        clip = self._normalise(frames[:, :-1])
+        clip = self.normalise(frames[:, :-1])
         moved, collections = self.network.apply(variables, clip, mode, mutable=["batch_stats"])
         forward = Forward(frames, batch.consecutive[:, 0], batch.label, moved)
         loss, metrics = weigh(stage.terms, forward)
         return loss, Outputs(metrics, collections)
 
     def encode(self, variables: Variables, clips: jax.Array) -> Encoded:
-        """The embedding, motion features, and flow: the mean of where the filters take a pixel from."""
-        moved = self.network.apply(variables, self._normalise(augment.to_float(clips)), False)
+        """The embedding, motion features, the flow of the filters, and scores of all pipelines' mean probabilities."""
+        moved = self.network.apply(variables, self.normalise(clips), False)
         motion = at_least_float32(moved.motion)
         last = at_least_float32(moved.features[self.config.backbone.stages[-1]])
-        logits = None
-        if moved.logits:  # the logarithm of the mean of all pipelines' probabilities
-            each = jnp.stack([jax.nn.log_softmax(scores) for scores in moved.logits.values()])
-            logits = jax.nn.logsumexp(each, axis=0) - np.log(len(each))
-        features = {"backbone": moved.embedding, "motion": motion.mean((1, 2, 3))}
-        return Encoded(features, {"motion": motion}, {"motion": _flow(moved, clips.shape[2:4])}, logits, last)
+        features, flow = {"backbone": moved.embedding, "motion": motion.mean((1, 2, 3))}, _flow(moved, clips.shape[2:4])
+        return Encoded(features, {"motion": motion}, {"motion": flow}, _averaged(moved.logits), last)
 
     def frames_of(self, frames: int) -> dict[str, np.ndarray]:
         """See `Method`."""
         return {"motion": np.arange(frames)}
 
-    def next_frames(self, variables: Variables, clips: jax.Array) -> jax.Array:
-        """See `Method`."""
-        clips = augment.to_float(clips)
-        moved = self.network.apply(variables, self._normalise(clips), False)
-        return (moved.hr or moved.lr).apply(clips)
-
-    def _normalise(self, clips: jax.Array) -> jax.Array:
-        return augment.normalise(clips, *self.normalisation)
+    def next_frames(self, variables: Variables, clips: jax.Array) -> jax.Array | None:
+        """See `Method`; maps of the low resolution alone make no frames."""
+        moved = self.network.apply(variables, self.normalise(clips), False)
+        return moved.hr and moved.hr.apply(augment.to_float(clips))
 
     def _reconstruction(self, forward: Forward, *, name: str):
         """Eq. 6, in one of both resolutions: the sum over frames of the mean over pixels and colours."""
@@ -233,10 +234,11 @@ class CGMNet(BackboneMethod):
         predicted, following = maps.apply(frames[:, :-1]), frames[:, 1:]
         # The penalty is of frames in [-1, 1].
         penalty = charbonnier(2 * (predicted - following), alpha=0.5, epsilon=EPSILON).mean((2, 3, 4))
+        following_psnr = functools.partial(_psnr, following=following, follows=forward.follows)
         report = {
-            "l1": _mean(2 * jnp.abs(predicted - following).mean((2, 3, 4)), forward.follows),
-            "psnr": _mean(psnr(predicted, following), forward.follows),
-            "psnr_of_copying": _mean(psnr(frames[:, :-1], following), forward.follows),
+            "l1": masked_mean(2 * jnp.abs(predicted - following).mean((2, 3, 4)), forward.follows),
+            "psnr": following_psnr(predicted),
+            "psnr_of_copying": following_psnr(frames[:, :-1]),
         }
         return jnp.sum(penalty, axis=1, where=forward.follows).mean(), report
 
@@ -244,23 +246,31 @@ class CGMNet(BackboneMethod):
         """The mean over pipelines."""
         logits = forward.moved.logits
         found = {name: classification_loss(scores, forward.label) for name, scores in logits.items()}
-        report = {f"{name}_top1": told["top1"] for name, (_, told) in found.items()}
+        report = {f"{name}/top1": told["top1"] for name, (_, told) in found.items()}
+        report |= classification_loss(_averaged(logits), forward.label)[1]
         return sum(loss for loss, _ in found.values()) / len(found), report
+
+
+def _averaged(logits: Mapping[str, jax.Array]) -> jax.Array | None:
+    """Class scores whose probabilities are the mean of all pipelines'; None where there are none."""
+    if not logits:
+        return None
+    each = jnp.stack([jax.nn.log_softmax(scores) for scores in logits.values()])
+    return jax.nn.logsumexp(each, axis=0) - np.log(len(each)).astype(np.float32)
+
+
+def _psnr(images: jax.Array, following: jax.Array, follows: jax.Array) -> jax.Array:
+    """In dB, of the mean squared error over all frames that count: still ones, of which any copy is perfect, add 0."""
+    error = masked_mean(jnp.square(images - following).mean((2, 3, 4)), follows)
+    return -10 * jnp.log10(jnp.maximum(error, LEAST_ERROR))
 
 
 def _flow(moved: Moved, size: tuple[int, int]) -> jax.Array:
     """`[B, T - 1, H, W, 2]`, in pixels of the clip, from each frame to the next."""
     maps = moved.hr or moved.lr
-    came = resize_flow(mean_displacement(maps.maps[:, :-1], dilation=maps.dilation), *size)
-    # What is at p comes to p + f(p), where `came` tells f(p): to the first order, came(p + came(p)).
-    return backward_warp(came, came)[0]
+    return resize_flow(flow_of_maps(maps.maps[:, :-1], dilation=maps.dilation), *size)
 
 
 def _moves(path: tuple[str, ...]) -> bool:
     """Whether a parameter serves motion maps."""
-    return not under(path, *RECOGNISERS)
-
-
-def _mean(values: jax.Array, kept: jax.Array) -> jax.Array:
-    """The mean of the values that are kept; 0 if there are none."""
-    return jnp.sum(values, where=kept) / jnp.maximum(kept.sum(), 1).astype(jnp.float32)
+    return not under(path, *RECOGNISERS.values())

@@ -11,7 +11,6 @@ import itertools
 import jax
 import jax.numpy as jnp
 
-from hcml_jax import augment
 from hcml_jax.config import ConfigError, nearest
 from hcml_jax.contrastive import (
     InfoNCE,
@@ -24,7 +23,7 @@ from hcml_jax.contrastive import (
     pair_predictions,
     spread_report,
 )
-from hcml_jax.methods.base import Encoded, Schedule, Stage, Term, Variables, check_dtype, everything, under
+from hcml_jax.methods.base import Encoded, Schedule, Stage, Term, Variables, check_dtype, everything, masked_mean, under
 from hcml_jax.methods.recognition import Forward, Recognition, classification_loss
 from hcml_jax.models import BackboneConfig, MotionHierarchy, SideBranch, paired
 from hcml_jax.ops import backward_warp, photometric_loss, resize_area, resize_flow, smoothness_loss
@@ -198,7 +197,7 @@ class HCML(Recognition):
         if "heads" not in variables["params"]:
             return super().encode(variables, clips)
         height, width = clips.shape[2:4]
-        clips = self.normalise(augment.to_float(clips))
+        clips = self.normalise(clips)
         recognised, side = self.network.apply(variables, clips, False, True, method=self.forward)
         flow = {level: resize_flow(flow, height, width) for level, flow in side.flow.items()}
         return self.encoded(recognised)._replace(flow=flow)
@@ -272,7 +271,7 @@ class HCML(Recognition):
             "photometric": photometric,
             "smoothness": smoothness,
             "flow_magnitude": jnp.linalg.norm(flow, axis=-1).mean(),
-            VALID: _mean(valid.astype(jnp.float32), paired),
+            VALID: masked_mean(valid.astype(jnp.float32), paired),
         }
         return photometric + config.smoothness_weight * smoothness, report
 
@@ -289,9 +288,9 @@ class HCML(Recognition):
         compared = functools.partial(self._compare, targets=targets, candidates=candidates)
         losses, hits = compared(predictions)
         ways = {"copying": jnp.broadcast_to(targets, predictions.shape), "without_motion": blind}
-        without = {name: _mean(compared(jax.lax.stop_gradient(way)).losses, kept) for name, way in ways.items()}
+        without = {name: masked_mean(compared(jax.lax.stop_gradient(way)).losses, kept) for name, way in ways.items()}
         report = contrast_report(predictions, targets, hits, kept, candidates)
-        return _mean(losses, kept), report | without | spread_report(paired(recognised.features[level]))
+        return masked_mean(losses, kept), report | without | spread_report(paired(recognised.features[level]))
 
     def _compare(self, predictions: jax.Array, targets: jax.Array, candidates: jax.Array) -> InfoNCE:
         """The loss of each prediction, and whether it finds its target among all."""
@@ -331,8 +330,3 @@ def _classification(forward: Forward):
 
 def _action(forward: Forward, *, level: str):
     return classification_loss(forward.outputs[1].actions[level], forward.batch.label)
-
-
-def _mean(values: jax.Array, kept: jax.Array) -> jax.Array:
-    """The mean of the values that are kept; 0 if there are none."""
-    return jnp.sum(values, where=kept) / jnp.maximum(kept.sum(), 1).astype(jnp.float32)

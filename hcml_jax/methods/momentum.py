@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from hcml_jax import augment
 from hcml_jax.methods.base import LEARNT, BackboneMethod, Encoded, Variables
 from hcml_jax.models.layers import at_least_float32
 
@@ -32,10 +31,6 @@ class MomentumContrast(BackboneMethod):
         embedding, features = network.apply(backbone, self.normalise(clips), False)
         last = at_least_float32(features[network.stages[-1]])
         return Encoded({"backbone": embedding}, maps={}, flow={}, last=last)
-
-    def normalise(self, clips: jax.Array) -> jax.Array:
-        """Clips, uint8 or float `[0, 1]`, as the backbone takes them."""
-        return augment.normalise(augment.to_float(clips), *self.normalisation)
 
     def check_groups(self, clips: int) -> None:
         """Raises ValueError if batch statistics are those of a whole batch of so many clips."""

@@ -58,10 +58,6 @@ class Recognition(BackboneMethod):
         """How the colours of training clips change; None: they do not."""
         return None
 
-    def normalise(self, clips: jax.Array) -> jax.Array:
-        """Clips in `[0, 1]` as the backbone takes them."""
-        return augment.normalise(clips, *self.normalisation)
-
     def init(self, key: jax.Array, batch: Batch) -> Variables:
         """See `Method`."""
         clip, rngs = augment.to_float(batch.clip[:, 0]), streams(key, "params", "positions")
@@ -90,8 +86,7 @@ class Recognition(BackboneMethod):
 
     def encode(self, variables: Variables, clips: jax.Array) -> Encoded:
         """See `Method`."""
-        clips = self.normalise(augment.to_float(clips))
-        return self.encoded(self.network.apply(variables, clips, False))
+        return self.encoded(self.network.apply(variables, self.normalise(clips), False))
 
     def encoded(self, recognised: Recognised) -> Encoded:
         """Motion features as maps; pooled, and the embedding as "backbone", as features."""

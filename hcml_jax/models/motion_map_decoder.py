@@ -3,10 +3,10 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from hcml_jax.models.convolution import Conv
 from hcml_jax.models.layers import ConvNorm, Train
+from hcml_jax.ops import copying_filter
 
 KERNEL = (3, 3, 3)
 # Fresh maps are all but those that copy the frame.
@@ -20,7 +20,7 @@ class MotionMapDecoder(nn.Module):
       widths: channels of each convolution; a step upsamples to twice the frames, rows and columns, or as many as there
         are to be.
       filter_size: k of the maps.
-      channels: of the motion features.
+      channels: of the motion features; 0: those of the last step are the motion features, which guide nothing.
       dtype: what convolutions compute in.
     """
 
@@ -39,7 +39,7 @@ class MotionMapDecoder(nn.Module):
           train: how batch normalisation behaves.
 
         Returns:
-          Motion maps `[B, T, h, w, k k]`, float32, and motion features `[B, T, h, w, channels]`.
+          Motion maps `[B, T, h, w, k k]`, float32, and motion features `[B, T, h, w, C]`.
 
         Raises:
           ValueError: the convolutions are too few to come to the grid, or the features are finer than it.
@@ -50,7 +50,7 @@ class MotionMapDecoder(nn.Module):
             )
         for number, width in enumerate(self.widths):
             size = tuple(min(2 * n, m) for n, m in zip(x.shape[1:4], grid, strict=True))
-            x = jax.image.resize(x, (len(x), *size, x.shape[-1]), "linear")
+            x = jax.image.resize(x, (x.shape[0], *size, x.shape[-1]), "linear")
             x = ConvNorm(width, KERNEL, dtype=self.dtype, name=f"step{number}")(x, train)
         if x.shape[1:4] != grid:
             raise ValueError(
@@ -58,10 +58,5 @@ class MotionMapDecoder(nn.Module):
                 f"of the motion maps' {grid}; add steps, or take a larger scale"
             )
         maps = Conv(self.filter_size**2, KERNEL, bias=True, kernel_init=near_zero, dtype=self.dtype, name="maps")(x)
-        motion = ConvNorm(self.channels, KERNEL, dtype=self.dtype, name="motion")(x, train)
-        return maps.astype(jnp.float32) + copying(self.filter_size), motion
-
-
-def copying(size: int) -> np.ndarray:
-    """The filter that copies a pixel, `[k k]`, float32."""
-    return (np.arange(size**2) == size**2 // 2).astype(np.float32)
+        motion = ConvNorm(self.channels, KERNEL, dtype=self.dtype, name="motion")(x, train) if self.channels else x
+        return maps.astype(jnp.float32) + copying_filter(self.filter_size), motion

@@ -49,6 +49,11 @@ class MotionMapConfig:
             size = getattr(self, field)
             if size < 1 or size % 2 == 0:
                 raise ConfigError(f"{field} must be odd, for a filter has a middle; found {size}")
+        if self.upsampled_filter_size <= self.filter_size:
+            raise ConfigError(
+                f"upsampled_filter_size must be above filter_size, {self.filter_size}: its pixels are smaller; found "
+                f"{self.upsampled_filter_size}"
+            )
         if self.upsampling not in UPSAMPLINGS:
             raise ConfigError(f"upsampling: there is no {self.upsampling!r}. {nearest(self.upsampling, UPSAMPLINGS)}")
         if not self.decoder_widths or min(self.decoder_widths) < 1:
@@ -69,7 +74,7 @@ class Moved(NamedTuple):
       features: of its backbone, by name.
       lr: motion maps of frames that are `scale` times as small.
       hr: of the frames as they are; None without upsampling.
-      motion: `[B, T, H / s, W / s, C]`, motion features.
+      motion: `[B, T, H / s, W / s, C]`, motion features: those that guide, or what maps are decoded of.
       logits: pipeline -> class scores `[B, classes]`.
     """
 
@@ -86,11 +91,10 @@ class MotionMapNetwork(nn.Module):
 
     Attributes:
       backbone: the video encoder.
-      context: a 2-D network, whose last features guide upsampling; None: nothing does.
+      context: a 2-D network, whose last features guide upsampling; None where nothing does.
       config: sizes.
       classes: of the classifiers.
       pipelines: what tells the action: "backbone", "lr" or "hr"; (): nothing does.
-      channels: of motion features, and of `context`.
       dtype: what convolutions compute in.
     """
 
@@ -99,13 +103,14 @@ class MotionMapNetwork(nn.Module):
     config: MotionMapConfig = MotionMapConfig()
     classes: int = 0
     pipelines: tuple[str, ...] = ()
-    channels: int = 128
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
-        config, options = self.config, {"dtype": self.dtype}
-        self.decoder = MotionMapDecoder(config.decoder_widths, config.filter_size, self.channels, **options)
-        if self.context is not None:
+        config, options, guide = self.config, {"dtype": self.dtype}, 0
+        if config.upsampling == "guided":
+            guide = self.context.feature_spec[self.context.stages[-1]].channels
+        self.decoder = MotionMapDecoder(config.decoder_widths, config.filter_size, guide, **options)
+        if guide:
             self.upsampler = MotionUpsampler(config.scale, config.upsampled_filter_size, **options)
         if BACKBONE in self.pipelines:
             self.classifier = Classifier(self.classes)
@@ -140,7 +145,7 @@ class MotionMapNetwork(nn.Module):
         """Motion maps of the frames as they are; None without upsampling."""
         if self.config.upsampling == "none":
             return None
-        if self.context is None:
+        if self.config.upsampling != "guided":
             return interpolate(maps, self.config.scale, self.config.upsampling)
         _, features = self.context(clip, train)
         context = features[self.context.stages[-1]]

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from hcml_jax.models.convolution import Conv
-from hcml_jax.models.motion_map_decoder import copying, near_zero
-from hcml_jax.ops import apply_motion_maps, guided_similarity, periodic_shuffle
+from hcml_jax.models.motion_map_decoder import near_zero
+from hcml_jax.ops import apply_motion_maps, copying_filter, guided_similarity, periodic_shuffle
 
 INTERPOLATIONS = ("nearest", "bilinear")
 
@@ -46,11 +46,11 @@ class MotionUpsampler(nn.Module):
         channels = (self.scale * self.filter_size) ** 2
         options = {"bias": True, "kernel_init": near_zero, "dtype": self.dtype}
         pixels = Conv(channels, (1, 3, 3), name="conv", **options)(joined)
-        return MotionMaps(periodic_shuffle(pixels.astype(jnp.float32), self.scale) + copying(self.filter_size))
+        return MotionMaps(periodic_shuffle(pixels.astype(jnp.float32), self.scale) + copying_filter(self.filter_size))
 
 
 def interpolate(maps: jax.Array, scale: int, method: str) -> MotionMaps:
-    """Motion maps without anything learnt: each entry upsampled, filters spread with holes (CGM-Net Table 6).
+    """Motion maps without anything learnt: each entry upsampled, filters spread by the scale with holes (Table 6).
 
     Args:
       maps: `[B, T, h, w, k k]`.

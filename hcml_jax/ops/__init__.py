@@ -7,7 +7,7 @@ from hcml_jax.ops.frame_difference import frame_difference
 from hcml_jax.ops.image_quality import psnr, ssim
 from hcml_jax.ops.losses import charbonnier, photometric_loss, smoothness_loss
 from hcml_jax.ops.motion_difference import foreground_weights, motion_difference
-from hcml_jax.ops.motion_maps import apply_motion_maps, filter_size, guided_similarity, mean_displacement
+from hcml_jax.ops.motion_maps import apply_motion_maps, copying_filter, filter_size, flow_of_maps, guided_similarity
 from hcml_jax.ops.normalise import unit_vectors
 from hcml_jax.ops.periodic_shuffle import periodic_shuffle
 from hcml_jax.ops.resize import avg_pool_to, resize_area, resize_flow

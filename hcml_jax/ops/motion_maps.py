@@ -30,8 +30,10 @@ def apply_motion_maps(frames, maps, *, dilation: int = 1) -> jax.Array:
     """
     frames, maps = checked("frames", frames, "... H W C"), checked("maps", maps, "... H W M")
     check_equal("maps: frames [..., H, W]", maps.shape[:-1], frames.shape[:-1])
+    if dilation < 1:
+        raise ValueError(f"dilation: expected 1 or more, found {dilation}")
     reach = (filter_size(maps) - 1) * dilation
-    if dilation < 1 or reach >= min(frames.shape[-3:-1]):
+    if reach >= min(frames.shape[-3:-1]):
         height, width = frames.shape[-3:-1]
         raise ValueError(
             f"maps: filters of {reach + 1} x {reach + 1} are larger than the {height} x {width} pixels they move"
@@ -62,28 +64,37 @@ def guided_similarity(maps, motion, context) -> jax.Array:
     return jnp.mean(motion.astype(jnp.float32) * moved, axis=-1)
 
 
-def mean_displacement(maps, *, dilation: int = 1) -> jax.Array:
-    """How far the pixels that filters take have come: the mean over their entries above 0, each by its weight.
+def flow_of_maps(maps, *, dilation: int = 1) -> jax.Array:
+    """Where each pixel of a frame goes: the mean over the filters that take it, by their entries above 0.
 
-    It is a flow, but of the frame that is made: [y, x] tells how what is at (y, x) then came there.
+    flow[y, x] = sum over m and n of w (m, n) / sum of w, where w is maps[y + n, x + m, (m + r) k + (n + r)] or, if that
+    is below, 0.
 
     Args:
       maps: [..., H, W, k k], floating; see `apply_motion_maps`.
       dilation: likewise.
 
     Returns:
-      float32 [..., H, W, 2], (u right, v down) in pixels of the maps; 0 where no entry is above 0.
+      float32 [..., H, W, 2], (u right, v down) in pixels of the maps; 0 where no filter takes the pixel.
 
     Raises:
       ValueError: k is no odd number.
     """
     maps = checked("maps", maps, "... H W M")
-    size = filter_size(maps)
-    columns, rows = np.divmod(np.arange(size**2), size)
-    steps = dilation * (np.stack([columns, rows], axis=1) - size // 2).astype(np.float32)
-    weights = jnp.maximum(maps.astype(jnp.float32), 0.0)
-    total = weights.sum(-1, keepdims=True)
-    return weights @ steps / jnp.where(total > 0, total, 1.0)
+    size, (height, width) = filter_size(maps), maps.shape[-3:-1]
+    padded = _pad(jnp.maximum(maps.astype(jnp.float32), 0.0), dilation * (size - 1) // 2)
+    total, moved = jnp.zeros(maps.shape[:-1]), jnp.zeros((*maps.shape[:-1], 2))
+    for entry in range(size * size):
+        column, row = (dilation * place for place in divmod(entry, size))
+        weight = padded[..., row : row + height, column : column + width, entry]
+        step = np.float32([column, row]) - dilation * (size - 1) // 2
+        total, moved = total + weight, moved + weight[..., None] * step
+    return moved / jnp.where(total > 0, total, 1.0)[..., None]
+
+
+def copying_filter(size: int) -> np.ndarray:
+    """The filter that copies a pixel, float32 [k k]."""
+    return (np.arange(size**2) == size**2 // 2).astype(np.float32)
 
 
 def filter_size(maps: jax.Array) -> int:

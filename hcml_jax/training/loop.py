@@ -234,10 +234,11 @@ class _Run:
         for stage in self.method.stages:
             records = [r for r in self.writer.records if (r["stage"], r["split"]) == (stage.name, split)]
             for metric, chance in stage.chances.items():
-                if records and records[-1][metric] <= records[-1][chance]:
+                # Where guessing is always right there is nothing to learn.
+                if records and records[-1][metric] <= records[-1][chance] != 1.0:
                     cluster.say(
-                        f"caution: stage {stage.name} ended with {metric} at {records[-1][metric]:.3f}, where guessing "
-                        f"gives {records[-1][chance]:.3f}: it has not learnt its task"
+                        f"caution: stage {stage.name} ended with {metric} at {records[-1][metric]:.3f}, no better than "
+                        f"{chance}, {records[-1][chance]:.3f}: it has not learnt its task"
                     )
 
     def _validate(self, validation_step, state: TrainState, stage: Stage, before: int) -> float | None:

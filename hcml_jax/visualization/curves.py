@@ -16,6 +16,7 @@ PANELS = {
     "cosine": ("positive_cosine", "spatial_cosine", "temporal_cosine", "easy_cosine"),
     "feature std": ("std",),
     "effective rank": ("effective_rank",),
+    "PSNR (dB)": ("psnr", "psnr_of_copying"),
     "flow (px)": ("flow_magnitude",),
     "valid share": ("valid",),
 }

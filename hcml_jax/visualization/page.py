@@ -124,6 +124,7 @@ def _tables(results: Mapping) -> Iterable[str]:
     yield _ways(results, scores)
     yield _controls(results, scores)
     yield _flow(scores)
+    yield _prediction(scores)
     rows = [
         [f"{step}: {name}", scores.share("gains", step, name)]
         for step, gains in results.get("gains", {}).items()
@@ -213,6 +214,16 @@ def _flow(scores: _Scores) -> str:
     levels = list(dict.fromkeys(level for path in paths for level in _down(flow, path)))
     rows = [[title, *(scores.number("flow", *path, level) for level in levels)] for path, title in paths.items()]
     return _table("Flow", ["", *levels], rows, rows)
+
+
+def _prediction(scores: _Scores) -> str:
+    kinds = ("l1", "psnr", "ssim")
+    rows = [
+        [f"{name}, of frames {part}", *(scores.number("prediction", part, kind, name) for kind in kinds)]
+        for part, found in (scores.get("prediction") or {}).items()
+        for name in found["l1"]
+    ]
+    return _table("Frames that are made", ["", *kinds], rows, rows)
 
 
 def _named(path: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from hcml_jax.ops import apply_motion_maps, guided_similarity, mean_displacement
+from hcml_jax.ops import apply_motion_maps, flow_of_maps, guided_similarity
 
 
 def rand(*shape, seed=0):
@@ -94,15 +94,32 @@ def test_no_copy_is_held_for_each_entry():
     assert temporary < 15 * frames.nbytes  # 25 or more, if they were held
 
 
-def test_mean_displacement_is_that_of_the_entries_above_zero():
-    maps = np.zeros((2, 3, 25), np.float32)
-    maps[0, 1, (1 + 2) * 5 + (-2 + 2)] = 0.7  # m = 1, n = -2
-    maps[1, 2, [(2 + 2) * 5 + (0 + 2), 12]] = 1, 3  # m = 2 and n = 0, and the middle
-    maps[1, 1, 0] = -1
-    expected = np.zeros((2, 3, 2))
-    expected[0, 1], expected[1, 2] = (1, -2), (0.5, 0)
-    np.testing.assert_allclose(mean_displacement(maps), expected, atol=1e-6)
-    np.testing.assert_allclose(mean_displacement(maps, dilation=3), 3 * expected, atol=1e-6)
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_flow_is_where_filters_take_each_pixel(dilation):
+    """By hand: over all pixels of the next frame, what each takes of each pixel of this one."""
+    maps = rand(2, 7, 8, 25)
+    total, moved = np.zeros((2, 7, 8)), np.zeros((2, 7, 8, 2))
+    for b, y, x, m, n in np.ndindex(2, 7, 8, 5, 5):
+        u, v, weight = dilation * (m - 2), dilation * (n - 2), max(maps[b, y, x, m * 5 + n], 0)
+        if 0 <= y - v < 7 and 0 <= x - u < 8:
+            total[b, y - v, x - u] += weight
+            moved[b, y - v, x - u] += weight * np.array([u, v])
+    expected = moved / np.where(total > 0, total, 1)[..., None]
+    np.testing.assert_allclose(flow_of_maps(maps, dilation=dilation), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_what_moves_alone_has_flow_and_what_it_covers_none():
+    maps = np.zeros((4, 9, 9), np.float32)
+    maps[..., 4] = 1  # copies
+    maps[:, 5, 4], maps[:, 5, 2 * 3 + 1] = 0, 1  # column 5 comes from column 4
+    expected = np.zeros((4, 9, 2))
+    expected[:, 4, 0] = 0.5  # it stays, too: column 4 copies it
+    np.testing.assert_allclose(flow_of_maps(maps), expected, atol=1e-6)
+
+
+def test_a_dilation_below_one_is_refused():
+    with pytest.raises(ValueError, match="dilation: expected 1 or more, found 0"):
+        apply_motion_maps(rand(8, 8, 3), rand(8, 8, 9), dilation=0)
 
 
 @pytest.mark.parametrize(

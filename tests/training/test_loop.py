@@ -325,7 +325,8 @@ def test_a_stage_that_ends_no_better_than_by_chance_is_told_of(monkeypatch, righ
     writer = types.SimpleNamespace(records=records)
     loop._Run._tell_of_chance(types.SimpleNamespace(config=CONFIG, writer=writer, method=method))
     message = (
-        f"caution: stage level1 ended with {task} at 0.250, where guessing gives 0.250: it has not learnt its task"
+        f"caution: stage level1 ended with {task} at 0.250, no better than {task}_chance, 0.250: it has not learnt its "
+        "task"
     )
     assert said == [message] * told
 
