@@ -86,8 +86,12 @@ def test_an_interruption_lets_no_more_runs_begin_also_after_an_error(tmp_path):
         while not processes._stopped and time.monotonic() < deadline:
             time.sleep(0.01)
 
-    with pytest.raises(KeyboardInterrupt):
-        processes.side_by_side(fail_or_interrupt, [0, 1])
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            processes.side_by_side(fail_or_interrupt, [0, 1])
+    finally:
+        signal.signal(signal.SIGINT, before)
     with pytest.raises(UserError, match="not begun"):
         processes.finish(tiny_config.get_config().to_dict(), tmp_path / "run")
 
