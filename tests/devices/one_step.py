@@ -13,7 +13,7 @@ from hcml_jax.methods import build_method
 from hcml_jax.training.mesh import Layout, make_mesh
 from hcml_jax.training.optimizer import make_optimizer
 from hcml_jax.training.step import init_state, init_variables, make_train_step
-from tests.methods import test_fima, test_mscl, tiny
+from tests.methods import test_cgm_net, test_fima, test_mscl, tiny
 from tests.methods.stages import leaves
 
 CLIPS = 16
@@ -44,6 +44,8 @@ def cases():
     found = {stage.name: (hcml, stage, tiny.CLIP_SHAPE, 5) for stage in hcml.stages}
     found["mscl"] = mscl, mscl.stages[0], tiny.CLIP_SHAPE, 5
     found["fima"] = fima, fima.stages[0], (8, 32, 32, 3), 8
+    cgm_net = build_method(test_cgm_net.CONFIG | {"batch_norm_group": 8, "flip": True}, num_classes=3)
+    found["cgm_net"] = cgm_net, cgm_net.stages[1], test_cgm_net.CLIP_SHAPE, 5
     return found
 
 

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-CASES = ("level1", "joint", "mscl", "fima")  # the joint stage has the terms of all levels
+CASES = ("level1", "joint", "mscl", "fima", "cgm_net")  # the joint stage has the terms of all levels
 ROOT = pathlib.Path(__file__).parent.parent.parent
 
 
@@ -74,7 +74,7 @@ def assert_same(found, expected):
 
 @pytest.mark.parametrize(
     ("flags", "cases"),
-    [([], ["joint", "mscl", "fima"]), (["--shard_state"], ["joint", "mscl"]), (["--form=ring"], ["level1"])],
+    [([], ["joint", "mscl", "fima", "cgm_net"]), (["--shard_state"], ["joint", "mscl"]), (["--form=ring"], ["level1"])],
     ids=["data", "state", "ring"],
 )
 def test_eight_devices_equal_one(one_device, tmp_path, flags, cases):
@@ -87,7 +87,7 @@ def test_the_ring_over_eight_devices_equals_the_dense_form():
 
 
 def test_two_processes_of_two_devices_equal_one(one_device, tmp_path):
-    cases, out = ("joint", "mscl", "fima"), tmp_path / "out.npz"
+    cases, out = ("joint", "mscl", "fima", "cgm_net"), tmp_path / "out.npz"
     finish(*as_two("one_step", str(out), "--cases", *cases))
     assert_same(read(out), of_cases(one_device, cases))
 
