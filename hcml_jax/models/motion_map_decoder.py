@@ -1,5 +1,7 @@
 """From a backbone's features to motion maps of a low resolution (CGM-Net)."""
 
+import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -9,8 +11,31 @@ from hcml_jax.models.layers import ConvNorm, Train
 from hcml_jax.ops import copying_filter
 
 KERNEL = (3, 3, 3)
-# Fresh maps are all but those that copy the frame.
-near_zero = nn.initializers.variance_scaling(1e-4, "fan_in", "truncated_normal")
+
+
+class Filters(nn.Module):
+    """A convolution to filters, which begin as all but those that copy a pixel.
+
+    What it is given is scaled by the root of its fan-in: Adam moves every weight by as much, and filters of a wide
+    convolution would jump far from any that make a frame.
+
+    Attributes:
+      channels: of the outcome.
+      kernel: in time, height, width.
+      dtype: what it computes in.
+    """
+
+    channels: int
+    kernel: tuple[int, int, int]
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps `[B, T, H, W, C]` to float32 `[B, T, H, W, channels]`, without what copies."""
+        fan_in = math.prod(self.kernel) * x.shape[-1]
+        small = nn.initializers.normal(1e-2)
+        conv = Conv(self.channels, self.kernel, bias=True, kernel_init=small, dtype=self.dtype, name="conv")
+        return conv(x * fan_in**-0.5).astype(jnp.float32)
 
 
 class MotionMapDecoder(nn.Module):
@@ -57,6 +82,6 @@ class MotionMapDecoder(nn.Module):
                 f"decoder_widths: {len(self.widths)} steps, each to twice the size, end at {x.shape[1:4]} cells, short "
                 f"of the motion maps' {grid}; add steps, or take a larger scale"
             )
-        maps = Conv(self.filter_size**2, KERNEL, bias=True, kernel_init=near_zero, dtype=self.dtype, name="maps")(x)
+        maps = Filters(self.filter_size**2, KERNEL, self.dtype, name="maps")(x)
         motion = ConvNorm(self.channels, KERNEL, dtype=self.dtype, name="motion")(x, train) if self.channels else x
-        return maps.astype(jnp.float32) + copying_filter(self.filter_size), motion
+        return maps + copying_filter(self.filter_size), motion

@@ -6,8 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from hcml_jax.models.convolution import Conv
-from hcml_jax.models.motion_map_decoder import near_zero
+from hcml_jax.models.motion_map_decoder import Filters
 from hcml_jax.ops import apply_motion_maps, copying_filter, guided_similarity, periodic_shuffle
 
 INTERPOLATIONS = ("nearest", "bilinear")
@@ -44,9 +43,8 @@ class MotionUpsampler(nn.Module):
         motion, context = motion.astype(self.dtype), context.astype(self.dtype)
         joined = jnp.concatenate([context, motion, similarity, similarity * context, similarity * motion], axis=-1)
         channels = (self.scale * self.filter_size) ** 2
-        options = {"bias": True, "kernel_init": near_zero, "dtype": self.dtype}
-        pixels = Conv(channels, (1, 3, 3), name="conv", **options)(joined)
-        return MotionMaps(periodic_shuffle(pixels.astype(jnp.float32), self.scale) + copying_filter(self.filter_size))
+        pixels = Filters(channels, (1, 3, 3), self.dtype, name="filters")(joined)
+        return MotionMaps(periodic_shuffle(pixels, self.scale) + copying_filter(self.filter_size))
 
 
 def interpolate(maps: jax.Array, scale: int, method: str) -> MotionMaps:

@@ -138,7 +138,9 @@ def test_the_first_stage_moves_no_recogniser(method, variables):
     changed = moved(before["batch_stats"], outputs.collections["batch_stats"])
     assert changed and not any("action" in name for name in changed)
     trainable = stage.trainable
-    assert trainable(("upsampler", "conv", "kernel")) and not trainable(("hr_action", "conv0", "conv", "kernel"))
+    assert trainable(("upsampler", "filters", "conv", "kernel")) and not trainable(
+        ("hr_action", "conv0", "conv", "kernel")
+    )
 
 
 def test_gradients_of_the_joint_stage_reach_everything(method, variables, batch):
