@@ -223,7 +223,7 @@ class CGMNet(BackboneMethod):
     def next_frames(self, variables: Variables, clips: jax.Array) -> jax.Array | None:
         """See `Method`; maps of the low resolution alone make no frames."""
         moved = self.network.apply(variables, self.normalise(clips), False)
-        return moved.hr and moved.hr.apply(augment.to_float(clips))
+        return None if moved.hr is None else moved.hr.apply(augment.to_float(clips))
 
     def _reconstruction(self, forward: Forward, *, name: str):
         """Eq. 6, in one of both resolutions: the sum over frames of the mean over pixels and colours."""
