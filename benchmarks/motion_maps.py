@@ -43,7 +43,7 @@ FORMS = {"ours": apply_motion_maps, "derived": derived, "patches": patches}
 
 
 def unfolded(*given):
-    """PyTorch's, forward and backward, as what runs once; None where it is not installed."""
+    """A function that runs PyTorch's forward and backward pass once; None where PyTorch is not installed."""
     try:
         import torch
     except ImportError:

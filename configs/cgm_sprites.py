@@ -1,8 +1,8 @@
 """CGM-Net on rendered Motion Sprites: motion maps without labels, then motion and action together. Tian et al., eq. 7.
 
 The backbone of frames is the HCML demo's, with its motion blocks, but without strides in time and with half of those in
-space: maps are decoded of every frame's 12 x 12 places. With a quarter of the frames and 6 x 6 places, frames that are
-made were no better than copies after 350 steps. Clips are those of MSCL and FIMA.
+space: maps are decoded of every frame's 12 x 12 places. In a trial with a quarter of the frames and 6 x 6 places,
+frames that were made were no better than copies after 350 steps. Clips are those of MSCL and FIMA.
 
 Command:  python launch.py --config configs/cgm_sprites.py --workdir runs/cgm_sprites
 Cost:     not yet run
@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
             "context": {"name": "resnet_10", "width": 16, "stem_pool": False},
             "maps": {
                 "filter_size": 3,
-                "upsampled_filter_size": 7,  # 3 pixels: few move more
+                "upsampled_filter_size": 7,
                 "decoder_widths": (32,),
                 "lr_widths": (16, 16, 32, 32, 64, 64),
                 "lr_strides": (1, 2, 1, 2, 1, 1),

@@ -20,7 +20,7 @@ from hcml_jax import augment
 from hcml_jax.batch import Batch
 from hcml_jax.contrastive import InfoNCE, activation, enqueue, foreground, info_nce_of_clips, pixel_positives
 from hcml_jax.methods.base import QUEUE, Encoded, Highlight, Outputs, Stage, Term, Variables, everything, weigh
-from hcml_jax.methods.fima_config import DIFFERENCE, FRAME, PIXEL, RGB, SIDES, SOURCES, FIMAConfig
+from hcml_jax.methods.fima_config import DECODED, DIFFERENCE, FRAME, PIXEL, RGB, SIDES, SOURCES, FIMAConfig
 from hcml_jax.methods.momentum import MomentumContrast, follow, key_encoder, shuffled
 from hcml_jax.models import MotionAligner, TrainMode
 from hcml_jax.models.layers import Train
@@ -132,7 +132,7 @@ class FIMA(MomentumContrast):
                 weight,
                 over_batch=True,
                 floors={"matched": LEAST_MATCHED} if name == PIXEL else {},
-                chances={"top1": "chance"} | (IN_CLIP if name in (PIXEL, FRAME) else {}),
+                chances={"top1": "chance"} | (IN_CLIP if name in DECODED else {}),
             )
             for name, weight in config.weights.items()
             if weight
@@ -392,7 +392,7 @@ class FIMA(MomentumContrast):
             total += jnp.sum(found.losses.sum(1) / jnp.maximum(per_clip, 1.0)) / jnp.maximum(clips, 1.0)
             sums["top1"] += jnp.sum(found.hits & counts, dtype=jnp.float32)
             sums["chance"] += jnp.sum(chance, where=counts)
-            if name in (PIXEL, FRAME):
+            if name in DECODED:  # of the others a clip has one key
                 sums.update(self._in_clip(queries, keys, positives))
             matched.append((per_clip.sum(), clips / len(counts)))
         number, shares = (sum(numbers) for numbers in zip(*matched, strict=True))

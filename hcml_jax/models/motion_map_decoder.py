@@ -71,7 +71,7 @@ class MotionMapDecoder(nn.Module):
         """
         if any(n > m for n, m in zip(x.shape[1:4], grid, strict=True)):
             raise ValueError(
-                f"features of {x.shape[1:4]} cells are finer than the motion maps', {grid}; take a larger grid"
+                f"features of {x.shape[1:4]} cells are finer than the motion maps' {grid}: take a smaller scale"
             )
         for number, width in enumerate(self.widths):
             size = tuple(min(2 * n, m) for n, m in zip(x.shape[1:4], grid, strict=True))

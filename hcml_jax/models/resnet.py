@@ -65,6 +65,8 @@ class ResNet(Backbone):
     def __post_init__(self):
         if self.groups > 1 and not DEPTHS[self.depth][1]:
             raise ValueError(f"groups are for bottlenecks: not for a depth of {self.depth}")
+        if self.last not in STAGES:
+            raise ValueError(f"last: expected one of {', '.join(STAGES)}, found {self.last!r}")
         super().__post_init__()
 
     @property

@@ -106,7 +106,8 @@ def filter_size(maps: jax.Array) -> int:
 
 
 # Sums of shifted products, which XLA fuses: no copy of the frames is held for each shift. The gradients are written
-# out: derived by jax, at [8, 112, 112, 3] and k = 11 they took ten times as long on CPU.
+# out: derived by jax they take two to three times as long on CPU, and two to six times the memory
+# (docs/performance.md).
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _filter(padded: jax.Array, maps: jax.Array, dilation: int) -> jax.Array:
     """[..., H + d (k - 1), W + d (k - 1), C] filtered by [..., H, W, k k]: [..., H, W, C]."""

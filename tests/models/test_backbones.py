@@ -83,6 +83,18 @@ def test_wrong_options_are_named(fields, message):
         BackboneConfig(**fields)
 
 
+def test_a_residual_network_may_end_at_any_stage():
+    model = build_backbone("resnet_10", width=4, stem_pool=False, last="res3")
+    clip = jax.ShapeDtypeStruct((1, 2, 32, 32, 3), jnp.float32)
+    (embedding, features), variables = jax.eval_shape(
+        lambda x: model.init_with_output(jax.random.key(0), x, False), clip
+    )
+    assert [*features] == ["stem", "res2", "res3"] == [*model.feature_spec] and embedding.shape == (1, 8)
+    assert set(variables["params"]) == {"stem", "res2", "res3"}
+    with pytest.raises(ValueError, match="last: expected one of res2, res3, res4, res5, found 'stem'"):
+        build_backbone("resnet_10", last="stem")
+
+
 def test_features_stand_at_frames_of_the_clip():
     clip = jnp.arange(32).reshape(1, 32, 1)
     slowfast, r3d = build_backbone("slowfast_r50_8x8"), build_backbone("r3d_18")
