@@ -331,6 +331,17 @@ def test_a_stage_that_ends_no_better_than_by_chance_is_told_of(monkeypatch, righ
     assert said == [message] * told
 
 
+def test_where_guessing_is_always_right_nothing_is_told(monkeypatch):
+    """As of clips with one part alone, of which any guess is right."""
+    method, said = tiny.hcml(), []
+    task = "contrastive/level1/right_time"
+    records = [{"stage": "level1", "split": "validation", task: 1.0, f"{task}_chance": 1.0}]
+    monkeypatch.setattr(loop.cluster, "say", said.append)
+    run = types.SimpleNamespace(config=CONFIG, writer=types.SimpleNamespace(records=records), method=method)
+    loop._Run._tell_of_chance(run)
+    assert not said
+
+
 class Leading(HCML):
     """A method of which so much of the flow leads into the frame."""
 
