@@ -14,10 +14,10 @@ KERNEL = (3, 3, 3)
 
 
 class Filters(nn.Module):
-    """A convolution to filters, which begin as all but those that copy a pixel.
+    """A convolution that gives filters, or rather how they differ from those that copy a pixel: little when fresh.
 
-    What it is given is scaled by the root of its fan-in: Adam moves every weight by as much, and filters of a wide
-    convolution would jump far from any that make a frame.
+    Its input is divided by the root of the fan-in. Adam moves each weight alike, so that filters of a wide convolution
+    would jump with the first steps, far from any that make a frame.
 
     Attributes:
       channels: of the outcome.
@@ -31,7 +31,7 @@ class Filters(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps `[B, T, H, W, C]` to float32 `[B, T, H, W, channels]`, without what copies."""
+        """Maps `[B, T, H, W, C]` to float32 `[B, T, H, W, channels]`."""
         fan_in = math.prod(self.kernel) * x.shape[-1]
         small = nn.initializers.normal(1e-2)
         conv = Conv(self.channels, self.kernel, bias=True, kernel_init=small, dtype=self.dtype, name="conv")
