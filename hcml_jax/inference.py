@@ -49,7 +49,7 @@ class Model:
         self.trained, self.chosen = trained, chosen
         self.recognises = trained and bool(chosen or not method.classifiers)
         self._encode = jax.jit(method.encode)
-        self._next_frames = jax.jit(method.next_frames)
+        self._next_frames = jax.jit(lambda *given: method.next_frames(*given))
         # What is not asked for is not computed.
         self._part = jax.jit(lambda name, *given: getattr(method.encode(*given), name), static_argnums=0)
 
