@@ -76,6 +76,13 @@ SUPERVISIONS = {
 }
 
 
+def learnt_with(name: str) -> str:
+    """The arm whose run learns an arm's levels: HCML's begins with those of a shorter hierarchy, for a level is learnt
+    while those above it wait."""
+    arm = ARMS[name]
+    return "HCML" if arm == Arm(HIERARCHY[: len(arm.levels)]) and arm.levels else name
+
+
 @dataclasses.dataclass(frozen=True)
 class Runs:
     """The runs of a folder, made when they are first asked for.
@@ -128,7 +135,7 @@ class Runs:
         if arm.levels:
             stages = _stages(arm, levels_rate) | {last: schedule}
             method |= {"levels": arm.levels, "progressive": not arm.at_once, "stages": stages}
-            config["init_from"] = {"path": str(self.levels(name, seed, levels_rate))}
+            config["init_from"] = self._start(name, seed, levels_rate)
             config["training"]["first_stage"] = last
         else:
             method["stages"] = {last: schedule}
@@ -136,6 +143,17 @@ class Runs:
         config["training"]["validation_split"] = ""  # the split is read once, at the end
         told = f"{name}, {steps} steps{_told(rate)}{_told(levels_rate)}, {split}"
         return self._finish(config, told, seed, split, ("recognition",))
+
+    def _start(self, name: str, seed: int, levels_rate: float | None) -> dict[str, Any]:
+        """What the joint stage of an arm starts from."""
+        count, learnt_by = len(ARMS[name].levels), learnt_with(name)
+        start = {"path": str(self.levels(learnt_by, seed, levels_rate))}
+        if learnt_by == name:
+            return start
+        parts = ["backbone/stem"]
+        for level in range(count):
+            parts += [f"backbone/res{level + 2}", f"backbone/level{level}", f"heads/level{level}"]
+        return start | {"stage": f"level{count - 1}", "prefixes": tuple(parts)}
 
     def _finish(
         self, config: dict[str, Any], name: str, seed: int, split: str, protocols: tuple[str, ...]
@@ -231,7 +249,8 @@ class Ablation:
 
     def run(self, names: Sequence[str]) -> None:
         """Runs arms; an error of one comes when the others are finished."""
-        first = [(name, seed) for seed in self._seeds for name in names if ARMS[name].levels and not ARMS[name].at_once]
+        alone = [learnt_with(name) for name in names if ARMS[name].levels and not ARMS[name].at_once]
+        first = dict.fromkeys((name, seed) for seed in self._seeds for name in alone)
         # Levels take the longest, and others wait for them.
         tasks = [functools.partial(self._runs.levels, *one) for one in first]
         tasks += [functools.partial(self._arm, name) for name in names]
@@ -242,7 +261,7 @@ class Ablation:
         if ARMS[name].joint and self._with_joint:
             choice = self._chosen.get(name) or self._runs.tuned(name, self._seeds[0])
             joint = processes.side_by_side(lambda seed: self._runs.joint(name, seed, choice), self._seeds)
-        if ARMS[name].levels:
+        if name in SUPERVISIONS.values():
             levels_rate = choice.get("levels_rate")
             levels = processes.side_by_side(lambda seed: self._runs.levels(name, seed, levels_rate), self._seeds)
         with self._writes:

@@ -74,16 +74,19 @@ def test_every_arm_is_tuned_alike_on_the_validation_split(ablation, finished, tm
     assert {c["seed"] for c in tried} == {3}
 
 
-def test_what_learns_a_classifier_starts_from_levels_of_its_own_arm(ablation, finished, tmp_path):
+def test_what_learns_a_classifier_starts_from_levels_of_its_own_supervision(ablation, finished, tmp_path):
     for folder, config in finished.items():
         start = config["init_from"]["path"]
         if config["training"]["first_stage"]:
-            levels = finished[pathlib.Path(start)]
-            assert levels["method"]["levels"] == config["method"]["levels"]
-            assert (
-                levels["seed"] == config["seed"]
-                and levels["method"]["stages"].keys() < config["method"]["stages"].keys()
-            )
+            levels, count = finished[pathlib.Path(start)], len(config["method"]["levels"])
+            assert levels["method"]["levels"][:count] == config["method"]["levels"]
+            if count < 3:
+                assert config["init_from"]["stage"] == f"level{count - 1}"
+                assert {p for p in config["init_from"]["prefixes"] if "level" in p} == {
+                    f"{part}/level{level}" for part in ("backbone", "heads") for level in range(count)
+                }
+            assert levels["seed"] == config["seed"]
+            assert config["method"]["stages"].keys() - levels["method"]["stages"].keys() == {"joint"}
         else:
             assert not start, folder
 
