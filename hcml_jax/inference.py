@@ -1,5 +1,6 @@
 """A trained network for notebooks and programs: `load(workdir)`; and its export without what serves training."""
 
+import functools
 import json
 import pathlib
 from collections.abc import Sequence
@@ -49,7 +50,6 @@ class Model:
         self.trained, self.chosen = trained, chosen
         self.recognises = trained and bool(chosen or not method.classifiers)
         self._encode = jax.jit(method.encode)
-        self._next_frames = jax.jit(lambda *given: method.next_frames(*given))
         # What is not asked for is not computed.
         self._part = jax.jit(lambda name, *given: getattr(method.encode(*given), name), static_argnums=0)
 
@@ -97,10 +97,14 @@ class Model:
         Raises:
           ConfigError: if its method makes no frames.
         """
-        made = self._next_frames(self.variables, _checked(clips))
+        made = self._predict_frames(self.variables, _checked(clips))
         if made is None:
             raise ConfigError("this network makes no frames: its method does not")
         return made
+
+    @functools.cached_property
+    def _predict_frames(self):
+        return jax.jit(self.method.next_frames)
 
 
 def load(workdir: str | pathlib.Path, stage: str = "") -> Model:
