@@ -2,11 +2,11 @@
 
 After the file's name stands which: "hcml" (HCML Table 4: 97.8, the mean over three splits), "coclr" (HCML Table 5:
 87.1), "mscl" (MSCL Table 6: 91.5), "fima" or "fima_i3d" (FIMA Table 4: 86.7 with R(2+1)D-18, 88.5 with I3D; 84.1 and
-84.2 from UCF-101); all others from Kinetics-400. HCML Table 5 and MSCL refer to
-CoCLR's recipe. Its published code differs from this in four things: Adam with decay in the gradient (here decoupled), a
-tenth of the rate for the backbone (here the same for all), colour augmentation, and a test on five crops of each clip,
-mirrored too (here ten clips of the centre). MSCL does not name the stride of its 16 frames: 4. The backbone must be
-that of the run it comes from.
+84.2 from UCF-101); all others from Kinetics-400. HCML Table 5 and MSCL refer to CoCLR's recipe. Its published code
+differs from this in three things: Adam with decay in the gradient (here decoupled), a tenth of the rate for the
+backbone (here the same for all) and colour augmentation. Its test on five crops of each of ten clips, mirrored too,
+stands beside ten clips of the centre. MSCL does not name the stride of its 16 frames: 4. The backbone must be that of
+the run it comes from.
 
 The table has columns path, label, split ("train", "test"), one folder for each of the three splits;
 `python -m hcml_jax.evaluation.compare` of three runs prints their mean.
@@ -57,6 +57,7 @@ CLIPS = {
     "fima": {"frames": 16, "stride": 2, "short_side": (128, 128), "crop": 112},
     "fima_i3d": {"frames": 16, "stride": 2, "short_side": (256, 256), "crop": 224},
 }
+VIEWS = {"hcml": ("1x1", "10x3"), "coclr": ("10x1", "10xcorners+flip"), "mscl": ("10x1", "10xcorners+flip")}
 PAPERS = tuple(SCHEDULES)
 
 
@@ -74,11 +75,7 @@ def get_config(paper: str = "hcml") -> ConfigDict:
         },
         "data": {"root": "data/ucf101", "short_clips": "loop", **CLIPS[paper]},
         "training": {"batch_size": schedule["per_clips"], "log_every": 50, "checkpoint_every": 1000},
-        "evaluation": {
-            "split": "test",
-            "protocols": ("recognition", "cost"),
-            "views": ("1x1", "10x3") if paper == "hcml" else ("10x1",),
-        },
+        "evaluation": {"split": "test", "protocols": ("recognition", "cost"), "views": VIEWS.get(paper, ("10x1",))},
         "init_from": {"path": "runs/pretrained", "prefixes": ("backbone",)},
     }
     return complete(config)

@@ -163,7 +163,7 @@ class ClipReader:
             return np.stack([_crop(*pair) for pair in zip(clips, views, strict=True)])
 
         # Random views hardly ever come again; the others are the same for the same row and numbers.
-        key = row.index, reads.clips, reads.future, reads.crops, reads.crop, reads.short_side, reads.flow
+        key = row.index, reads.clips, reads.future, reads.crops, reads.corners, reads.crop, reads.short_side, reads.flow
         return self._cache.get(key, read) if keep else read()
 
     def _flow(self, row: Row, info: VideoInfo, views: list[View], shown: np.ndarray) -> np.ndarray:

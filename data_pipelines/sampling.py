@@ -12,6 +12,7 @@ from data_pipelines.config import DataConfig
 from hcml_jax.batch import Reads
 
 _ORDER, _VIEW = 1, 2  # keep the streams of random numbers apart
+_CORNERS = (0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.5)  # shares of the room down and across
 _TRIES = 10  # of a random share of a frame
 
 
@@ -116,13 +117,15 @@ def _places(
 
 
 def _spread(config: DataConfig, reads: Reads, frame_size: tuple[int, int]) -> list[_Place]:
-    """The crops of an evaluation, from one end of the longer side to the other; one alone is in the middle."""
+    """The crops of an evaluation: the corners and the middle, or from one end of the longer side to the other; one
+    alone is in the middle."""
     size, side = resized(frame_size, reads.short_side or config.short_side[0]), reads.crop or config.crop
-    places = []
-    for share in np.linspace(0, 1, reads.crops) if reads.crops > 1 else [0.5]:
-        shares = (share, 0.5) if size[0] > size[1] else (0.5, share)
-        places.append(_Place(size, side, _corner(shares, size, side)))
-    return places
+    if reads.corners:
+        everywhere = _CORNERS
+    else:
+        along = np.linspace(0, 1, reads.crops) if reads.crops > 1 else [0.5]
+        everywhere = [(share, 0.5) if size[0] > size[1] else (0.5, share) for share in along]
+    return [_Place(size, side, _corner(shares, size, side)) for shares in everywhere]
 
 
 def _drawn(config: DataConfig, reads: Reads, frame_size: tuple[int, int], generator: np.random.Generator) -> _Place:

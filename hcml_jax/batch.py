@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 SMALLEST_AREA = 0.05
+CORNERS = 5  # squares that are the corners of a frame and its middle
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Reads:
         computed over other frames, `compute_flow --over`: from each frame to the one so many frames later).
       crops: in evaluation, squares cut out of each clip, evenly spread along the longer side: V is `clips * crops`, the
         squares of a clip one after the other.
+      corners: in evaluation, the squares, five, are the corners and the middle instead: top left, top right, bottom
+        left, bottom right, middle.
       crop, short_side: in evaluation, the square's side and the frame's shorter side in pixels; 0: those of the data.
 
     Raises:
@@ -40,6 +43,7 @@ class Reads:
     future: int = 0
     flow: bool = False
     crops: int = 1
+    corners: bool = False
     crop: int = 0
     short_side: int = 0
 
@@ -47,6 +51,8 @@ class Reads:
         area, aspect = self.area or (1.0, 1.0), self.aspect
         if self.crops < 1 or self.crop < 0 or self.short_side < 0:
             raise ValueError(f"crops must be 1 or more, crop and short_side 0 or more: {self}")
+        if self.corners and self.crops != CORNERS:
+            raise ValueError(f"crops must be {CORNERS} where they are the corners and the middle: {self}")
         if self.clips < 1 or self.future < 0 or (self.max_offset or 0) < 0:
             raise ValueError(f"clips must be 1 or more, future and max_offset 0 or more: {self}")
         if not 0 <= self.min_offset <= (self.min_offset if self.max_offset is None else self.max_offset):

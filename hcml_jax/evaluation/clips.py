@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from hcml_jax import cluster
 from hcml_jax.batch import Batch, Data, Reads
@@ -35,8 +37,9 @@ class Clips:
     @property
     def reads(self) -> Reads:
         """What a batch holds."""
-        clips, squares = parse_views(self.views)
-        return Reads(clips, crops=squares, crop=self.crop, short_side=self.short_side)
+        views = parse_views(self.views)
+        kind = {"crop": self.crop, "short_side": self.short_side}
+        return Reads(views.clips, crops=views.squares, corners=views.corners, **kind)
 
     @property
     def about(self) -> dict[str, Any]:
@@ -48,7 +51,7 @@ class Clips:
     @property
     def count(self) -> int:
         """V, clips of each video."""
-        return self.reads.clips * self.reads.crops
+        return parse_views(self.views).count
 
     def rows(self, split: str, labelled_only: bool = False) -> list[int]:
         """The table's rows of a split, or those of them with a label."""
@@ -66,7 +69,8 @@ class Clips:
         with Progress(name, -(-len(rows) // size), "batches") as progress:
             for batch in given:
                 pixels = self.layout.shard_batch({"clip": batch.clip, "flow": batch.flow, "future": batch.future})
-                yield batch._replace(**pixels)
+                seen = batch._replace(**pixels)
+                yield with_mirrored(seen) if parse_views(self.views).mirrored else seen
                 progress.add()
 
     @property
@@ -74,3 +78,14 @@ class Clips:
         """Videos of a batch: as many as keep its clips within `batch_size`, and divide over all devices."""
         devices = jax.device_count()
         return max(1, self.batch_size // self.count // devices) * devices
+
+
+def with_mirrored(batch: Batch) -> Batch:
+    """The clips of each video, then the same mirrored; without what is read beside them."""
+    twice = {name: np.concatenate([getattr(batch, name)] * 2, axis=1) for name in ("box", "start", "consecutive")}
+    return batch._replace(clip=_with_mirrored(batch.clip), future=None, flow=None, **twice)
+
+
+@jax.jit
+def _with_mirrored(clips: jax.Array) -> jax.Array:
+    return jnp.concatenate([clips, jnp.flip(clips, axis=-2)], axis=1)

@@ -2,7 +2,9 @@
 
 import dataclasses
 import re
+from typing import NamedTuple
 
+from hcml_jax.batch import CORNERS
 from hcml_jax.config import ConfigError, nearest
 from hcml_jax.evaluation.baselines import BASELINES
 from hcml_jax.evaluation.readouts import parse_readout
@@ -44,8 +46,8 @@ class EvaluationConfig:
       protocols: what to do, in this order; docs/evaluation.md says what each measures.
       split: the table's split that is reported; galleries and probes are of split "train".
       batch_size: clips at a time; 0: the training batch.
-      views: what recognition averages over: "CxS", C clips evenly spread over a video times S squares along the longer
-        side of each, for example "10x3". Each is reported; the first is what all other protocols see.
+      views: what recognition averages over, for example "10x3": see `parse_views`. Each is reported; the first is what
+        all other protocols see.
       crop, short_side: of a square, and of the frame that it is cut out of, in pixels; 0: those of the data.
       selection: the split by whose top-1 one of several `classifiers` of a method is chosen.
       average: what is averaged over views: "probabilities" or "scores" (before the softmax).
@@ -99,14 +101,36 @@ class EvaluationConfig:
 _AVERAGES = ("probabilities", "scores")
 
 
-def parse_views(name: str) -> tuple[int, int]:
-    """Clips of a video and squares of each, of for example "10x3".
+class Views(NamedTuple):
+    """How often a video is seen: `clips` times `squares`, and as often again if each is `mirrored` too.
+
+    `corners` says that the squares, five, are the four corners and the middle of a frame.
+    """
+
+    clips: int
+    squares: int
+    corners: bool = False
+    mirrored: bool = False
+
+    @property
+    def count(self) -> int:
+        """V, clips of each video."""
+        return self.clips * self.squares * (2 if self.mirrored else 1)
+
+
+def parse_views(name: str) -> Views:
+    """The views of a name: "10x3", ten clips evenly spread over a video times three squares along the longer side of
+    each; "10xcorners", times four corners and the middle; "10xcorners+flip", each mirrored too.
 
     Raises:
-      ConfigError: the name is no two numbers from 1 up.
+      ConfigError: the name is none of these.
     """
-    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", name)
+    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*|corners)(\+flip)?", name)
     if not found:
-        raise ConfigError(f"views: found {name!r}, must be clips x squares, such as '1x1' or '10x3'")
-    clips, squares = found.groups()
-    return int(clips), int(squares)
+        raise ConfigError(
+            f"views: found {name!r}, must be clips x squares, such as '1x1' or '10x3', or clips x 'corners'; with "
+            "'+flip' each is seen mirrored too"
+        )
+    clips, squares, flip = found.groups()
+    corners = squares == "corners"
+    return Views(int(clips), CORNERS if corners else int(squares), corners, bool(flip))

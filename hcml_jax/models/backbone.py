@@ -79,6 +79,10 @@ class Backbone(nn.Module):
         """The frames of clips `[B, T, ...]` at which the feature of this name stands: `[B, T', ...]`."""
         return clip[:, :: self.feature_spec[feature].strides[0]]
 
+    def last_map(self, features: dict[str, jax.Array]) -> jax.Array:
+        """The last stage's features, those of all pathways side by side: `[B, T', H', W', C]`."""
+        return features[self.stages[-1]]
+
     def level(self, stage: str) -> str:
         """The name of the motion features behind `stage`."""
         return f"level{self.motion_blocks.index(stage)}"

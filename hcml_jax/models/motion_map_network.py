@@ -130,7 +130,7 @@ class MotionMapNetwork(nn.Module):
             raise ValueError(f"scale: frames of {height} x {width} pixels do not divide by {scale}")
         embedding, features = self.backbone(clip, train)
         grid = frames, height // scale, width // scale
-        maps, motion = self.decoder(features[self.backbone.stages[-1]], grid, train)
+        maps, motion = self.decoder(self.backbone.last_map(features), grid, train)
         lr, hr = MotionMaps(maps), self._upsampled(clip, maps, motion, train)
         logits = {}
         if BACKBONE in self.pipelines:

@@ -84,11 +84,19 @@ class SlowFast(Backbone):
                 slow = jnp.concatenate([slow, lateral], axis=-1)
         return jnp.concatenate([self.embed(x, train) for x in (slow, fast)], axis=-1), features
 
+    def last_map(self, features: dict[str, jax.Array]) -> jax.Array:
+        """See `Backbone`; each of the fast pathway's frames has the slow one's features of the frame next to it."""
+        slow, fast = (features[path + self.stages[-1]] for path in ("", "fast_"))
+        away = np.abs(np.arange(fast.shape[1])[:, None] - self._slow_numbers(fast.shape[1]))
+        return jnp.concatenate([slow[:, away.argmin(axis=1)], fast], axis=-1)
+
     def _slow_frames(self, clip: jax.Array) -> jax.Array:
-        frames = clip.shape[1]
+        return clip[:, self._slow_numbers(clip.shape[1])]
+
+    def _slow_numbers(self, frames: int) -> np.ndarray:
         if frames % self.alpha:
             raise ValueError(f"{frames} frames do not divide by {self.alpha}, the ratio of SlowFast's two pathways")
-        return clip[:, np.linspace(0, frames - 1, frames // self.alpha).astype(int)]
+        return np.linspace(0, frames - 1, frames // self.alpha).astype(int)
 
     def stage(self, name: str) -> Callable[[jax.Array, Train], jax.Array]:
         """The module of a stage of either pathway."""

@@ -253,6 +253,16 @@ def test_evaluation_crops_run_along_the_longer_side(wedge):
         np.testing.assert_array_equal(batch.clip[0, view], shown)
 
 
+def test_five_crops_are_the_corners_and_the_middle(wedge):
+    data = open_videos(wedge, table="", stride=1, short_side=(48, 48), crop=16)
+    (batch,) = data.eval_batches("train", 1, reads=Reads(clips=2, crops=5, corners=True))
+    boxes = [[0, 0], [0, 48], [32, 0], [32, 48], [16, 24]]
+    assert batch.box.tolist() == [[[*corner, 16, 16] for corner in boxes] * 2]
+    assert batch.start.tolist() == [[0] * 5 + [1] * 5]
+    frames = read_frames(wedge / "a.mp4", range(5))
+    np.testing.assert_array_equal(batch.clip[0, 8], frames[1:5, 32:48, 48:64])
+
+
 def test_evaluation_crops_may_be_of_a_size_of_their_own(wedge):
     """Half as large a frame: as if the data had been configured so."""
     data = open_videos(wedge, table="", stride=1, short_side=(48, 48), crop=40)

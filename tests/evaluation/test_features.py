@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from hcml_jax.batch import ONE_CLIP, Reads, blank_batch
+from hcml_jax.config import ConfigError
 from hcml_jax.evaluation import extract as module
 from hcml_jax.evaluation.clips import Clips
+from hcml_jax.evaluation.config import parse_views
 from hcml_jax.evaluation.extract import Source, baseline, extract, make_encoder, network
 from hcml_jax.evaluation.feature_files import FeatureError
 from hcml_jax.training.mesh import Layout, make_mesh
@@ -79,6 +81,38 @@ def test_views_are_averaged_and_kept(tmp_path):
     assert found.arrays["video"].tolist() == ["2.mp4", "1.mp4", "0.mp4"]
     np.testing.assert_allclose(found.feature("pixel")[:, 0], [2.5, 3.5, 4.5])
     np.testing.assert_allclose(found.logits[1, :, 0], 2 * np.arange(1, 7))
+
+
+def test_mirrored_views_stand_behind_the_others(tmp_path):
+    """Five crops and flips: ten views, of which a network sees the last five mirrored."""
+    source = Source("ends", lambda clips: ({"left": clips[:, 0, 0, 0]}, clips[:, 0, 0]), {})
+    data = Textures()
+    found = extract(source, clips(data, 10, views="1xcorners+flip"), "test", tmp_path, "", True)
+    (batch,) = data.eval_batches("test", 2, reads=Reads(crops=5, corners=True), only=[0, 1])
+    first_row = batch.clip[:, :, 0, 0]
+    np.testing.assert_array_equal(found.logits, np.concatenate([first_row, first_row[:, :, ::-1]], axis=1))
+    assert found.arrays["box"].shape == (2, 10, 4)
+    assert clips(data, 10, views="1xcorners+flip").videos == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "count"),
+    [
+        ("10x3", (10, 3, False, False), 30),
+        ("2x3+flip", (2, 3, False, True), 12),
+        ("1xcorners", (1, 5, True, False), 5),
+        ("10xcorners+flip", (10, 5, True, True), 100),
+    ],
+)
+def test_views_have_names(name, expected, count):
+    assert parse_views(name) == expected
+    assert parse_views(name).count == count
+
+
+@pytest.mark.parametrize("name", ["10", "0x1", "1xcorner", "1x1flip", "corners"])
+def test_other_names_of_views_are_refused(name):
+    with pytest.raises(ConfigError, match=f"views: found '{name}', must be clips x squares"):
+        parse_views(name)
 
 
 def test_an_extraction_goes_on_where_it_was(tmp_path, monkeypatch):

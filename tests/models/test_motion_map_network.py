@@ -123,6 +123,20 @@ def test_any_scale_that_divides(scale):
     assert moved.hr.maps.shape == (1, 2, 32, 32, 25)
 
 
+def test_slowfast_decodes_both_of_its_pathways():
+    """Of 8 frames the slow pathway sees the first and the last: maps of a frame are made of the nearer one's."""
+    backbone = build_backbone("slowfast_r50_8x8", width=8)
+    slow, fast = rand(2, 2, 1, 1, 3), rand(2, 8, 1, 1, 2, seed=1)
+    found = backbone.last_map({"res5": slow, "fast_res5": fast})
+    np.testing.assert_array_equal(found[..., :3], np.repeat(slow, 4, axis=1))
+    np.testing.assert_array_equal(found[..., 3:], fast)
+    model = network(decoder_widths=(5,) * 3).clone(backbone=backbone)
+    clip = jax.ShapeDtypeStruct((1, 8, 32, 32, 3), jnp.float32)
+    moved, variables = jax.eval_shape(lambda clip: model.init_with_output(jax.random.key(0), clip, False), clip)
+    assert moved.lr.maps.shape == (1, 8, 8, 8, 9)
+    assert variables["params"]["decoder"]["step0"]["conv"]["kernel"].shape[-2] == 8 * 32 + 32
+
+
 def test_a_scale_that_does_not_divide_is_refused():
     with pytest.raises(ValueError, match="scale: frames of 32 x 34 pixels do not divide by 4"):
         jax.eval_shape(lambda x: network().init(jax.random.key(0), x, False), rand(1, 8, 32, 34, 3))

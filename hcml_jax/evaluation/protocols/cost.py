@@ -33,7 +33,7 @@ def _cost(subject: Subject) -> dict[str, Any]:
     side = subject.config.crop
     shape = (data.clip_shape[0], side, side, 3) if side else data.clip_shape
     count = sum(multiply_adds(output, variables, np.zeros((1, *shape), np.uint8)).values())
-    views = {name: int(np.prod(parse_views(name))) for name in subject.config.views}
+    views = {name: parse_views(name).count for name in subject.config.views}
     return {
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
         "gflops_a_clip": count / 1e9,
