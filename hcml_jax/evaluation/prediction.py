@@ -1,6 +1,6 @@
-"""How well a network makes the frame that follows each frame of a clip (CGM-Net Table 1)."""
+"""How well frames are made of those before them, by a network and by flow (CGM-Net Table 1)."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -9,40 +9,68 @@ import jax.numpy as jnp
 from hcml_jax import augment
 from hcml_jax.batch import Batch
 from hcml_jax.evaluation.flow import per_video
-from hcml_jax.methods.base import Method, Variables
-from hcml_jax.ops import psnr, ssim
+from hcml_jax.ops import backward_warp, psnr, ssim
+
+FrameMaker = Callable[[Any], Any]  # uint8 clips [B, T, H, W, 3] -> the frame behind each, [B, T, H, W, 3] in [0, 1]
 
 
-def prediction_errors(method: Method, variables: Variables, batches: Iterable[Batch]) -> dict[str, Any]:
-    """Frames that a method makes of those before them, as `PerVideo`.
+def prediction_errors(makers: Mapping[str, FrameMaker], batches: Iterable[Batch]) -> dict[str, Any]:
+    """Frames that are made of those before them, as `PerVideo`.
 
     Args:
-      method: has `next_frames`.
-      variables: its own.
+      makers: name -> what makes them.
       batches: clips with the frame behind them.
 
     Returns:
       "seen", of the clip's frames from the second on, and "unseen", of the frame behind it, each: "l1" (of values in
-      [-1, 1]), "psnr" in dB and "ssim", each: "learnt" and "copying" (the frame before) -> measure. Values beyond
-      [0, 1] are cut off. Where a video begins again nothing is measured.
+      [-1, 1]), "psnr" in dB and "ssim", each: name -> measure. Values beyond [0, 1] are cut off. Where a video begins
+      again nothing is measured.
     """
 
-    @jax.jit
-    def measure(variables, clips, future, consecutive):
-        frames = augment.to_float(jnp.concatenate([clips, future], axis=1))
-        made = {"learnt": method.next_frames(variables, clips), "copying": frames[:, :-1]}
-        found = {"seen": {}, "unseen": {}}
-        following = frames[:, 1:]
-        for name, given in made.items():
-            images = jnp.clip(given, 0.0, 1.0)
-            kinds = {"l1": 2 * jnp.abs(images - following).mean((2, 3, 4)), "psnr": psnr(images, following)}
-            for kind, of_all in (kinds | {"ssim": ssim(images, following)}).items():
-                values = jnp.where(consecutive, of_all, jnp.nan)
-                found["seen"].setdefault(kind, {})[name] = jnp.nanmean(values[:, :-1], axis=1)
-                found["unseen"].setdefault(kind, {})[name] = values[:, -1]
+    def of_batch(batch: Batch) -> dict[str, Any]:
+        clips, found = batch.clip[:, 0], {"seen": {}, "unseen": {}}
+        following = jnp.concatenate([clips[:, 1:], batch.future[:, 0]], axis=1)
+        for name, make in makers.items():
+            for part, kinds in _errors(make(clips), following, batch.consecutive[:, 0]).items():
+                for kind, values in kinds.items():
+                    found[part].setdefault(kind, {})[name] = values
         return found
 
-    def of_batch(batch: Batch) -> dict[str, Any]:
-        return measure(variables, batch.clip[:, 0], batch.future[:, 0], batch.consecutive[:, 0])
-
     return per_video(of_batch, batches)
+
+
+def copies(clips) -> jax.Array:
+    """Frames as they are: nothing moves. A `FrameMaker`."""
+    return augment.to_float(clips)
+
+
+def by_flow(flow_of: Callable[[Any], Any]) -> FrameMaker:
+    """Moves each frame to the next by the flow between the two; the last, whose next is not known, as the one before.
+
+    Args:
+      flow_of: uint8 clips `[B, T, H, W, 3]` -> flow from each frame to the next `[B, T - 1, H, W, 2]`, in pixels.
+    """
+
+    def make(clips) -> jax.Array:
+        back = jnp.flip(jnp.asarray(flow_of(clips[:, ::-1])), axis=1)  # from each frame to the one before
+        return _moved(clips, back)
+
+    return make
+
+
+@jax.jit
+def _moved(clips: jax.Array, back: jax.Array) -> jax.Array:
+    frames, _ = backward_warp(augment.to_float(clips), jnp.concatenate([back, back[:, -1:]], axis=1))
+    return frames
+
+
+@jax.jit
+def _errors(made: jax.Array, following: jax.Array, consecutive: jax.Array) -> dict[str, dict[str, jax.Array]]:
+    images, following = jnp.clip(made, 0.0, 1.0), augment.to_float(following)
+    kinds = {"l1": 2 * jnp.abs(images - following).mean((2, 3, 4)), "psnr": psnr(images, following)}
+    found = {"seen": {}, "unseen": {}}
+    for kind, of_all in (kinds | {"ssim": ssim(images, following)}).items():
+        values = jnp.where(consecutive, of_all, jnp.nan)
+        found["seen"][kind] = jnp.nanmean(values[:, :-1], axis=1)
+        found["unseen"][kind] = values[:, -1]
+    return found

@@ -61,10 +61,10 @@ class Subject:
         return self._knows_flow(self.reported)
 
     @property
-    def learns_flow(self) -> bool:
-        """Whether the network has a head for flow."""
+    def flow_names(self) -> tuple[str, ...]:
+        """Of what the network has a head for flow."""
         clips = jax.ShapeDtypeStruct((1, *self.data.clip_shape), np.uint8)
-        return bool(jax.eval_shape(self.method.encode, self.variables(REPRESENTATION), clips).flow)
+        return tuple(jax.eval_shape(self.method.encode, self.variables(REPRESENTATION), clips).flow)
 
     @property
     def makes_frames(self) -> bool:

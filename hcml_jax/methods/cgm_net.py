@@ -7,6 +7,7 @@ tell the action beside the backbone.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from hcml_jax.config import ConfigError, nearest
 from hcml_jax.methods.base import (
     BackboneMethod,
     Encoded,
+    Highlight,
     Outputs,
     Schedule,
     Stage,
@@ -36,7 +38,7 @@ from hcml_jax.models import Backbone, BackboneConfig, MotionMapConfig, MotionMap
 from hcml_jax.models.layers import at_least_float32
 from hcml_jax.models.motion_map_network import BACKBONE, HR, LR, PIPELINES
 from hcml_jax.models.resnet import STAGES, ResNet
-from hcml_jax.ops import charbonnier, flow_of_maps, resize_area, resize_flow
+from hcml_jax.ops import charbonnier, copying_filter, flow_of_maps, resize_area, resize_flow
 from hcml_jax.ops.image_quality import LEAST_ERROR
 from hcml_jax.rng import stream
 
@@ -224,6 +226,18 @@ class CGMNet(BackboneMethod):
         """See `Method`; maps of the low resolution alone make no frames."""
         moved = self.network.apply(variables, self.normalise(clips), False)
         return None if moved.hr is None else moved.hr.apply(augment.to_float(clips))
+
+    def highlights(self, variables: Variables, batch: Batch) -> dict[str, Highlight]:
+        """How far filters are from those that copy (Figure 4), and how far context moves them: both sums over a
+        filter's entries; the second from filters whose context is the same all over a frame."""
+        see = functools.partial(self.network.apply, variables, self.normalise(batch.clip[:, 0]), False)
+        moved = see()
+        maps = (moved.hr or moved.lr).maps
+        copying = copying_filter(math.isqrt(maps.shape[-1]))
+        found = {"motion": Highlight(0, jnp.abs(maps - copying).sum(-1))}
+        if self.config.guided:
+            found["context"] = Highlight(0, jnp.abs(maps - see(even_context=True).hr.maps).sum(-1))
+        return found
 
     def _reconstruction(self, forward: Forward, *, name: str):
         """Eq. 6, in one of both resolutions: the sum over frames of the mean over pixels and colours."""

@@ -119,8 +119,13 @@ class MotionMapNetwork(nn.Module):
         if HR in self.pipelines:
             self.hr_action = ActionCNN(self.classes, config.hr_widths, config.hr_strides, **options)
 
-    def __call__(self, clip: jax.Array, train: Train) -> Moved:
+    def __call__(self, clip: jax.Array, train: Train, *, even_context: bool = False) -> Moved:
         """Finds the motion of normalised clips `[B, T, H, W, 3]`: of each frame to the next, of the last to one unseen.
+
+        Args:
+          clip: normalised.
+          train: how batch normalisation behaves.
+          even_context: whether a frame's context is made the same everywhere, its mean, to see what it does.
 
         Raises:
           ValueError: the frames do not divide by the scale, or are too small for the filters.
@@ -131,7 +136,7 @@ class MotionMapNetwork(nn.Module):
         embedding, features = self.backbone(clip, train)
         grid = frames, height // scale, width // scale
         maps, motion = self.decoder(self.backbone.last_map(features), grid, train)
-        lr, hr = MotionMaps(maps), self._upsampled(clip, maps, motion, train)
+        lr, hr = MotionMaps(maps), self._upsampled(clip, maps, motion, train, even_context)
         logits = {}
         if BACKBONE in self.pipelines:
             logits[BACKBONE] = self.classifier(embedding)
@@ -141,7 +146,9 @@ class MotionMapNetwork(nn.Module):
             logits[HR] = self.hr_action(hr.maps, train)
         return Moved(embedding, features, lr, hr, motion, logits)
 
-    def _upsampled(self, clip: jax.Array, maps: jax.Array, motion: jax.Array, train: Train) -> MotionMaps | None:
+    def _upsampled(
+        self, clip: jax.Array, maps: jax.Array, motion: jax.Array, train: Train, even_context: bool
+    ) -> MotionMaps | None:
         """Motion maps of the frames as they are; None without upsampling."""
         if self.config.upsampling == "none":
             return None
@@ -149,6 +156,8 @@ class MotionMapNetwork(nn.Module):
             return interpolate(maps, self.config.scale, self.config.upsampling)
         _, features = self.context(clip, train)
         context = features[self.context.stages[-1]]
+        if even_context:
+            context = jnp.broadcast_to(context.mean((2, 3), keepdims=True), context.shape)
         if context.shape[1:4] != motion.shape[1:4]:
             context = jax.image.resize(context, motion.shape, "linear")
         return self.upsampler(maps, motion, context)

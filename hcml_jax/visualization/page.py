@@ -24,7 +24,7 @@ PICTURES = {
     "prediction.webp": "The same, moving: the frame before, the true one, the one that is made, both errors",
     "flow_images.png": "Frames, their flow in Baker's colours, and that flow turned by 180 degrees",
     "similarities.png": "How similar what is compared is; what belongs together lies on the diagonal",
-    "highlights.png": "What the method attends to",
+    "highlights.png": "What the method picks out",
     "retrieval.png": "Nearest training clips",
     "retrieval.webp": "Nearest training clips, moving",
     "confusion.png": "Confusion",

@@ -10,12 +10,13 @@ from hcml_jax.ops.check import check_equal, checked
 GAIN = 4  # by which errors are shown
 
 
-def predicted_rows(frames, made) -> dict[str, np.ndarray]:
+def predicted_rows(frames, made, follows) -> dict[str, np.ndarray]:
     """What is shown of clips, row by row, for `draw_strips`: each time is that of the frame that is made.
 
     Args:
       frames: uint8 `[N, T + 1, H, W, 3]`, of which all but the first are to be made.
       made: float `[N, T, H, W, 3]` in `[0, 1]`, or little beyond.
+      follows: bool `[N, T]`, whether the next frame follows in the video; nothing is shown where it does not.
 
     Returns:
       name -> uint8 `[N, T, H, W, 3]`; errors are four times as large as they are.
@@ -34,7 +35,8 @@ def predicted_rows(frames, made) -> dict[str, np.ndarray]:
         "error": GAIN * abs(made - true),
         "error of copying": GAIN * abs(before - true),
     }
-    return {name: np.round(255 * np.clip(images, 0, 1)).astype(np.uint8) for name, images in rows.items()}
+    shown = np.asarray(follows)[:, :, None, None, None]
+    return {name: np.round(255 * np.clip(images * shown, 0, 1)).astype(np.uint8) for name, images in rows.items()}
 
 
 def moving_prediction(rows: dict[str, np.ndarray], titles: Sequence[str]) -> list[list[tuple]]:

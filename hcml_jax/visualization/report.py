@@ -86,7 +86,7 @@ def _draw_prediction(subject: Subject, folder: pathlib.Path) -> None:
     batch, variables = _shown_batch(subject, Reads(future=1)), subject.variables(REPRESENTATION)
     made = jax.jit(subject.method.next_frames)(variables, batch.clip[:, 0])
     frames = np.concatenate([batch.clip[:, 0], batch.future[:, 0]], axis=1)
-    rows, titles = predicted_rows(frames, made), _titles(subject, batch)
+    rows, titles = predicted_rows(frames, made, batch.consecutive[:, 0]), _titles(subject, batch)
     save_figure(draw_strips(rows, titles), folder / "prediction.png")
     save_moving(moving_prediction(rows, titles), folder / "prediction.webp")
 
@@ -128,10 +128,10 @@ def _draw_activation(subject: Subject, path: pathlib.Path, graded: bool) -> None
 
 
 def _draw_what_is_compared(subject: Subject, folder: pathlib.Path) -> None:
-    """What a method that reads flow or several clips of a video sees and learns: flow, similarities, highlights."""
+    """What a method sees and learns: flow that it reads, similarities of what it compares, highlights."""
     stages = subject.method.stages
-    stage = next((stage for stage in stages if stage.reads.flow or stage.reads.clips > 1), None)
-    if stage is None or (stage.reads.flow and subject.data.flow_fault(subject.reported)):
+    stage = next((stage for stage in stages if stage.reads.flow or stage.reads.clips > 1), stages[0])
+    if stage.reads.flow and subject.data.flow_fault(subject.reported):
         return
     reads = Reads(clips=stage.reads.clips, flow=stage.reads.flow, future=stage.reads.future)
     batch = subject.data.complete(_shown_batch(subject, reads), reads)

@@ -1,4 +1,4 @@
-"""Frames that a method makes, against the true ones: by hand, where the video goes on."""
+"""Frames that are made, against the true ones: by hand, where the video goes on; and by flow."""
 
 import numpy as np
 import pytest
@@ -6,14 +6,12 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from hcml_jax import augment
 from hcml_jax.batch import Reads, blank_batch
-from hcml_jax.evaluation.prediction import prediction_errors
+from hcml_jax.evaluation.prediction import by_flow, copies, prediction_errors
 
 
-class Brighter:
+def brighter(clips):
     """The next frame is this one, brighter by a tenth of the range."""
-
-    def next_frames(self, variables, clips):
-        return augment.to_float(clips) + variables["more"]
+    return augment.to_float(clips) + 0.1
 
 
 def test_measures_are_those_of_other_libraries():
@@ -27,7 +25,7 @@ def test_measures_are_those_of_other_libraries():
         valid=np.array([True, True, False]),
     )
     batch.consecutive[1, 0, 1:] = False  # the video begins again behind its second frame
-    found = prediction_errors(Brighter(), {"more": np.float32(0.1)}, [batch])
+    found = prediction_errors({"learnt": brighter, "copying": copies}, [batch])
     frames = np.concatenate([batch.clip, batch.future], axis=2)[:, 0] / 255
     for name, images in (("learnt", np.minimum(frames[:, :-1] + 0.1, 1)), ("copying", frames[:, :-1])):
         for kind, measure in {
@@ -42,3 +40,21 @@ def test_measures_are_those_of_other_libraries():
             np.testing.assert_allclose(seen, [np.mean(pairs[0][:3]), pairs[1][0]], rtol=1e-3, atol=1e-5)
             assert unseen[0] == pytest.approx(pairs[0][3], rel=1e-3, abs=1e-5)
             assert np.isnan(unseen[1])
+
+
+def test_by_flow_a_frame_goes_where_the_next_one_is():
+    """A picture that moves by ever more: the last step is taken as long as the one before."""
+    picture = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+    picture[20, 20] = 255  # by which its place is found
+    places = np.array([(0, 0), (1, -2), (3, 0), (3, 4)])
+    clip = np.stack([np.roll(picture, place, (0, 1)) for place in places])
+
+    def flow_of(clips):
+        found = np.array([np.unravel_index(frame.sum(-1, dtype=int).argmax(), (40, 40)) for frame in clips[0]])
+        steps = np.diff(found, axis=0)[:, ::-1]  # across, down
+        return np.broadcast_to(steps[None, :, None, None], (1, 3, 40, 40, 2)).astype(np.float32)
+
+    made = by_flow(flow_of)(clip[None])[0]
+    expected = [*clip[1:], np.roll(picture, (3, 8), (0, 1))]
+    for found, true in zip(made, expected, strict=True):
+        np.testing.assert_allclose(found[8:-8, 8:-8], true[8:-8, 8:-8] / 255, atol=1e-5)

@@ -244,6 +244,20 @@ def test_wrong_fields_are_named(fields, message):
         built(**fields)
 
 
+def test_pictures_show_where_filters_move_and_where_context_moves_them(method, variables, batch):
+    found = jax.jit(method.highlights)(variables, batch)
+    assert set(found) == {"motion", "context"} and all(highlight.clip == 0 for highlight in found.values())
+    moved = network_of(method, variables, batch)
+    maps = np.asarray(moved.hr.maps)
+    np.testing.assert_allclose(found["motion"].strength, abs(maps - (np.arange(25) == 12)).sum(-1), rtol=1e-3)
+    network = method.network.bind(variables)
+    _, features = network.context(method.normalise(batch.clip[:, 0]), False)
+    even = np.asarray(features["res3"]).mean((2, 3), keepdims=True) + np.zeros_like(moved.motion)
+    expected = abs(maps - network.upsampler(moved.lr.maps, moved.motion, even).maps).sum(-1)
+    assert expected.mean() > 1e-2
+    np.testing.assert_allclose(found["context"].strength, expected, rtol=1e-2, atol=1e-4)
+
+
 @pytest.mark.parametrize("upsampling", ["guided", "none"])
 def test_it_trains_evaluates_and_exports_on_sprites(tmp_path, upsampling):
     pipelines = ("backbone", "lr") if upsampling == "none" else ("backbone", "hr")
@@ -251,14 +265,17 @@ def test_it_trains_evaluates_and_exports_on_sprites(tmp_path, upsampling):
     whole["method"] = CONFIG | {"maps": maps, "pipelines": pipelines}
     whole["method"]["stages"] = {name: tiny.schedule() for name in ("motion", "joint")}
     whole["data"]["sprites"] |= {"frames": 9, "rendered": True, "closing_speed": (1.0, 1.3)}
-    whole["evaluation"] |= {"protocols": ("recognition", "flow", "prediction", "neighbours"), "baselines": ()}
+    whole["evaluation"] |= {"protocols": ("recognition", "flow", "prediction", "neighbours")}
+    whole["evaluation"]["baselines"] = ("optical_flow",)
     config, workdir = complete(whole).to_dict(), tmp_path / "run"
     run(config, str(workdir), "train")
     results = json.loads((workdir / "results.json").read_text())
     assert 0 <= results["top1"] <= 1 and set(results["knn"]) == {"backbone", "motion"} and results["flow"]["epe"] > 0
     assert ("prediction" in results) == (upsampling == "guided")
+    if upsampling == "guided":
+        assert set(results["prediction"]["unseen"]["psnr"]) == {"learnt", "motion, flow", "classical", "copying"}
     pictures = {"prediction.png", "prediction.webp"} if upsampling == "guided" else set()
-    assert {"flow.png"} | pictures <= {path.name for path in (workdir / "figures").iterdir()}
+    assert {"flow.png", "highlights.png"} | pictures <= {path.name for path in (workdir / "figures").iterdir()}
     assert ("Frames that are made" in (workdir / "report.html").read_text()) == (upsampling == "guided")
     run(config, str(workdir), "export")
     exported, trained = hcml_jax.load(workdir / "export"), hcml_jax.load(workdir)

@@ -9,7 +9,7 @@ def test_errors_are_of_the_frame_that_is_made():
     frames[:, 1], frames[:, 2] = 51, 102
     made = np.full((2, 2, 4, 5, 3), 0.3, np.float32)
     made[1] = 1.2
-    rows = predicted_rows(frames, made)
+    rows = predicted_rows(frames, made, np.ones((2, 2), bool))
     found = {name: images[:, :, 0, 0, 0].tolist() for name, images in rows.items()}
     assert found == {
         "frame before": [[0, 51]] * 2,
@@ -23,6 +23,13 @@ def test_errors_are_of_the_frame_that_is_made():
     np.testing.assert_array_equal(moving[1][2][0], rows["made"][1])
 
 
+def test_where_a_video_begins_again_nothing_is_shown():
+    frames, made = np.full((1, 4, 4, 5, 3), 255, np.uint8), np.ones((1, 3, 4, 5, 3), np.float32)
+    rows = predicted_rows(frames, made, np.array([[True, False, True]]))
+    for name in ("frame before", "true", "made"):
+        assert rows[name][0, :, 0, 0, 0].tolist() == [255, 0, 255]
+
+
 def test_frames_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="made: one frame less than frames"):
-        predicted_rows(np.zeros((1, 3, 4, 4, 3), np.uint8), np.zeros((1, 3, 4, 4, 3), np.float32))
+        predicted_rows(np.zeros((1, 3, 4, 4, 3), np.uint8), np.zeros((1, 3, 4, 4, 3), np.float32), np.ones((1, 3)))

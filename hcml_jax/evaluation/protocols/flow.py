@@ -11,7 +11,7 @@ def parts(subject: Subject) -> Iterator:
     """ "flow" of the representation, below that name."""
     if subject.has_flow:
         yield "flow", lambda: {"flow": _errors(subject)}
-    if subject.learns_flow:
+    if subject.flow_names:
         yield "warped frames", lambda: {"flow": _frames(subject)}
 
 
