@@ -36,7 +36,7 @@ from hcml_jax.methods.base import (
 from hcml_jax.methods.recognition import classification_loss, random_crop
 from hcml_jax.models import Backbone, BackboneConfig, MotionMapConfig, MotionMapNetwork, Moved, TrainMode
 from hcml_jax.models.layers import at_least_float32
-from hcml_jax.models.motion_map_network import BACKBONE, HR, LR, PIPELINES
+from hcml_jax.models.motion_map_network import BACKBONE, GUIDED, HR, LEARNT, LR, PIPELINES
 from hcml_jax.models.resnet import STAGES, ResNet
 from hcml_jax.ops import charbonnier, copying_filter, flow_of_maps, resize_area, resize_flow
 from hcml_jax.ops.image_quality import LEAST_ERROR
@@ -114,7 +114,7 @@ class CGMNetConfig:
     @property
     def guided(self) -> bool:
         """Whether context guides upsampling."""
-        return self.maps.upsampling == "guided"
+        return self.maps.upsampling == GUIDED
 
     def build_context(self) -> Backbone | None:
         """The context extractor; None where nothing guides upsampling."""
@@ -153,8 +153,9 @@ class CGMNet(BackboneMethod):
     @property
     def deployed(self) -> tuple[str, ...]:
         """See `Method`: everything."""
-        guide = ("context", "upsampler") if self.config.guided else ()
-        return ("backbone", "decoder", *guide, *(RECOGNISERS[name] for name in self._pipelines))
+        guide = ("context",) if self.config.guided else ()
+        learnt = ("upsampler",) if self.config.maps.upsampling in (GUIDED, LEARNT) else ()
+        return ("backbone", "decoder", *guide, *learnt, *(RECOGNISERS[name] for name in self._pipelines))
 
     @property
     def attended(self) -> str:

@@ -15,7 +15,8 @@ from hcml_jax.models.layers import Train
 from hcml_jax.models.motion_map_decoder import MotionMapDecoder
 from hcml_jax.models.motion_upsampler import INTERPOLATIONS, MotionMaps, MotionUpsampler, interpolate
 
-UPSAMPLINGS = ("guided", *INTERPOLATIONS, "none")
+GUIDED, LEARNT = "guided", "learnt"
+UPSAMPLINGS = (GUIDED, LEARNT, *INTERPOLATIONS, "none")
 BACKBONE, LR, HR = PIPELINES = ("backbone", "lr", "hr")  # what tells the action
 
 
@@ -26,8 +27,9 @@ class MotionMapConfig:
     Attributes:
       scale: s, rows and columns of a frame to one of the low resolution.
       filter_size: k of the maps of the low resolution, odd.
-      upsampled_filter_size: of those of frames, odd; with "guided" upsampling alone.
-      upsampling: "guided" by context, "nearest" or "bilinear" (Table 6), or "none": maps of the low resolution alone.
+      upsampled_filter_size: of those of frames, odd; of upsampling that is "guided" or "learnt".
+      upsampling: "guided" by context, "learnt" without it, "nearest" or "bilinear" (Table 6), or "none": maps of the
+        low resolution alone.
       decoder_widths: see `MotionMapDecoder`.
       lr_widths, lr_strides, hr_widths, hr_strides: of the action CNNs on maps of each resolution: see `ActionCNN`.
     """
@@ -35,7 +37,7 @@ class MotionMapConfig:
     scale: int = 4
     filter_size: int = 5
     upsampled_filter_size: int = 9
-    upsampling: str = "guided"
+    upsampling: str = GUIDED
     decoder_widths: tuple[int, ...] = (320, 128, 128, 64)
     lr_widths: tuple[int, ...] = (64, 128, 128, 256, 256, 320)
     lr_strides: tuple[int, ...] = (2, 2, 1, 2, 1, 1)
@@ -107,10 +109,10 @@ class MotionMapNetwork(nn.Module):
 
     def setup(self):
         config, options, guide = self.config, {"dtype": self.dtype}, 0
-        if config.upsampling == "guided":
+        if config.upsampling == GUIDED:
             guide = self.context.feature_spec[self.context.stages[-1]].channels
         self.decoder = MotionMapDecoder(config.decoder_widths, config.filter_size, guide, **options)
-        if guide:
+        if config.upsampling in (GUIDED, LEARNT):
             self.upsampler = MotionUpsampler(config.scale, config.upsampled_filter_size, **options)
         if BACKBONE in self.pipelines:
             self.classifier = Classifier(self.classes)
@@ -152,8 +154,10 @@ class MotionMapNetwork(nn.Module):
         """Motion maps of the frames as they are; None without upsampling."""
         if self.config.upsampling == "none":
             return None
-        if self.config.upsampling != "guided":
+        if self.config.upsampling in INTERPOLATIONS:
             return interpolate(maps, self.config.scale, self.config.upsampling)
+        if self.config.upsampling == LEARNT:
+            return self.upsampler(maps, motion, None)
         _, features = self.context(clip, train)
         context = features[self.context.stages[-1]]
         if even_context:

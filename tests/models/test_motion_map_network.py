@@ -80,6 +80,17 @@ def test_the_upsampler_is_that_of_the_equations():
     assert found.dilation == 1
 
 
+def test_without_context_the_upsampler_sees_motion_alone():
+    maps, motion = rand(1, 2, 4, 5, 9), rand(1, 2, 4, 5, 3, seed=1)
+    model = MotionUpsampler(scale=2, filter_size=5)
+    kernel, bias = rand(1, 3, 3, 3, 100, seed=3), rand(100, seed=4)
+    found = model.apply({"params": {"filters": {"conv": {"kernel": kernel, "bias": bias}}}}, maps, motion, None)
+    padded = np.pad(motion / np.sqrt(27), [(0, 0), (0, 0), (1, 1), (1, 1), (0, 0)])
+    pixels = bias + sum(padded[:, :, y : y + 4, x : x + 5] @ kernel[0, y, x] for y, x in np.ndindex(3, 3))
+    expected = np.asarray(periodic_shuffle(pixels, 2)) + (np.arange(25) == 12)
+    np.testing.assert_allclose(found.maps, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_interpolated_filters_are_spread_with_holes():
     """Table 6: entries upsampled one by one, what they reach times as far."""
     maps, frames = rand(1, 2, 3, 4, 9), rand(1, 2, 12, 16, 3, seed=1)
@@ -94,7 +105,7 @@ def test_interpolated_filters_are_spread_with_holes():
     np.testing.assert_allclose(bilinear.maps[:, :, 0, 3], middle, rtol=1e-4)
 
 
-@pytest.mark.parametrize("upsampling", ["guided", "nearest", "bilinear", "none"])
+@pytest.mark.parametrize("upsampling", ["guided", "learnt", "nearest", "bilinear", "none"])
 def test_a_fresh_network_all_but_copies(upsampling):
     clip = rand(2, 8, 32, 32, 3)
     moved, variables = run(network(upsampling), clip)
@@ -103,7 +114,8 @@ def test_a_fresh_network_all_but_copies(upsampling):
     assert set(moved.logits) == {"backbone", "lr"} | ({"hr"} if upsampling != "none" else set())
     assert all(scores.shape == (2, 3) for scores in moved.logits.values())
     assert ("motion" in variables["params"]["decoder"]) == (upsampling == "guided")
-    assert ("context" in variables["params"]) == ("upsampler" in variables["params"]) == (upsampling == "guided")
+    assert ("context" in variables["params"]) == (upsampling == "guided")
+    assert ("upsampler" in variables["params"]) == (upsampling in ("guided", "learnt"))
     if upsampling == "none":
         assert moved.hr is None
     else:
