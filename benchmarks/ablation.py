@@ -190,13 +190,16 @@ def _told(rate: float | None) -> str:
     return "" if rate is None else f", {rate:g}"
 
 
-def cell(folders: list[pathlib.Path], *figure: str) -> str:
-    """The mean over seeds with its 95% interval over videos, and every seed."""
+def cell(folders: list[pathlib.Path], *figure: str, unit: float = 0.01) -> str:
+    """The mean over seeds with its 95% interval over videos, and every seed: in per cent, or in another unit."""
     files = [np.load(folder / "per_video.npz") for folder in folders]
-    shares = np.mean([file[".".join(figure)] for file in files], axis=0)
-    ((low, high),) = intervals([PerVideo(shares, np.arange(len(shares)))])
-    each = ", ".join(f"{100 * np.nanmean(file['.'.join(figure)]):.1f}" for file in files)
-    return f"{100 * np.nanmean(shares):.1f} ({100 * low:.0f} to {100 * high:.0f}; {each})"
+    if any(".".join(figure) not in file for file in files):
+        return "-"
+    each = [file[".".join(figure)] / unit for file in files]
+    mean = np.mean(each, axis=0)
+    ((low, high),) = intervals([PerVideo(mean, np.arange(len(mean)))])
+    ends = f"{low:.0f} to {high:.0f}" if unit == 0.01 else f"{low:.1f} to {high:.1f}"
+    return f"{np.nanmean(mean):.1f} ({ends}; {', '.join(f'{np.nanmean(one):.1f}' for one in each)})"
 
 
 def difference(first: list[pathlib.Path], second: list[pathlib.Path], *figure: str) -> str:

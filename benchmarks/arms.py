@@ -1,14 +1,16 @@
 """Arms of an ablation that are pretrained on Motion Sprites without labels, tuned alike, and read as they are.
 
-Every arm has its own rates, all times one of three factors, chosen by neighbours on the validation split at the first
-seed; then all seeds are reported on the test split, by neighbours, a linear probe and retrieval. Every run has its own
+Every arm has its own rates, all times one of three factors, chosen on the validation split at the first seed by the
+first figure of its tables, neighbours unless told; then all seeds are reported on the test split. Every run has its own
 folder and process, and resumes where it stopped; `benchmarks/ablation.py` says how several share a GPU.
 """
 
 import argparse
 import dataclasses
+import functools
 import json
 import math
+import operator
 import os
 import pathlib
 from collections.abc import Callable, Mapping
@@ -19,7 +21,32 @@ from ablation import cell
 from runs import Processes
 
 FACTORS = (1 / 3, 1.0, 3.0)  # of an arm's own rates
-FIGURES = ("kNN", "linear", "R@1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """What is read of a run.
+
+    Attributes:
+      protocol: that gives it.
+      path: of it in the results, with "{}" in place of the arm's feature.
+      unit: in which it is told; 0.01: per cent.
+    """
+
+    protocol: str
+    path: tuple[str, ...]
+    unit: float = 0.01
+
+    def of(self, feature: str) -> tuple[str, ...]:
+        """Its path for a feature."""
+        return tuple(name.format(feature) for name in self.path)
+
+
+FIGURES = {
+    "kNN": Figure("neighbours", ("knn", "{}")),
+    "linear": Figure("linear", ("linear", "{}")),
+    "R@1": Figure("retrieval", ("retrieval", "{}", "1")),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,12 +77,19 @@ class Ablation:
       base: the config of the clips and of how features are read.
       arms: name -> arm.
       tables: title -> names of arms.
+      figures: what is told of each arm; the first is what its rates are chosen by, more is better.
     """
 
     name: str
     base: ModuleType
     arms: Mapping[str, Arm]
     tables: Mapping[str, tuple[str, ...]]
+    figures: Mapping[str, Figure] = dataclasses.field(default_factory=FIGURES.copy)
+
+    @property
+    def chosen_by(self) -> Figure:
+        """The first figure."""
+        return next(iter(self.figures.values()))
 
 
 class Runs:
@@ -72,8 +106,8 @@ class Runs:
             self._prepared[name] = make(self._workdir)
 
     def tried(self, name: str, seed: int) -> dict[float, float]:
-        """Factor of the rates -> what neighbours give on the validation split."""
-        return self._processes.side_by_side(lambda factor: self._neighbours(name, seed, factor), FACTORS)
+        """Factor of the rates -> the first figure on the validation split."""
+        return self._processes.side_by_side(lambda factor: self._validated(name, seed, factor), FACTORS)
 
     def run(self, name: str, seed: int, factor: float, split: str = "test") -> pathlib.Path:
         """The folder of a run."""
@@ -91,9 +125,10 @@ class Runs:
         config["seed"] = config["data"]["labels_seed"] = seed
         config["data"] |= {**arm.data, **self._prepared.get(name, {})}
         config["training"] |= {"validation_split": "", "checkpoint_every": 1000}
+        figures = self._ablation.figures.values() if split == "test" else [self._ablation.chosen_by]
         config["evaluation"] |= {
             "split": split,
-            "protocols": ("neighbours", "linear", "retrieval") if split == "test" else ("neighbours",),
+            "protocols": tuple(dict.fromkeys(figure.protocol for figure in figures)),
             "readouts": (),
             "baselines": (),
             "figure_clips": 0,
@@ -105,9 +140,10 @@ class Runs:
         steps, warmup = max(2, round(schedule["steps"] * self._scale)), schedule["warmup"] * self._scale
         return {**schedule, "learning_rate": schedule["learning_rate"] * factor, "steps": steps, "warmup": warmup}
 
-    def _neighbours(self, name: str, seed: int, factor: float) -> float:
+    def _validated(self, name: str, seed: int, factor: float) -> float:
         results = json.loads((self.run(name, seed, factor, "val") / "results.json").read_text())
-        return results["knn"][self._ablation.arms[name].feature]
+        path = self._ablation.chosen_by.of(self._ablation.arms[name].feature)
+        return functools.reduce(operator.getitem, path, results)
 
 
 def stages_of(source: ModuleType, *names: str) -> dict[str, Any]:
@@ -117,15 +153,16 @@ def stages_of(source: ModuleType, *names: str) -> dict[str, Any]:
 
 
 def tables(ablation: Ablation, folders: Mapping[str, list[pathlib.Path]]) -> str:
-    """Markdown, in per cent, of those arms that were run."""
+    """Markdown of those arms that were run."""
     lines = []
     for title, names in ablation.tables.items():
-        lines += ["", f"| {title} | {' | '.join(FIGURES)} |", "|---" * (len(FIGURES) + 1) + "|"]
+        lines += ["", f"| {title} | {' | '.join(ablation.figures)} |", "|---" * (len(ablation.figures) + 1) + "|"]
         for name in names:
             if name in folders:
                 feature = ablation.arms[name].feature
-                figures = ("knn", feature), ("linear", feature), ("retrieval", feature, "1")
-                lines.append(f"| {name} | {' | '.join(cell(folders[name], *figure) for figure in figures)} |")
+                given = ((figure.of(feature), figure.unit) for figure in ablation.figures.values())
+                cells = (cell(folders[name], *path, unit=unit) for path, unit in given)
+                lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines[1:])
 
 

@@ -200,13 +200,13 @@ def test_half_precision_gives_about_the_same_loss(variables, batch):
         np.testing.assert_allclose(half[name], whole[name], rtol=0.05)
 
 
-@pytest.mark.parametrize("upsampling", ["nearest", "none"])
+@pytest.mark.parametrize("upsampling", ["learnt", "nearest", "none"])
 def test_upsampling_that_nothing_guides_has_no_context(batch, upsampling):
     pipelines = ("backbone", "lr") if upsampling == "none" else ("hr",)
     one = built(maps=CONFIG["maps"] | {"upsampling": upsampling}, pipelines=pipelines)
     shapes = jax.eval_shape(one.init, jax.random.key(0), batch)
-    assert not {"context", "upsampler"} & set(shapes["params"])
-    assert ("reconstruction/hr" in one.stages[0].terms) == (upsampling == "nearest")
+    assert {"context", "upsampler"} & set(shapes["params"]) == ({"upsampler"} if upsampling == "learnt" else set())
+    assert ("reconstruction/hr" in one.stages[0].terms) == (upsampling != "none")
     loss_of(one, train=True).lower(shapes, batch, jax.random.key(0))
     assert set(one.deployed) == set(shapes["params"])
     made = jax.eval_shape(one.next_frames, shapes, batch.clip[:, 0])
