@@ -5,7 +5,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 LOCK := $(wildcard locks/$(VERSION).txt)
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-parity lint ablation lock clean
+.PHONY: demo test test-parity lint table ablation lock clean
 
 $(BIN)/.installed: setup.cfg pyproject.toml $(LOCK)
 	$(PYTHON) -m venv $(VENV)
@@ -29,6 +29,10 @@ test-parity: $(BIN)/.installed
 lint: $(BIN)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# Which method does what. DATA: a folder of UT-Interaction's segmented clips; without it, on sprites alone.
+table: $(BIN)/.installed
+	$(BIN)/python benchmarks/methods.py --workdir runs/table $(if $(DATA),--data $(DATA),)
 
 ablation: $(BIN)/.installed
 	$(BIN)/python benchmarks/ablation.py --workdir runs/ablation

@@ -78,6 +78,8 @@ class Ablation:
       arms: name -> arm.
       tables: title -> names of arms.
       figures: what is told of each arm; the first is what its rates are chosen by, more is better.
+      readouts: grids that maps are pooled to, beside their means.
+      protocols: further ones, whose figures are told elsewhere.
     """
 
     name: str
@@ -85,6 +87,14 @@ class Ablation:
     arms: Mapping[str, Arm]
     tables: Mapping[str, tuple[str, ...]]
     figures: Mapping[str, Figure] = dataclasses.field(default_factory=FIGURES.copy)
+    readouts: tuple[str, ...] = ()
+    protocols: tuple[str, ...] = ()
+
+    def protocols_of(self, split: str) -> tuple[str, ...]:
+        """What a run is read by on the split that is reported, "test", or on the one that chooses."""
+        if split != "test":
+            return (self.chosen_by.protocol,)
+        return tuple(dict.fromkeys([*(figure.protocol for figure in self.figures.values()), *self.protocols]))
 
     @property
     def chosen_by(self) -> Figure:
@@ -125,11 +135,10 @@ class Runs:
         config["seed"] = config["data"]["labels_seed"] = seed
         config["data"] |= {**arm.data, **self._prepared.get(name, {})}
         config["training"] |= {"validation_split": "", "checkpoint_every": 1000}
-        figures = self._ablation.figures.values() if split == "test" else [self._ablation.chosen_by]
         config["evaluation"] |= {
             "split": split,
-            "protocols": tuple(dict.fromkeys(figure.protocol for figure in figures)),
-            "readouts": (),
+            "protocols": self._ablation.protocols_of(split),
+            "readouts": self._ablation.readouts,
             "baselines": (),
             "figure_clips": 0,
         }
@@ -168,8 +177,11 @@ def tables(ablation: Ablation, folders: Mapping[str, list[pathlib.Path]]) -> str
 
 def main(ablation: Ablation, description: str) -> None:
     """Runs what has not been run, and prints the tables."""
-    # This process may render; the runs need the GPU's memory.
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    run(ablation, arguments_of(ablation, description).parse_args())
+
+
+def arguments_of(ablation: Ablation, description: str) -> argparse.ArgumentParser:
+    """The command line of an ablation."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -177,7 +189,13 @@ def main(ablation: Ablation, description: str) -> None:
     parser.add_argument("--untuned", action="store_true", help="at the configs' own rates")
     parser.add_argument("--processes", type=int, default=1, help="runs at a time")
     parser.add_argument("--scale", type=float, default=1.0, help="of all steps")
-    arguments = parser.parse_args()
+    return parser
+
+
+def run(ablation: Ablation, arguments: argparse.Namespace) -> dict[str, list[pathlib.Path]]:
+    """Runs what has not been run, writes and prints the tables; gives the folders of each arm's seeds."""
+    # This process may render; the runs need the GPU's memory.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     processes = Processes(arguments.processes)
     runs = Runs(ablation, arguments.workdir, processes, arguments.scale)
     for name in arguments.arms:
@@ -194,6 +212,8 @@ def main(ablation: Ablation, description: str) -> None:
     else:
         choices = {name: {f"{factor:.3g}": knn for factor, knn in tried.items()} for name, (tried, _) in found.items()}
         (arguments.workdir / "choices.json").write_text(json.dumps(choices, indent=1))
-    text = tables(ablation, {name: folders for name, (_, folders) in found.items()})
+    folders = {name: folders for name, (_, folders) in found.items()}
+    text = tables(ablation, folders)
     (arguments.workdir / f"{ablation.name}.md").write_text(text + "\n")
     print(text, flush=True)
+    return folders

@@ -1,12 +1,12 @@
 """Real video: UT-Interaction, leave one sequence out.
 
 `python benchmarks/ut_interaction.py --data DIR --workdir runs/ut_interaction`, where DIR holds the segmented clips
-`<id>_<sequence>_<label>.avi`. HCML's self-supervised stages (or, by --method, MSCL, MoCo or FIMA) learn from all clips,
-without labels; or --weights are taken as they are. Then each sequence is left out in turn, and neighbours and probes of
-the other clips classify its clips: by every feature and read-out of the network, of the untrained one and of the
-baselines, and on reversed, shuffled and single-frame clips. Features are extracted once for all sequences. Intervals
-are of a bootstrap over all clips; of the pairs of a level and a baseline that are compared none is chosen by its score,
-and p is that of each alone. What is finished is not run again.
+`<id>_<sequence>_<label>.avi`. HCML's self-supervised stages (or another --method's) learn from all clips, without
+labels; or --weights are taken as they are. Then each sequence is left out in turn, and neighbours and probes of the
+other clips classify its clips: by every feature and read-out of the network, of the untrained one and of the baselines,
+and on reversed, shuffled and single-frame clips. Features are extracted once for all sequences. Intervals are of a
+bootstrap over all clips; of the pairs of a level and a baseline that are compared none is chosen by its score, and p is
+that of each alone. What is finished is not run again.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from runs import call, finish
 
-from configs import fima_folder, hcml_folder, mscl_folder
+from configs import cgm_folder, fima_folder, hcml_folder, mscl_folder
 from data_pipelines import open_data
 from hcml_jax.config import UserError, build
 from hcml_jax.evaluation.intervals import PerVideo, intervals, paired_difference
@@ -37,8 +37,12 @@ from hcml_jax.training.workdir import Workdir
 LABELS = ("handshake", "hug", "kick", "point", "punch", "push")
 GRIDS, NEIGHBOURS = ("", "Tx1x1", "2x2", "3x3"), 5
 # Method -> motion features that it learns.
-LEVELS = {"hcml": ("level0", "level1", "level2"), "mscl": (), "moco": (), "fima": ()}
-SOURCES = {"hcml": hcml_folder, "mscl": mscl_folder, "moco": mscl_folder, "fima": fima_folder}
+LEVELS = {"hcml": ("level0", "level1", "level2"), "mscl": (), "moco": (), "fima": (), "cgm_net": ("motion",)}
+SOURCES = {
+    **{"hcml": hcml_folder, "mscl": mscl_folder, "moco": mscl_folder, "fima": fima_folder},
+    "cgm_net": cgm_folder,
+}
+PARTS = {"cgm_net": ("backbone", "decoder", "context", "upsampler")}  # method -> what is evaluated, if not the backbone
 CONTROLS = ("", "reversed", "shuffled", "single_frame")
 BASELINES = ("frame_difference", "optical_flow", "pixels")
 
@@ -92,7 +96,8 @@ def config_of(folder: pathlib.Path, table: pathlib.Path, factor: float, method: 
 
 def subject_of(config: dict[str, Any], weights: str, workdir: pathlib.Path) -> Subject:
     """The network of a config with these weights, to look at the clips of its table with."""
-    config = complete(config | {"init_from": {"path": weights, "prefixes": ("backbone",)}}).to_dict()
+    parts = PARTS.get(config["method"]["name"], ("backbone",))
+    config = complete(config | {"init_from": {"path": weights, "prefixes": parts}}).to_dict()
     typed = build(ExperimentConfig, config)
     future = max(stage.reads.future for stage in build_method(config["method"], 2).stages)
     data = open_data(typed.data, workdir, future=future)

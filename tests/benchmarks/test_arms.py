@@ -15,7 +15,7 @@ BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
 RIGHT = "_1_"  # in the name of a folder: the factor of rates that is made the best
 
 
-@pytest.fixture(params=["mscl", "fima", "cgm_net"])
+@pytest.fixture(params=["mscl", "fima", "cgm_net", "methods"])
 def finished(request, monkeypatch, tmp_path):
     """The benchmark; what runs arms; folder's name -> config of what would have been run; results are made up."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
@@ -30,7 +30,8 @@ def finished(request, monkeypatch, tmp_path):
         configs[folder.name] = config
         folder.mkdir(parents=True, exist_ok=True)
         share = 0.9 if RIGHT in folder.name else 0.1
-        (folder / "results.json").write_text(json.dumps({"knn": {"backbone": share, "level2": share}, "top1": share}))
+        by_feature = {"backbone": share, "level2": share}
+        (folder / "results.json").write_text(json.dumps({"knn": by_feature, "linear": by_feature, "top1": share}))
         figures = benchmark.ABLATION.figures.values()
         names = {".".join(figure.of(feature)): figure for figure in figures for feature in ("backbone", "level2")}
         values = {name: np.float32([0, 1, 1, 0]) * figure.unit * 100 for name, figure in names.items()}
@@ -58,8 +59,9 @@ def test_every_arm_is_tuned_alike_on_the_validation_split(finished, tmp_path):
     levels = [c["method"]["stages"] for c in configs.values() if c["method"]["name"] == "hcml"]
     rates = sorted({stages["level1"]["learning_rate"] for stages in levels})
     np.testing.assert_allclose(rates, [0.01, 0.03, 0.09])
-    for split, protocols in (("val", 1), ("test", len({f.protocol for f in benchmark.ABLATION.figures.values()}))):
-        assert all(len(c["evaluation"]["protocols"]) == protocols for c in by_split[split])
+    asked = {figure.protocol for figure in benchmark.ABLATION.figures.values()} | {*benchmark.ABLATION.protocols}
+    assert all(set(c["evaluation"]["protocols"]) == asked for c in by_split["test"])
+    assert all(len(c["evaluation"]["protocols"]) == 1 for c in by_split["val"])
     choices = json.loads((tmp_path / "choices.json").read_text())
     assert all(len(tried) == len(arms.FACTORS) for tried in choices.values())
 

@@ -1,0 +1,106 @@
+"""Which method does what: all of them on Motion Sprites, and on UT-Interaction, by the same protocols (`make table`).
+
+`python benchmarks/methods.py --workdir runs/table [--data DIR]`. On sprites every method learns from the same clips, at
+its config's steps; `benchmarks/arms.py` says how it is tuned and read: here by a linear probe. With --data, the folder
+of UT-Interaction's segmented clips, `benchmarks/ut_interaction.py` runs for each method too, at its config's own rates.
+What is finished is not run again.
+"""
+
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import arms
+from arms import Ablation, Arm, Figure
+from runs import call
+from ut_interaction import print_table
+
+from configs import cgm_sprites, fima_sprites, hcml_sprites, moco_sprites, mscl_sprites, supervised_sprites
+from hcml_jax.config import UserError
+from hcml_jax.evaluation.subject import REPRESENTATION
+
+ARMS = {
+    "HCML": Arm(hcml_sprites, feature="level2"),
+    "MSCL": Arm(mscl_sprites),
+    "MoCo": Arm(moco_sprites),
+    "FIMA": Arm(fima_sprites),
+    "CGM-Net": Arm(cgm_sprites),
+    "the labels alone": Arm(supervised_sprites),
+}
+FIGURES = {
+    "linear": Figure("linear", ("linear", "{}")),
+    "linear, time kept": Figure("linear", ("readouts", "{}/Tx1x1", "linear")),
+    "kNN": Figure("neighbours", ("knn", "{}")),
+    "kNN, time kept": Figure("neighbours", ("readouts", "{}/Tx1x1", "knn")),
+    "R@1": Figure("retrieval", ("retrieval", "{}", "1")),
+    "linear, 25 labels a class": Figure("linear", ("few_labels", "linear", "{}")),
+    "top-1, 25 labels a class": Figure("recognition", ("top1",)),
+    "linear, reversed": Figure("controls", ("controls", "reversed", "linear", "{}")),
+    "shuffled": Figure("controls", ("controls", "shuffled", "linear", "{}")),
+    "one frame": Figure("controls", ("controls", "single_frame", "linear", "{}")),
+}
+TABLES = {"Motion Sprites": tuple(ARMS)}
+ABLATION = Ablation("methods", mscl_sprites, ARMS, TABLES, FIGURES, readouts=("Tx1x1",), protocols=("cost",))
+REAL = {"HCML": "hcml", "MSCL": "mscl", "MoCo": "moco", "FIMA": "fima", "CGM-Net": "cgm_net"}
+GRIDS = {"mean": "", "time kept": "Tx1x1", "3x3": "3x3"}
+
+
+def cost_of(folders: Sequence[pathlib.Path]) -> list[str]:
+    """Steps, clips seen and minutes of training, the median of some runs, and parameters and multiply-adds."""
+    steps, clips, minutes = zip(*(_training(folder) for folder in folders), strict=True)
+    cost = json.loads((folders[0] / "results.json").read_text())["cost"]
+    known = f"{cost['parameters'] / 1e6:.2f}", f"{cost['gflops_a_clip']:.2f}"
+    return [f"{steps[0]:,}", f"{clips[0]:,}", f"{statistics.median(minutes):.0f}", *known]
+
+
+def _training(folder: pathlib.Path) -> tuple[int, int, float]:
+    """Steps, clips and minutes of a run, from its records."""
+    config = json.loads((folder / "run.json").read_text())["config"]
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    steps, minutes, size = 0, 0.0, config["training"]["batch_size"]
+    for record in records:
+        if record["split"] == "train":
+            minutes += (record["step"] - steps) * size / record["clips_per_second"] / 60
+            steps = record["step"]
+    return steps, steps * size, minutes
+
+
+def on_real_video(data: pathlib.Path, workdir: pathlib.Path, seed: int) -> None:
+    """Runs UT-Interaction for every method, and prints one table of all."""
+    rows = []
+    for name, method in REAL.items():
+        folder = workdir / f"ut_interaction_{method}_{seed}"
+        script = pathlib.Path(__file__).parent / "ut_interaction.py"
+        flags = ["--data", str(data), "--workdir", str(folder), "--method", method, "--seed", str(seed)]
+        if subprocess.run([sys.executable, str(script), *flags], check=False).returncode:
+            raise UserError(f"{name} on {data} failed")
+        scores = json.loads((folder / "scores.json").read_text())
+        rows.append([name, *(_told(scores, kind, name, grid) for kind in ("knn", "linear") for grid in GRIDS.values())])
+    print_table(["UT-Interaction", *(f"{kind}, {grid}" for kind in ("kNN", "linear") for grid in GRIDS)], rows)
+
+
+def _told(scores: dict[str, Any], kind: str, name: str, grid: str) -> str:
+    key = ", ".join(filter(None, (kind, REPRESENTATION, ARMS[name].feature, grid)))
+    score, low, high = scores[key]
+    return f"{100 * score:.0f} ({100 * low:.0f} to {100 * high:.0f})"
+
+
+def main() -> None:
+    """Runs what has not been run, and prints the tables."""
+    parser = arms.arguments_of(ABLATION, __doc__)
+    parser.add_argument("--data", type=pathlib.Path, help="UT-Interaction's segmented clips")
+    arguments = parser.parse_args()
+    folders = arms.run(ABLATION, arguments)
+    head = ["training", "steps", "clips", "minutes", "parameters, millions", "multiply-adds a clip, billions"]
+    print_table(head, [[name, *cost_of(found)] for name, found in folders.items()])
+    if arguments.data:
+        for seed in arguments.seeds:
+            on_real_video(arguments.data, arguments.workdir, seed)
+
+
+if __name__ == "__main__":
+    call(main)
