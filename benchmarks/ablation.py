@@ -215,11 +215,19 @@ def tables(joint: Mapping[str, list[pathlib.Path]], levels: Mapping[str, list[pa
     """The ablations as Markdown, in per cent, of those arms that were run."""
     lines = []
     for title, names in TABLES.items():
+        if not set(names) & set(joint):
+            continue
         lines += ["", f"| {title} | top-1 |", "|---|---|"]
         lines += [f"| {name} | {cell(joint[name], 'top1')} |" for name in names if name in joint]
         if len(names) == 2 and set(names) <= set(joint):
             lines.append(f"| the first less the second | {difference(*(joint[name] for name in names), 'top1')} |")
     shown = {kind: levels[name] for kind, name in SUPERVISIONS.items() if name in levels}
+    return "\n".join([*lines, *(_of_levels(shown) if shown else ())][1:])
+
+
+def _of_levels(shown: Mapping[str, list[pathlib.Path]]) -> list[str]:
+    """Lines of Table 1, of those supervisions of the levels that were run."""
+    lines = []
     for title, figure in (
         ("linear probe, mean", ("linear", "level{}")),
         ("linear probe, time kept", ("readouts", "level{}/Tx1x1", "linear")),
@@ -234,7 +242,7 @@ def tables(joint: Mapping[str, list[pathlib.Path]], levels: Mapping[str, list[pa
     lines += ["", f"| Table 1: efficacy | {' | '.join(shown)} |", "|---" * (len(shown) + 1) + "|"]
     for level in range(3):
         lines.append(f"| level {level} | {' | '.join(_efficacy(folders, level) for folders in shown.values())} |")
-    return "\n".join(lines[1:])
+    return lines
 
 
 def _efficacy(folders: list[pathlib.Path], level: int) -> str:

@@ -97,6 +97,9 @@ def test_an_earlier_choice_stands_in_for_tuning(made_up, tmp_path):
     configs = made_up("--seeds", "3", "4", "--arms", "motion blocks", "--choices", str(choices))
     assert [c["method"]["stages"]["supervised"]["steps"] for c in configs.values()] == [300, 300]
     assert {c["evaluation"]["split"] for c in configs.values()} == {"test"}
+    row = "| motion blocks | 50.0 (0 to 100; 50.0, 50.0) |"
+    tables = [f"| {title} | top-1 |\n|---|---|\n{row}\n" for title in ("Table 2", "Figure 3")]
+    assert (tmp_path / "ablation.md").read_text() == "\n".join(tables)  # of what was run, and no others
 
 
 @pytest.mark.parametrize(
