@@ -1,8 +1,8 @@
-"""Arms of an ablation that are pretrained on Motion Sprites without labels, tuned alike, and read as they are.
+"""Arms of an ablation on Motion Sprites, tuned alike, and read alike.
 
 Every arm has its own rates, all times one of three factors, chosen on the validation split at the first seed by the
-first figure of its tables, neighbours unless told; then all seeds are reported on the test split. Every run has its own
-folder and process, and resumes where it stopped; `benchmarks/ablation.py` says how several share a GPU.
+first figure of its tables, neighbours unless said otherwise; then all seeds are reported on the test split. Every run
+has its own folder and process, and resumes where it stopped; `benchmarks/ablation.py` says how several share a GPU.
 """
 
 import argparse
@@ -24,32 +24,6 @@ FACTORS = (1 / 3, 1.0, 3.0)  # of an arm's own rates
 
 
 @dataclasses.dataclass(frozen=True)
-class Figure:
-    """What is read of a run.
-
-    Attributes:
-      protocol: that gives it.
-      path: of it in the results, with "{}" in place of the arm's feature.
-      unit: in which it is told; 0.01: per cent.
-    """
-
-    protocol: str
-    path: tuple[str, ...]
-    unit: float = 0.01
-
-    def of(self, feature: str) -> tuple[str, ...]:
-        """Its path for a feature."""
-        return tuple(name.format(feature) for name in self.path)
-
-
-FIGURES = {
-    "kNN": Figure("neighbours", ("knn", "{}")),
-    "linear": Figure("linear", ("linear", "{}")),
-    "R@1": Figure("retrieval", ("retrieval", "{}", "1")),
-}
-
-
-@dataclasses.dataclass(frozen=True)
 class Arm:
     """What is trained, and read.
 
@@ -59,6 +33,7 @@ class Arm:
       data: fields of the data, that differ from the ablation's.
       prepare: writes what the arm reads into a folder, and gives further fields of the data; None: nothing is needed.
       feature: what is read.
+      maker: of the frames that are measured, by the protocol "prediction".
     """
 
     source: ModuleType
@@ -66,6 +41,33 @@ class Arm:
     data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     prepare: Callable[[pathlib.Path], Mapping[str, Any]] | None = None
     feature: str = "backbone"
+    maker: str = "learnt"
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """What is read of a run.
+
+    Attributes:
+      protocol: that gives it.
+      path: of it in the results, with "{feature}" and "{maker}" in place of the arm's.
+      unit: in which it is told; 0.01: per cent.
+    """
+
+    protocol: str
+    path: tuple[str, ...]
+    unit: float = 0.01
+
+    def of(self, arm: Arm) -> tuple[str, ...]:
+        """Its path for an arm."""
+        return tuple(name.format(feature=arm.feature, maker=arm.maker) for name in self.path)
+
+
+FIGURES = {
+    "kNN": Figure("neighbours", ("knn", "{feature}")),
+    "linear": Figure("linear", ("linear", "{feature}")),
+    "R@1": Figure("retrieval", ("retrieval", "{feature}", "1")),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +153,7 @@ class Runs:
 
     def _validated(self, name: str, seed: int, factor: float) -> float:
         results = json.loads((self.run(name, seed, factor, "val") / "results.json").read_text())
-        path = self._ablation.chosen_by.of(self._ablation.arms[name].feature)
+        path = self._ablation.chosen_by.of(self._ablation.arms[name])
         return functools.reduce(operator.getitem, path, results)
 
 
@@ -168,8 +170,7 @@ def tables(ablation: Ablation, folders: Mapping[str, list[pathlib.Path]]) -> str
         lines += ["", f"| {title} | {' | '.join(ablation.figures)} |", "|---" * (len(ablation.figures) + 1) + "|"]
         for name in names:
             if name in folders:
-                feature = ablation.arms[name].feature
-                given = ((figure.of(feature), figure.unit) for figure in ablation.figures.values())
+                given = ((figure.of(ablation.arms[name]), figure.unit) for figure in ablation.figures.values())
                 cells = (cell(folders[name], *path, unit=unit) for path, unit in given)
                 lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines[1:])
@@ -210,7 +211,7 @@ def run(ablation: Ablation, arguments: argparse.Namespace) -> dict[str, list[pat
     if arguments.untuned:
         (arguments.workdir / "choices.json").unlink(missing_ok=True)
     else:
-        choices = {name: {f"{factor:.3g}": knn for factor, knn in tried.items()} for name, (tried, _) in found.items()}
+        choices = {name: {f"{factor:.3g}": one for factor, one in tried.items()} for name, (tried, _) in found.items()}
         (arguments.workdir / "choices.json").write_text(json.dumps(choices, indent=1))
     folders = {name: folders for name, (_, folders) in found.items()}
     text = tables(ablation, folders)

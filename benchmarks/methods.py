@@ -32,16 +32,16 @@ ARMS = {
     "the labels alone": Arm(supervised_sprites),
 }
 FIGURES = {
-    "linear": Figure("linear", ("linear", "{}")),
-    "linear, time kept": Figure("linear", ("readouts", "{}/Tx1x1", "linear")),
-    "kNN": Figure("neighbours", ("knn", "{}")),
-    "kNN, time kept": Figure("neighbours", ("readouts", "{}/Tx1x1", "knn")),
-    "R@1": Figure("retrieval", ("retrieval", "{}", "1")),
-    "linear, 25 labels a class": Figure("linear", ("few_labels", "linear", "{}")),
+    "linear": Figure("linear", ("linear", "{feature}")),
+    "linear, time kept": Figure("linear", ("readouts", "{feature}/Tx1x1", "linear")),
+    "kNN": Figure("neighbours", ("knn", "{feature}")),
+    "kNN, time kept": Figure("neighbours", ("readouts", "{feature}/Tx1x1", "knn")),
+    "R@1": Figure("retrieval", ("retrieval", "{feature}", "1")),
+    "linear, 25 labels a class": Figure("linear", ("few_labels", "linear", "{feature}")),
     "top-1, 25 labels a class": Figure("recognition", ("top1",)),
-    "linear, reversed": Figure("controls", ("controls", "reversed", "linear", "{}")),
-    "shuffled": Figure("controls", ("controls", "shuffled", "linear", "{}")),
-    "one frame": Figure("controls", ("controls", "single_frame", "linear", "{}")),
+    "linear, reversed": Figure("controls", ("controls", "reversed", "linear", "{feature}")),
+    "shuffled": Figure("controls", ("controls", "shuffled", "linear", "{feature}")),
+    "one frame": Figure("controls", ("controls", "single_frame", "linear", "{feature}")),
 }
 TABLES = {"Motion Sprites": tuple(ARMS)}
 ABLATION = Ablation("methods", mscl_sprites, ARMS, TABLES, FIGURES, readouts=("Tx1x1",), protocols=("cost",))

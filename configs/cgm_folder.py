@@ -3,8 +3,7 @@
 With a table (DIR/table.csv: path, label, split) motion and action are learnt together afterwards. Clips have 8 frames
 and context half the channels of `cgm_sprites.py`: most of a step is the convolution that gives filters of each pixel.
 
-Command:  python launch.py --config configs/cgm_folder.py --workdir runs/cgm_folder \\
-              --config.data.root=/data/DIR
+Command:  python launch.py --config configs/cgm_folder.py --workdir runs/cgm_folder --config.data.root=DIR
 Cost:     not yet run
 Result:   not yet run
 """

@@ -2,8 +2,8 @@
 
 The table has columns path, label, split ("train", "test"), one folder for each of the three splits.
 
-Command:  python launch.py --config configs/cgm_hmdb51_resnext101.py --workdir runs/cgm_hmdb51 \\
-              --config.data.root=/data/hmdb51_split1 --config.init_from.path=runs/cgm_kinetics
+Command:  python launch.py --config configs/cgm_hmdb51_resnext101.py --workdir runs/cgm_hmdb51_resnext101 \\
+              --config.data.root=/data/hmdb51_split1 --config.init_from.path=runs/cgm_kinetics_resnext101
 Cost:     not yet run
 Result:   not yet run
 """

@@ -4,13 +4,13 @@ Motion maps are learnt without labels, then with them. The paper learns the firs
 does this file, given their folder and no table:
 
     python launch.py --config configs/cgm_kinetics_r3d18.py --workdir runs/cgm_youtube8m \\
-        --config.data.root=/data/youtube8m --config.evaluation.split=validation
+        --config.data.root=/data/youtube8m
 
-and with its labels the run goes on from there: --config.init_from.path=runs/cgm_youtube8m
+and with the labels of Kinetics the run goes on from there: --config.init_from.path=runs/cgm_youtube8m
 --config.training.first_stage=joint. The paper divides the rate by ten every 50 epochs and does not say when it stops:
 after 150. It crops each clip at one of five places; here anywhere.
 
-Command:  python launch.py --config configs/cgm_kinetics_r3d18.py --workdir runs/cgm_kinetics \\
+Command:  python launch.py --config configs/cgm_kinetics_r3d18.py --workdir runs/cgm_kinetics_r3d18 \\
               --config.data.root=/data/kinetics400
 Cost:     not yet run
 Result:   not yet run

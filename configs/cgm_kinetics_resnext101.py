@@ -2,7 +2,7 @@
 
 As `cgm_kinetics_r3d18.py`; with --config.method.backbone.name=resnet3d_50 Table 3 has 70.1, Table 4 76.2.
 
-Command:  python launch.py --config configs/cgm_kinetics_resnext101.py --workdir runs/cgm_kinetics \\
+Command:  python launch.py --config configs/cgm_kinetics_resnext101.py --workdir runs/cgm_kinetics_resnext101 \\
               --config.data.root=/data/kinetics400
 Cost:     not yet run
 Result:   not yet run

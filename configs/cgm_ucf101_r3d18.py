@@ -1,12 +1,13 @@
-"""CGM-Net with 3D-ResNet-18 on UCF-101: motion maps (Tables 1 and 6: l1 0.018 and 0.024), and ablations (Tables 7, 8).
+"""CGM-Net with 3D-ResNet-18 on UCF-101: motion maps without labels, then with them (Tables 1, 6: l1 0.018, 0.024).
 
 The table has columns path, label, split ("train", "test") of split 1. As `cgm_kinetics_r3d18.py`, from fresh weights.
-For Tables 7 and 8 (top-1 90.6, the backbone alone 84.4) the joint stage starts from Kinetics:
---config.init_from.path=runs/cgm_kinetics --config.training.first_stage=joint and the prefixes of
-`cgm_ucf101_resnext101.py`. Their other rows are config.method.maps.upsampling=nearest or bilinear, config.method.scale
-and config.method.pipelines. Frames of 256 pixels (Table 1): --mode=evaluate with config.evaluation.crop and short_side.
+Frames of 256 pixels (Table 1): --mode=evaluate with --config.evaluation.crop=256 --config.evaluation.short_side=256.
+Table 6 and Figure 6 have other values of config.method.maps.upsampling and config.method.maps.scale (1 needs a fifth of
+maps.decoder_widths). Tables 7 and 8 (top-1 90.6) go on from Kinetics, as `cgm_ucf101_resnext101.py` does: by that
+config with --config.method.backbone.name=resnet3d_18 --config.data.frames=16. Their other rows go on from runs on
+Kinetics with the same config.method.maps and pipelines, and config.init_from.prefixes then names what these have.
 
-Command:  python launch.py --config configs/cgm_ucf101_r3d18.py --workdir runs/cgm_ucf101 \\
+Command:  python launch.py --config configs/cgm_ucf101_r3d18.py --workdir runs/cgm_ucf101_r3d18 \\
               --config.data.root=/data/ucf101
 Cost:     not yet run
 Result:   not yet run

@@ -27,7 +27,7 @@ _UNLABELLED = "the clips have no labels"
 PROTOCOLS = {
     "recognition": Protocol("the network has not learnt to classify"),
     "flow": Protocol("the network learns no flow, and the clips' is not known"),
-    "prediction": Protocol("the method makes no frames"),
+    "prediction": Protocol("the method makes no frames and gives no flow of every frame"),
     "neighbours": Protocol(_UNLABELLED, gallery=True),
     "linear": Protocol(_UNLABELLED, gallery=True),
     "retrieval": Protocol(_UNLABELLED, gallery=True),

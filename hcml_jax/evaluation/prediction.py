@@ -1,5 +1,6 @@
 """How well frames are made of those before them, by a network and by flow (CGM-Net Table 1)."""
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -19,21 +20,22 @@ def prediction_errors(makers: Mapping[str, FrameMaker], batches: Iterable[Batch]
 
     Args:
       makers: name -> what makes them.
-      batches: clips with the frame behind them.
+      batches: clips, with the frame behind them or without.
 
     Returns:
-      "seen", of the clip's frames from the second on, and "unseen", of the frame behind it, each: "l1" (of values in
-      [-1, 1]), "psnr" in dB and "ssim", each: name -> measure. Values beyond [0, 1] are cut off. Where a video begins
-      again nothing is measured.
+      "seen", of the clip's frames from the second on, and "unseen", of the frame behind it where there is one, each:
+      "l1" (of values in [-1, 1]), "psnr" in dB and "ssim", each: name -> measure. Values beyond [0, 1] are cut off.
+      Where a video begins again nothing is measured.
     """
 
     def of_batch(batch: Batch) -> dict[str, Any]:
-        clips, found = batch.clip[:, 0], {"seen": {}, "unseen": {}}
-        following = jnp.concatenate([clips[:, 1:], batch.future[:, 0]], axis=1)
+        clips, found = batch.clip[:, 0], {}
+        following = clips[:, 1:] if batch.future is None else jnp.concatenate([clips[:, 1:], batch.future[:, 0]], 1)
         for name, make in makers.items():
-            for part, kinds in _errors(make(clips), following, batch.consecutive[:, 0]).items():
+            made = make(clips)[:, : following.shape[1]]
+            for part, kinds in _errors(made, following, batch.consecutive[:, 0], clips.shape[1] - 1).items():
                 for kind, values in kinds.items():
-                    found[part].setdefault(kind, {})[name] = values
+                    found.setdefault(part, {}).setdefault(kind, {})[name] = values
         return found
 
     return per_video(of_batch, batches)
@@ -46,6 +48,8 @@ def copies(clips) -> jax.Array:
 
 def by_flow(flow_of: Callable[[Any], Any]) -> FrameMaker:
     """Moves each frame to the next by the flow between the two; the last, whose next is not known, as the one before.
+
+    Each pixel of a frame is fetched from where it was: the flow is that of the clip played backwards.
 
     Args:
       flow_of: uint8 clips `[B, T, H, W, 3]` -> flow from each frame to the next `[B, T - 1, H, W, 2]`, in pixels.
@@ -64,13 +68,16 @@ def _moved(clips: jax.Array, back: jax.Array) -> jax.Array:
     return frames
 
 
-@jax.jit
-def _errors(made: jax.Array, following: jax.Array, consecutive: jax.Array) -> dict[str, dict[str, jax.Array]]:
+@functools.partial(jax.jit, static_argnums=3)
+def _errors(
+    made: jax.Array, following: jax.Array, consecutive: jax.Array, seen: int
+) -> dict[str, dict[str, jax.Array]]:
+    """Of the first `seen` frames, and of one behind them, where there is one."""
     images, following = jnp.clip(made, 0.0, 1.0), augment.to_float(following)
     kinds = {"l1": 2 * jnp.abs(images - following).mean((2, 3, 4)), "psnr": psnr(images, following)}
-    found = {"seen": {}, "unseen": {}}
-    for kind, of_all in (kinds | {"ssim": ssim(images, following)}).items():
-        values = jnp.where(consecutive, of_all, jnp.nan)
-        found["seen"][kind] = jnp.nanmean(values[:, :-1], axis=1)
-        found["unseen"][kind] = values[:, -1]
+    kinds |= {"ssim": ssim(images, following)}
+    kinds = {kind: jnp.where(consecutive, values, jnp.nan) for kind, values in kinds.items()}
+    found = {"seen": {kind: jnp.nanmean(values[:, :seen], axis=1) for kind, values in kinds.items()}}
+    if following.shape[1] > seen:
+        found["unseen"] = {kind: values[:, seen] for kind, values in kinds.items()}
     return found

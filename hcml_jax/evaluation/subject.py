@@ -62,7 +62,7 @@ class Subject:
 
     @property
     def flow_names(self) -> tuple[str, ...]:
-        """Of what the network has a head for flow."""
+        """Names of the maps from which the network gives flow."""
         clips = jax.ShapeDtypeStruct((1, *self.data.clip_shape), np.uint8)
         return tuple(jax.eval_shape(self.method.encode, self.variables(REPRESENTATION), clips).flow)
 
@@ -71,7 +71,12 @@ class Subject:
         """Whether the network makes the frame that follows each frame, and the frame behind a clip can be read."""
         clips = jax.ShapeDtypeStruct((1, *self.data.clip_shape), np.uint8)
         made = jax.eval_shape(self.method.next_frames, self.variables(REPRESENTATION), clips)
-        return made is not None and any(stage.reads.future for stage in self.method.stages)
+        return made is not None and self.reads_future
+
+    @property
+    def reads_future(self) -> bool:
+        """Whether the frame behind a clip can be read."""
+        return any(stage.reads.future for stage in self.method.stages)
 
     @functools.cached_property
     def flow_readouts(self) -> dict[str, np.ndarray]:

@@ -85,7 +85,7 @@ class SlowFast(Backbone):
         return jnp.concatenate([self.embed(x, train) for x in (slow, fast)], axis=-1), features
 
     def last_map(self, features: dict[str, jax.Array]) -> jax.Array:
-        """See `Backbone`; each of the fast pathway's frames has the slow one's features of the frame next to it."""
+        """See `Backbone`; each of the fast pathway's frames has the slow one's features of the nearest in time."""
         slow, fast = (features[path + self.stages[-1]] for path in ("", "fast_"))
         away = np.abs(np.arange(fast.shape[1])[:, None] - self._slow_numbers(fast.shape[1]))
         return jnp.concatenate([slow[:, away.argmin(axis=1)], fast], axis=-1)

@@ -42,6 +42,20 @@ def test_measures_are_those_of_other_libraries():
             assert np.isnan(unseen[1])
 
 
+def test_without_the_frame_behind_a_clip_those_seen_are_measured():
+    rng = np.random.default_rng(0)
+    whole, alone = (blank_batch(2, (4, 16, 16, 3), reads) for reads in (Reads(future=1), Reads()))
+    clip = rng.integers(0, 256, whole.clip.shape, dtype=np.uint8)
+    given = {"clip": clip, "index": np.arange(2, dtype=np.int32), "valid": np.ones(2, bool)}
+    whole = whole._replace(**given, consecutive=np.ones_like(whole.consecutive))
+    alone = alone._replace(**given, consecutive=np.ones_like(alone.consecutive))
+    expected, found = (prediction_errors({"copying": copies}, [batch]) for batch in (whole, alone))
+    assert [*found] == ["seen"]
+    for kind in ("l1", "psnr", "ssim"):
+        one, other = (errors["seen"][kind]["copying"].values for errors in (expected, found))
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
 def test_by_flow_a_frame_goes_where_the_next_one_is():
     """A picture that moves by ever more: the last step is taken as long as the one before."""
     picture = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)

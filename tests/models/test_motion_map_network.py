@@ -136,11 +136,11 @@ def test_any_scale_that_divides(scale):
 
 
 def test_slowfast_decodes_both_of_its_pathways():
-    """Of 8 frames the slow pathway sees the first and the last: maps of a frame are made of the nearer one's."""
+    """Of 16 frames the slow pathway sees 0, 5, 10, 15: maps of a frame are made of the nearest one's."""
     backbone = build_backbone("slowfast_r50_8x8", width=8)
-    slow, fast = rand(2, 2, 1, 1, 3), rand(2, 8, 1, 1, 2, seed=1)
+    slow, fast = rand(2, 4, 1, 1, 3), rand(2, 16, 1, 1, 2, seed=1)
     found = backbone.last_map({"res5": slow, "fast_res5": fast})
-    np.testing.assert_array_equal(found[..., :3], np.repeat(slow, 4, axis=1))
+    np.testing.assert_array_equal(found[..., :3], np.repeat(slow, (3, 5, 5, 3), axis=1))
     np.testing.assert_array_equal(found[..., 3:], fast)
     model = network(decoder_widths=(5,) * 3).clone(backbone=backbone)
     clip = jax.ShapeDtypeStruct((1, 8, 32, 32, 3), jnp.float32)

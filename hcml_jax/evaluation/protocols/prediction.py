@@ -1,4 +1,4 @@
-"""Prediction: how near frames that a method makes come to the true ones (CGM-Net Table 1)."""
+"""Prediction: how near frames that a network makes, or its flow, come to the true ones (CGM-Net Table 1)."""
 
 import functools
 from collections.abc import Iterator
@@ -13,24 +13,26 @@ from hcml_jax.evaluation.subject import REPRESENTATION, Subject
 
 def parts(subject: Subject) -> Iterator:
     """ "prediction" of the representation."""
-    if subject.makes_frames:
-        yield "prediction", lambda: {"prediction": _errors(subject)}
+    if makers := _makers(subject):
+        yield "prediction", lambda: {"prediction": _errors(subject, makers)}
 
 
-def _errors(subject: Subject) -> dict[str, Any]:
-    batches = subject.clips("1x1").batches(subject.reported, future=1, told="prediction")
-    return prediction_errors(_makers(subject), batches)
+def _errors(subject: Subject, makers: dict[str, FrameMaker]) -> dict[str, Any]:
+    if "optical_flow" in subject.config.baselines:
+        makers = makers | {"classical": by_flow(lambda clips: dis_flow_of_clips(jax.device_get(clips)))}
+    future = 1 if subject.reads_future else 0
+    batches = subject.clips("1x1").batches(subject.reported, future=future, told="prediction")
+    return prediction_errors(makers | {"copying": copies}, batches)
 
 
 def _makers(subject: Subject) -> dict[str, FrameMaker]:
-    """The method, its own flow where it gives that of every frame, OpenCV's where that is a baseline, and copies."""
+    """Of the network: itself, if it makes frames, and its flow, if it gives that of every frame."""
     method, variables = subject.method, subject.variables(REPRESENTATION)
-    makers = {"learnt": functools.partial(jax.jit(method.next_frames), variables)}
+    makers, (frames, *_) = {}, subject.data.clip_shape
+    if subject.makes_frames:
+        makers["learnt"] = functools.partial(jax.jit(method.next_frames), variables)
     heads = jax.jit(lambda variables, clips: method.encode(variables, clips).flow)
-    frames, *_ = subject.data.clip_shape
     for name in subject.flow_names:
-        if len(method.frames_of(frames)[name]) == frames:
+        if len(method.frames_of(frames).get(name, ())) == frames:
             makers[f"{name}, flow"] = by_flow(lambda clips, name=name: heads(variables, clips)[name])
-    if "optical_flow" in subject.config.baselines:
-        makers["classical"] = by_flow(lambda clips: dis_flow_of_clips(jax.device_get(clips)))
-    return makers | {"copying": copies}
+    return makers
