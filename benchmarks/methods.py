@@ -1,9 +1,10 @@
 """Which method does what: all of them on Motion Sprites, and on UT-Interaction, by the same protocols (`make table`).
 
-`python benchmarks/methods.py --workdir runs/table [--data DIR]`. On sprites every method learns from the same clips, at
-its config's steps; `benchmarks/arms.py` says how it is tuned and read: here by a linear probe. With --data, the folder
-of UT-Interaction's segmented clips, `benchmarks/ut_interaction.py` runs for each method too, at its config's own rates.
-What is finished is not run again.
+`python benchmarks/methods.py --workdir runs/table [--data DIR]`. On sprites every method learns from the same clips, 16
+a step, in as many steps as its config has; `benchmarks/arms.py` says how it is tuned and read: here by a linear probe
+of what it learns without labels. Training is counted with all its stages, also the one that learns from labels, and
+timed beside the other --processes. With --data, the folder of UT-Interaction's segmented clips,
+`benchmarks/ut_interaction.py` runs for each method too, at its config's own rates. What is finished is not run again.
 """
 
 import json
@@ -17,7 +18,7 @@ from typing import Any
 import arms
 from arms import Ablation, Arm, Figure
 from runs import call
-from ut_interaction import print_table
+from ut_interaction import table_of
 
 from configs import cgm_sprites, fima_sprites, hcml_sprites, moco_sprites, mscl_sprites, supervised_sprites
 from hcml_jax.config import UserError
@@ -46,7 +47,15 @@ FIGURES = {
 TABLES = {"Motion Sprites": tuple(ARMS)}
 ABLATION = Ablation("methods", mscl_sprites, ARMS, TABLES, FIGURES, readouts=("Tx1x1",), protocols=("cost",))
 REAL = {"HCML": "hcml", "MSCL": "mscl", "MoCo": "moco", "FIMA": "fima", "CGM-Net": "cgm_net"}
-GRIDS = {"mean": "", "time kept": "Tx1x1", "3x3": "3x3"}
+READ = {  # name of a column -> kind, read-out and control
+    **{"kNN": ("knn", "", ""), "time kept": ("knn", "Tx1x1", ""), "3x3": ("knn", "3x3", "")},
+    **{
+        "linear": ("linear", "", ""),
+        "linear, time kept": ("linear", "Tx1x1", ""),
+        "linear, 3x3": ("linear", "3x3", ""),
+    },
+    **{f"that, {name}": ("linear", "3x3", name) for name in ("reversed", "shuffled", "single_frame")},
+}
 
 
 def cost_of(folders: Sequence[pathlib.Path]) -> list[str]:
@@ -69,37 +78,41 @@ def _training(folder: pathlib.Path) -> tuple[int, int, float]:
     return steps, steps * size, minutes
 
 
-def on_real_video(data: pathlib.Path, workdir: pathlib.Path, seed: int) -> None:
-    """Runs UT-Interaction for every method, and prints one table of all."""
+def on_real_video(data: pathlib.Path, workdir: pathlib.Path, names: Sequence[str], scale: float, seed: int) -> str:
+    """Runs UT-Interaction for these methods, one after another; one table of all."""
     rows = []
-    for name, method in REAL.items():
-        folder = workdir / f"ut_interaction_{method}_{seed}"
+    for name in names:
+        folder = workdir / f"ut_interaction_{REAL[name]}_{seed}"
         script = pathlib.Path(__file__).parent / "ut_interaction.py"
-        flags = ["--data", str(data), "--workdir", str(folder), "--method", method, "--seed", str(seed)]
-        if subprocess.run([sys.executable, str(script), *flags], check=False).returncode:
+        flags = ["--data", str(data), "--workdir", str(folder), "--method", REAL[name], "--scale", str(scale)]
+        if subprocess.run([sys.executable, str(script), *flags, "--seed", str(seed)], check=False).returncode:
             raise UserError(f"{name} on {data} failed")
         scores = json.loads((folder / "scores.json").read_text())
-        rows.append([name, *(_told(scores, kind, name, grid) for kind in ("knn", "linear") for grid in GRIDS.values())])
-    print_table(["UT-Interaction", *(f"{kind}, {grid}" for kind in ("kNN", "linear") for grid in GRIDS)], rows)
+        rows.append([name, *(_told(scores, ARMS[name].feature, *how) for how in READ.values())])
+    return table_of([f"UT-Interaction, seed {seed}", *READ], rows)
 
 
-def _told(scores: dict[str, Any], kind: str, name: str, grid: str) -> str:
-    key = ", ".join(filter(None, (kind, REPRESENTATION, ARMS[name].feature, grid)))
-    score, low, high = scores[key]
+def _told(scores: dict[str, Any], feature: str, kind: str, grid: str, control: str) -> str:
+    score, low, high = scores[", ".join(filter(None, (kind, REPRESENTATION, feature, grid, control)))]
     return f"{100 * score:.0f} ({100 * low:.0f} to {100 * high:.0f})"
 
 
 def main() -> None:
-    """Runs what has not been run, and prints the tables."""
+    """Runs what has not been run, writes and prints the tables."""
     parser = arms.arguments_of(ABLATION, __doc__)
     parser.add_argument("--data", type=pathlib.Path, help="UT-Interaction's segmented clips")
     arguments = parser.parse_args()
     folders = arms.run(ABLATION, arguments)
     head = ["training", "steps", "clips", "minutes", "parameters, millions", "multiply-adds a clip, billions"]
-    print_table(head, [[name, *cost_of(found)] for name, found in folders.items()])
+    tables = [table_of(head, [[name, *cost_of(found)] for name, found in folders.items()])]
     if arguments.data:
-        for seed in arguments.seeds:
-            on_real_video(arguments.data, arguments.workdir, seed)
+        names = [name for name in arguments.arms if name in REAL]
+        where = arguments.data, arguments.workdir
+        tables += [on_real_video(*where, names, arguments.scale, seed) for seed in arguments.seeds]
+    text = "\n".join(tables)
+    with (arguments.workdir / f"{ABLATION.name}.md").open("a") as file:
+        file.write("\n" + text)
+    print(text)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,93 @@
+"""The next frames of real videos: `python benchmarks/next_frames.py --data DIR --workdir runs/next_frames`.
+
+DIR is any folder of videos, such as UT-Interaction's segmented clips. `configs/cgm_folder.py` learns motion maps of one
+half of them, in the order of their names, without labels, and makes frames of the other half; then the other way round.
+Beside them stand frames that its flow and OpenCV's make, and copies (CGM-Net Table 1). Intervals are of a bootstrap
+over all videos. Nothing is tuned. What is finished is not run again.
+"""
+
+import argparse
+import csv
+import pathlib
+from typing import Any
+
+import numpy as np
+from runs import Processes, call
+from ut_interaction import print_table
+
+from configs import cgm_folder
+from data_pipelines.table import VIDEO_ENDINGS
+from hcml_jax.config import UserError
+from hcml_jax.evaluation.intervals import PerVideo, intervals
+
+KINDS = {"l1, thousandths": ("l1", 1e-3), "PSNR, dB": ("psnr", 1.0), "SSIM, %": ("ssim", 0.01)}
+MAKERS = {"motion maps": "learnt", "their flow": "motion, flow", "flow, DIS": "classical", "copies": "copying"}
+
+
+def write_tables(data: pathlib.Path, folder: pathlib.Path) -> list[pathlib.Path]:
+    """A table for each half: it teaches, and the other half is split "test".
+
+    Raises:
+      UserError: there are less than two videos.
+    """
+    videos = sorted(path.absolute() for path in data.rglob("*") if path.suffix.lower() in VIDEO_ENDINGS)
+    if len(videos) < 2:
+        raise UserError(f"{data} holds {len(videos)} videos; one half teaches the other: two or more are needed")
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = []
+    for number in range(2):
+        tables.append(folder / f"half{number}.csv")
+        with tables[-1].open("w", newline="") as file:
+            teaches = [(place < len(videos) // 2) == (number == 0) for place in range(len(videos))]
+            rows = [(video, "", "train" if own else "test") for video, own in zip(videos, teaches, strict=True)]
+            csv.writer(file).writerows([("path", "label", "split"), *rows])
+    return tables
+
+
+def config_of(data: pathlib.Path, table: pathlib.Path, scale: float, seed: int) -> dict[str, Any]:
+    """The stage "motion" of `configs/cgm_folder.py` on a table."""
+    config = cgm_folder.get_config().to_dict() | {"seed": seed}
+    schedule = config["method"]["stages"]["motion"]
+    steps = {"steps": max(2, round(schedule["steps"] * scale)), "warmup": schedule["warmup"] * scale}
+    config["method"]["stages"] = {"motion": schedule | steps}
+    config["data"] |= {"root": str(data.absolute()), "table": str(table.absolute())}
+    config["evaluation"] |= {"protocols": ("prediction",), "baselines": ("optical_flow",)}
+    return config
+
+
+def rows_of(folders: list[pathlib.Path]) -> list[list[str]]:
+    """Of frames seen and unseen, a row for each maker, over the videos of all folders."""
+    files, rows = [np.load(folder / "per_video.npz") for folder in folders], []
+    for part in ("seen", "unseen"):
+        for title, maker in MAKERS.items():
+            cells = []
+            for kind, unit in KINDS.values():
+                values = np.concatenate([file[f"prediction.{part}.{kind}.{maker}"] for file in files]) / unit
+                ((low, high),) = intervals([PerVideo(values, np.arange(len(values)))])
+                cells.append(f"{np.nanmean(values):.1f} ({low:.1f} to {high:.1f})")
+            rows.append([f"{title}, {part}", *cells])
+    return rows
+
+
+def main() -> None:
+    """Runs what has not been run, and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=pathlib.Path, required=True)
+    parser.add_argument("--workdir", type=pathlib.Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--scale", type=float, default=1.0, help="of the config's steps")
+    parser.add_argument("--processes", type=int, default=1, help="runs at a time")
+    arguments = parser.parse_args()
+    tables, processes = write_tables(arguments.data, arguments.workdir), Processes(arguments.processes)
+
+    def finished(table: pathlib.Path) -> pathlib.Path:
+        folder = arguments.workdir / f"{table.stem}_{arguments.seed}"
+        processes.finish(config_of(arguments.data, table, arguments.scale, arguments.seed), folder)
+        return folder
+
+    folders = processes.side_by_side(finished, tables)
+    print_table(["frames made of those before", *KINDS], rows_of(list(folders.values())))
+
+
+if __name__ == "__main__":
+    call(main)
