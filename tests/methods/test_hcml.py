@@ -61,6 +61,19 @@ def test_a_stage_moves_its_own_parameters_and_statistics_and_nothing_else(method
     }
 
 
+def test_a_shorter_hierarchy_learns_what_a_longer_one_begins_with(method, variables):
+    """`benchmarks/ablation.py` starts its shorter hierarchies from HCML's own levels."""
+    short = tiny.hcml(levels=("reconstruction",))
+    found, expected = (
+        leaves(run_stage(one, one.stages[0], begun)[0].variables)
+        for one, begun in ((short, tiny.init(short)), (method, variables))
+    )
+    shared = {name for name in found if name.split("/", 1)[1].startswith(tuple(LEVEL_MODULES[0]))}
+    assert shared == {name for name in expected if name.split("/", 1)[1].startswith(tuple(LEVEL_MODULES[0]))}
+    for name in shared:
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
+
+
 @pytest.mark.parametrize("level", [1, 2])
 def test_the_lower_levels_motion_features_stay_bit_for_bit(method, variables, level):
     features = jax.jit(lambda *given: method.encode(*given).maps)
