@@ -4,8 +4,10 @@ Table 2 (motion blocks, self-supervision), Figure 3 (levels added one by one), o
 Table 1 (supervisions by level), and a control that the paper has not: supervision by action at every level, then joint.
 Every arm's last stage, the one that learns the classifier, is tuned on the validation split with the same tries, at the
 first seed; then all seeds are reported on the test split. A seed draws the first parameters, the order of clips and
-which clips keep their label. `--choices FILE` takes the choices of an earlier run's `choices.json` instead of tuning
-those arms. Every run has its own folder and process, and resumes where it stopped.
+which clips keep their label. With `--appearance-cue` levels are read twice: by probes and neighbours that learn from
+the training clips, whose colours go with the class, and by ones that learn from clips whose colours do not. What a
+level holds beside colour shows in the second. `--choices FILE` takes the choices of an earlier run's `choices.json`
+instead of tuning those arms. Every run has its own folder and process, and resumes where it stopped.
 
 Start CUDA's service for sharing (`nvidia-cuda-mps-control -d`) before several processes use one GPU (`--processes 12`).
 """
@@ -18,7 +20,7 @@ import json
 import pathlib
 import statistics
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,8 @@ TRIES = tuple(itertools.product(STEPS, RATES))
 SHORT = (300, 1e-2)  # by which the rate of levels that learn all at once is chosen
 RATES_AT_ONCE = (5e-3, 1.5e-2, 3e-2)
 PROTOCOLS = ("neighbours", "linear")  # of levels; a classifier's is recognition
+
+Found = Mapping[str, list[pathlib.Path]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,9 +120,13 @@ class Runs:
 
     def levels(self, name: str, seed: int, rate: float | None = None) -> pathlib.Path:
         """The folder of an arm's levels, evaluated on the test split."""
-        arm, config = ARMS[name], hcml_sprites.get_config().to_dict()
-        config["method"] |= {"levels": arm.levels, "progressive": not arm.at_once, "stages": _stages(arm, rate)}
-        return self._finish(config, f"{name}, levels{_told(rate)}", seed, "test", PROTOCOLS)
+        return self._finish(_levels_config(name, rate), f"{name}, levels{_told(rate)}", seed, "test", PROTOCOLS)
+
+    def read_without_cue(self, name: str, seed: int, rate: float | None = None) -> pathlib.Path:
+        """The folder of an arm's levels, evaluated once more: what reads them learns from clips without the cue."""
+        config = _levels_config(name, rate) | {"init_from": {"path": str(self.levels(name, seed, rate))}}
+        told = f"{name}, levels{_told(rate)}, read without cue"
+        return self._finish(config, told, seed, "test", PROTOCOLS, learns=False)
 
     def _top1(self, name: str, seed: int, tried: tuple[int, float], levels_rate: float | None) -> float:
         folder = self._classify(name, seed, tried, levels_rate, "val")
@@ -156,20 +164,26 @@ class Runs:
         return start | {"stage": f"level{count - 1}", "prefixes": tuple(parts)}
 
     def _finish(
-        self, config: dict[str, Any], name: str, seed: int, split: str, protocols: tuple[str, ...]
+        self, config: dict[str, Any], name: str, seed: int, split: str, protocols: tuple[str, ...], learns: bool = True
     ) -> pathlib.Path:
         for schedule in config["method"]["stages"].values():
             schedule["steps"] = max(1, round(schedule["steps"] * self.scale))
             schedule["warmup"] *= self.scale
         config["seed"] = config["data"]["labels_seed"] = seed
         config["data"]["root"] = ""
-        config["data"]["sprites"] |= {"rendered": True, "appearance_cue": self.cue}
+        config["data"]["sprites"] |= {"rendered": True, "appearance_cue": self.cue if learns else 0.0}
         config["training"]["checkpoint_every"] = 1000
         config["evaluation"] |= {"split": split, "protocols": protocols, "readouts": ("Tx1x1",), "baselines": ()}
         config["evaluation"]["figure_clips"] = 0
         folder = self.workdir / f"{''.join(c if c.isalnum() else '_' for c in name)}_{seed}"
-        self.processes.finish(config, folder)
+        self.processes.finish(config, folder, "train" if learns else "evaluate")
         return folder
+
+
+def _levels_config(name: str, rate: float | None) -> dict[str, Any]:
+    arm, config = ARMS[name], hcml_sprites.get_config().to_dict()
+    config["method"] |= {"levels": arm.levels, "progressive": not arm.at_once, "stages": _stages(arm, rate)}
+    return config
 
 
 def _stages(arm: Arm, rate: float | None) -> dict[str, Any]:
@@ -211,8 +225,14 @@ def difference(first: list[pathlib.Path], second: list[pathlib.Path], *figure: s
     return f"{100 * more.mean():.1f} ({100 * low:.1f} to {100 * high:.1f})"
 
 
-def tables(joint: Mapping[str, list[pathlib.Path]], levels: Mapping[str, list[pathlib.Path]]) -> str:
-    """The ablations as Markdown, in per cent, of those arms that were run."""
+def tables(joint: Found, levels: Found, without_cue: Found) -> str:
+    """The ablations as Markdown, in per cent, of those arms that were run.
+
+    Args:
+      joint: arm -> the folders of its classifiers, one a seed.
+      levels: arm -> those of its levels.
+      without_cue: arm -> those of its levels, read without the cue.
+    """
     lines = []
     for title, names in TABLES.items():
         if not set(names) & set(joint):
@@ -221,25 +241,28 @@ def tables(joint: Mapping[str, list[pathlib.Path]], levels: Mapping[str, list[pa
         lines += [f"| {name} | {cell(joint[name], 'top1')} |" for name in names if name in joint]
         if len(names) == 2 and set(names) <= set(joint):
             lines.append(f"| the first less the second | {difference(*(joint[name] for name in names), 'top1')} |")
-    shown = {kind: levels[name] for kind, name in SUPERVISIONS.items() if name in levels}
-    return "\n".join([*lines, *(_of_levels(shown) if shown else ())][1:])
+    for title, found in (("Table 1", levels), ("read without cue", without_cue)):
+        shown = {kind: found[name] for kind, name in SUPERVISIONS.items() if name in found}
+        lines += _of_levels(title, shown) if shown else []
+    return "\n".join(lines[1:])
 
 
-def _of_levels(shown: Mapping[str, list[pathlib.Path]]) -> list[str]:
-    """Lines of Table 1, of those supervisions of the levels that were run."""
+def _of_levels(table: str, shown: Found) -> list[str]:
+    """Lines of a table of those supervisions of the levels that were run."""
     lines = []
     for title, figure in (
         ("linear probe, mean", ("linear", "level{}")),
         ("linear probe, time kept", ("readouts", "level{}/Tx1x1", "linear")),
+        ("kNN, time kept", ("readouts", "level{}/Tx1x1", "knn")),
     ):
-        lines += ["", f"| Table 1: {title} | {' | '.join(shown)} |", "|---" * (len(shown) + 1) + "|"]
+        lines += ["", f"| {table}: {title} | {' | '.join(shown)} |", "|---" * (len(shown) + 1) + "|"]
         for level in range(3):
             cells = (
                 "-" if (level, kind) == (0, "contrastive") else cell(folders, *(name.format(level) for name in figure))
                 for kind, folders in shown.items()
             )
             lines.append(f"| level {level} | {' | '.join(cells)} |")
-    lines += ["", f"| Table 1: efficacy | {' | '.join(shown)} |", "|---" * (len(shown) + 1) + "|"]
+    lines += ["", f"| {table}: efficacy | {' | '.join(shown)} |", "|---" * (len(shown) + 1) + "|"]
     for level in range(3):
         lines.append(f"| level {level} | {' | '.join(_efficacy(folders, level) for folders in shown.values())} |")
     return lines
@@ -256,7 +279,7 @@ class Ablation:
     def __init__(self, runs: Runs, seeds: Sequence[int], with_joint: bool, chosen: Mapping[str, Any]):
         """`with_joint`: whether classifiers are learnt, not the levels alone; `chosen`: of arms that are not tuned."""
         self._runs, self._seeds, self._with_joint, self._chosen = runs, seeds, with_joint, chosen
-        self._joint, self._levels, self._choices, self._writes = {}, {}, {}, threading.Lock()
+        self._found, self._choices, self._writes = {"joint": {}, "levels": {}, "without_cue": {}}, {}, threading.Lock()
 
     def run(self, names: Sequence[str]) -> None:
         """Runs arms; an error of one comes when the others are finished."""
@@ -268,23 +291,27 @@ class Ablation:
         self._runs.processes.side_by_side(lambda task: task(), tasks)
 
     def _arm(self, name: str) -> None:
-        processes, joint, levels, choice = self._runs.processes, {}, {}, {}
+        runs, found, choice = self._runs, {}, {}
         if ARMS[name].joint and self._with_joint:
-            choice = self._chosen.get(name) or self._runs.tuned(name, self._seeds[0])
-            joint = processes.side_by_side(lambda seed: self._runs.joint(name, seed, choice), self._seeds)
+            choice = self._chosen.get(name) or runs.tuned(name, self._seeds[0])
+            found["joint"] = self._each_seed(lambda seed: runs.joint(name, seed, choice))
         if name in SUPERVISIONS.values():
-            levels_rate = choice.get("levels_rate")
-            levels = processes.side_by_side(lambda seed: self._runs.levels(name, seed, levels_rate), self._seeds)
+            rate = choice.get("levels_rate")
+            found["levels"] = self._each_seed(lambda seed: runs.levels(name, seed, rate))
+            if runs.cue:
+                found["without_cue"] = self._each_seed(lambda seed: runs.read_without_cue(name, seed, rate))
         with self._writes:
-            self._keep(name, list(joint.values()), list(levels.values()), choice)
+            self._keep(name, found, choice)
 
-    def _keep(
-        self, name: str, joint: list[pathlib.Path], levels: list[pathlib.Path], choice: Mapping[str, Any]
-    ) -> None:
-        for kept, found in ((self._joint, joint), (self._levels, levels), (self._choices, choice)):
-            if found:
-                kept[name] = found
-        text = tables(self._joint, self._levels)
+    def _each_seed(self, function: Callable[[int], pathlib.Path]) -> list[pathlib.Path]:
+        return list(self._runs.processes.side_by_side(function, self._seeds).values())
+
+    def _keep(self, name: str, found: Found, choice: Mapping[str, Any]) -> None:
+        for kind, folders in found.items():
+            self._found[kind][name] = folders
+        if choice:
+            self._choices[name] = choice
+        text = tables(**self._found)
         (self._runs.workdir / "choices.json").write_text(json.dumps(self._choices, indent=1))
         (self._runs.workdir / "ablation.md").write_text(text + "\n")
         print(text, flush=True)

@@ -21,11 +21,14 @@ from hcml_jax.training.workdir import Workdir
 Config = dict[str, Any]
 
 
-def finish(config: Config, workdir: pathlib.Path) -> Mapping[str, Any]:
-    """The results of a run; one that has stopped goes on, one that is finished is not run again."""
+def finish(config: Config, workdir: pathlib.Path, mode: str = "train") -> Mapping[str, Any]:
+    """The results of a run; one that has stopped goes on, one that is finished is not run again.
+
+    `mode`: of `hcml_jax.experiment.run`; "evaluate" trains nothing and evaluates what `init_from` names.
+    """
     if not _finished(config, workdir):
         print(f"== {workdir}", file=sys.stderr, flush=True)
-        run(config, str(workdir), "train")
+        run(config, str(workdir), mode)
         jax.clear_caches()
     return read_results(workdir)
 
@@ -53,7 +56,7 @@ class Processes:
             raise UserError(f"--processes must be 1 or more, not {count}")
         self._free, self._folders, self._stopped = threading.Semaphore(count), {}, False
 
-    def finish(self, config: Config, workdir: pathlib.Path) -> Mapping[str, Any]:
+    def finish(self, config: Config, workdir: pathlib.Path, mode: str = "train") -> Mapping[str, Any]:
         """See `finish`.
 
         Raises:
@@ -61,7 +64,7 @@ class Processes:
         """
         with self._folders.setdefault(workdir, threading.Lock()):
             if not _finished(config, workdir):
-                self._run(config, workdir)
+                self._run(config, workdir, mode)
         return read_results(workdir)
 
     def side_by_side(self, function: Callable[[Any], Any], keys: Sequence[Any]) -> dict[Any, Any]:
@@ -79,19 +82,19 @@ class Processes:
                 raise
         return {key: one.result() for key, one in asked.items()}
 
-    def _run(self, config: Config, workdir: pathlib.Path) -> None:
+    def _run(self, config: Config, workdir: pathlib.Path, mode: str) -> None:
         with self._free:
             if self._stopped:
                 raise UserError(f"{workdir}: not begun")
             print(f"== {workdir}", file=sys.stderr, flush=True)
-            process = multiprocessing.get_context("spawn").Process(target=_run_logged, args=(config, workdir))
+            process = multiprocessing.get_context("spawn").Process(target=_run_logged, args=(config, workdir, mode))
             process.start()
             process.join()
         if process.exitcode:
             raise UserError(f"{workdir}: the run ended early ({process.exitcode}); {workdir / 'log.txt'} says why")
 
 
-def _run_logged(config: Config, workdir: pathlib.Path) -> None:
+def _run_logged(config: Config, workdir: pathlib.Path, mode: str) -> None:
     threading.Thread(target=_follow_parent, daemon=True).start()
     # Processes that share a GPU cannot each take most of its memory at the start, as JAX does unless told.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
@@ -99,7 +102,7 @@ def _run_logged(config: Config, workdir: pathlib.Path) -> None:
     with open(workdir / "log.txt", "a", buffering=1) as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-        call(lambda: run(config, str(workdir), "train"))
+        call(lambda: run(config, str(workdir), mode))
 
 
 def _follow_parent() -> None:

@@ -27,8 +27,9 @@ def made_up(ablation, monkeypatch, tmp_path):
     """Folder -> config of what would have been run, by arguments of the command line; results are made up."""
     configs = {}
 
-    def finish(self, config, folder):
+    def finish(self, config, folder, mode="train"):
         config = complete(config).to_dict()
+        assert (mode == "train") == ("without_cue" not in folder.name)
         typed = build(ExperimentConfig, config)
         method = methods.build_method(config["method"], 16)
         preflight.check_splits(typed.training, typed.evaluation)
@@ -41,7 +42,8 @@ def made_up(ablation, monkeypatch, tmp_path):
         levels = {f"level{level}": 0.5 for level in range(3)}
         results = {"top1": 0.9 if best else 0.1, "linear": levels, "efficacy": levels}
         (folder / "results.json").write_text(json.dumps(results))
-        names = ["top1", *(f"linear.{n}" for n in levels), *(f"readouts.{n}/Tx1x1.linear" for n in levels)]
+        names = ["top1", *(f"linear.{n}" for n in levels)]
+        names += [f"readouts.{n}/Tx1x1.{protocol}" for n in levels for protocol in ("linear", "knn")]
         np.savez(folder / "per_video.npz", **{name: np.float32([0, 1, 1, 0]) for name in names})
 
     def call(*arguments):
@@ -100,6 +102,22 @@ def test_an_earlier_choice_stands_in_for_tuning(made_up, tmp_path):
     row = "| motion blocks | 50.0 (0 to 100; 50.0, 50.0) |"
     tables = [f"| {title} | top-1 |\n|---|---|\n{row}\n" for title in ("Table 2", "Figure 3")]
     assert (tmp_path / "ablation.md").read_text() == "\n".join(tables)  # of what was run, and no others
+
+
+def test_levels_that_learnt_with_a_cue_are_read_without_it_too(made_up, tmp_path):
+    arms = ("HCML", "action at every level")
+    configs = made_up("--seeds", "3", "--arms", *arms, "--levels-alone", "--appearance-cue", "0.9")
+    read = {folder.name: config for folder, config in configs.items() if "without_cue" in folder.name}
+    learnt = {folder: config for folder, config in configs.items() if folder.name not in read}
+    assert len(read) == len(learnt) == len(arms)
+    assert {config["data"]["sprites"]["appearance_cue"] for config in learnt.values()} == {0.9}
+    assert {pathlib.Path(config["init_from"]["path"]) for config in read.values()} == set(learnt)
+    for config in read.values():
+        start = learnt[pathlib.Path(config["init_from"]["path"])]
+        assert config["data"]["sprites"]["appearance_cue"] == 0
+        assert [config[part] for part in ("method", "seed")] == [start[part] for part in ("method", "seed")]
+    text = (tmp_path / "ablation.md").read_text()
+    assert [f"| {title}: linear probe, mean |" in text for title in ("Table 1", "read without cue")] == [True, True]
 
 
 @pytest.mark.parametrize(
