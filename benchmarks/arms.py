@@ -34,6 +34,8 @@ class Arm:
       prepare: writes what the arm reads into a folder, and gives further fields of the data; None: nothing is needed.
       feature: what is read.
       maker: of the frames that are measured, by the protocol "prediction".
+      read_of: the arm whose networks these are, read by other fields of the method; what chooses rates is all that is
+        read then. "": it trains its own.
     """
 
     source: ModuleType
@@ -42,6 +44,7 @@ class Arm:
     prepare: Callable[[pathlib.Path], Mapping[str, Any]] | None = None
     feature: str = "backbone"
     maker: str = "learnt"
+    read_of: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,9 +95,9 @@ class Ablation:
     readouts: tuple[str, ...] = ()
     protocols: tuple[str, ...] = ()
 
-    def protocols_of(self, split: str) -> tuple[str, ...]:
-        """What a run is read by on the split that is reported, "test", or on the one that chooses."""
-        if split != "test":
+    def protocols_of(self, name: str, split: str) -> tuple[str, ...]:
+        """What an arm is read by on the split that is reported, "test", or on the one that chooses."""
+        if split != "test" or self.arms[name].read_of:
             return (self.chosen_by.protocol,)
         return tuple(dict.fromkeys([*(figure.protocol for figure in self.figures.values()), *self.protocols]))
 
@@ -125,7 +128,10 @@ class Runs:
         """The folder of a run."""
         plain = "".join(c if c.isalnum() else "_" for c in f"{name} {factor:.3g} {split}")
         folder = self._workdir / f"{plain}_{seed}"
-        self._processes.finish(self.config(name, seed, factor, split), folder)
+        config = self.config(name, seed, factor, split)
+        if learnt_by := self._ablation.arms[name].read_of:
+            config["init_from"] = {"path": str(self.run(learnt_by, seed, factor))}
+        self._processes.finish(config, folder, "evaluate" if learnt_by else "train")
         return folder
 
     def config(self, name: str, seed: int, factor: float, split: str) -> dict[str, Any]:
@@ -139,7 +145,7 @@ class Runs:
         config["training"] |= {"validation_split": "", "checkpoint_every": 1000}
         config["evaluation"] |= {
             "split": split,
-            "protocols": self._ablation.protocols_of(split),
+            "protocols": self._ablation.protocols_of(name, split),
             "readouts": self._ablation.readouts,
             "baselines": (),
             "figure_clips": 0,
@@ -203,7 +209,8 @@ def run(ablation: Ablation, arguments: argparse.Namespace) -> dict[str, list[pat
         runs.prepare(name)
 
     def finished(name: str) -> tuple[dict[float, float], list[pathlib.Path]]:
-        tried = {1.0: math.nan} if arguments.untuned else runs.tried(name, arguments.seeds[0])
+        learnt_by = ablation.arms[name].read_of or name
+        tried = {1.0: math.nan} if arguments.untuned else runs.tried(learnt_by, arguments.seeds[0])
         factor = max(tried, key=tried.get)
         return tried, list(processes.side_by_side(lambda seed: runs.run(name, seed, factor), arguments.seeds).values())
 

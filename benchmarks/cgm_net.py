@@ -2,10 +2,10 @@
 
 Its Tables 6 and 7 (upsampling that is learnt or not; and learnt without context, which the paper has not), Figure 6
 (scales; 8 with a backbone of half as many rows and columns, for maps are no coarser than what they are decoded of),
-Table 8 (what tells the action; the same backbone on the labels alone, in as many steps), sizes of filters, which the
-paper leaves open, and HCML on the same clips. `benchmarks/arms.py` says how arms are tuned and read: the rates of both
-stages by top-1, also where frames are what is told. Frames are those of the end of the stage "motion"; HCML's are made
-by the flow of its level 0.
+Table 8 (what tells the action in the same networks; the same backbone on the labels alone, in as many steps), sizes of
+filters, which the paper leaves open, and HCML on the same clips. `benchmarks/arms.py` says how arms are tuned and read:
+the rates of both stages by top-1, also where frames are what is told. Frames are those of the end of the stage
+"motion"; HCML's are made by the flow of its level 0.
 """
 
 import functools
@@ -38,9 +38,9 @@ ARMS: dict[str, Arm] = {
     "scale 1": CGM(maps(scale=1, decoder_widths=(32, 32))),
     "scale 2": CGM(maps(scale=2)),
     "scale 8": CGM(maps(scale=8) | COARSE),
-    "backbone": CGM({"pipelines": ("backbone",)}),
-    "backbone and LR": CGM({"pipelines": ("backbone", "lr")}),
-    "backbone and HR": CGM({"pipelines": ("backbone", "hr")}),
+    "backbone": CGM({"inference": ("backbone",)}, read_of=ALL),
+    "backbone and LR": CGM({"inference": ("backbone", "lr")}, read_of=ALL),
+    "backbone and HR": CGM({"inference": ("backbone", "hr")}, read_of=ALL),
     "the same backbone on the labels alone": Arm(supervised_sprites, ALONE),
     "filters of 3 and 5": CGM(maps(upsampled_filter_size=5)),
     "filters of 3 and 9": CGM(maps(upsampled_filter_size=9)),

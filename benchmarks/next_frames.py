@@ -28,8 +28,10 @@ def write_tables(data: pathlib.Path, folder: pathlib.Path) -> list[pathlib.Path]
     """A table for each half: it teaches, and the other half is split "test".
 
     Raises:
-      UserError: there are less than two videos.
+      UserError: there is no such folder, or it holds less than two videos.
     """
+    if not data.is_dir():
+        raise UserError(f"{data}: no such folder of videos")
     videos = sorted(path.absolute() for path in data.rglob("*") if path.suffix.lower() in VIDEO_ENDINGS)
     if len(videos) < 2:
         raise UserError(f"{data} holds {len(videos)} videos; one half teaches the other: two or more are needed")

@@ -58,7 +58,8 @@ class CGMNetConfig:
       context: the network whose features guide upsampling.
       context_stage: its last stage.
       maps: sizes of motion maps, and of what is made of them.
-      pipelines: what tells the action: "backbone", "lr" or "hr" (Table 8); scores are averaged.
+      pipelines: what learns to tell the action: "backbone", "lr" or "hr".
+      inference: those whose scores are averaged once they have learnt (Table 8); (): all.
       lr_weight: lambda_1, of the loss of the low resolution.
       classification_weight: lambda_2, of the joint stage.
       area: (least, most) share of the frame that a training clip shows: see `Reads`.
@@ -74,6 +75,7 @@ class CGMNetConfig:
     context_stage: str = "res3"
     maps: MotionMapConfig = MotionMapConfig()
     pipelines: tuple[str, ...] = PIPELINES
+    inference: tuple[str, ...] = ()
     lr_weight: float = 1.0
     classification_weight: float = 10.0
     area: tuple[float, float] | None = None
@@ -90,6 +92,10 @@ class CGMNetConfig:
                 raise ConfigError(f"pipelines: there is no {pipeline!r} here. {nearest(pipeline, sorted(known))}")
         if not self.pipelines or len(set(self.pipelines)) < len(self.pipelines):
             raise ConfigError(f"pipelines must name what tells the action, each once; found {self.pipelines}")
+        for pipeline in self.inference:
+            if pipeline not in self.pipelines:
+                hint = nearest(pipeline, self.pipelines)
+                raise ConfigError(f"inference: {pipeline!r} is none of the pipelines that learn. {hint}")
         for stage in self.motion_blocks:
             if stage not in self.backbone.stages:
                 raise ConfigError(
@@ -212,12 +218,15 @@ class CGMNet(BackboneMethod):
         return loss, Outputs(metrics, collections)
 
     def encode(self, variables: Variables, clips: jax.Array) -> Encoded:
-        """The embedding, motion features, the flow of the filters, and scores of all pipelines' mean probabilities."""
+        """The embedding, motion features, the flow of the filters, and scores of several pipelines' mean probabilities:
+        of those that the config chooses for inference."""
         moved = self.network.apply(variables, self.normalise(clips), False)
         motion = at_least_float32(moved.motion)
         last = at_least_float32(moved.features[self.config.backbone.stages[-1]])
         features, flow = {"backbone": moved.embedding, "motion": motion.mean((1, 2, 3))}, _flow(moved, clips.shape[2:4])
-        return Encoded(features, {"motion": motion}, {"motion": flow}, _averaged(moved.logits), last)
+        chosen = self.config.inference or tuple(moved.logits)
+        logits = _averaged({name: scores for name, scores in moved.logits.items() if name in chosen})
+        return Encoded(features, {"motion": motion}, {"motion": flow}, logits, last)
 
     def frames_of(self, frames: int) -> dict[str, np.ndarray]:
         """See `Method`."""

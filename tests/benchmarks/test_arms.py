@@ -31,7 +31,9 @@ HELD = {
         for maker in ("learnt", "motion, flow", "level0, flow", "copying")
     },
 }
-LACKING = {"HCML": 4, "the same backbone on the labels alone": 8}  # frames that they do not make
+# Frames that an arm does not make, or that are another arm's.
+LACKING = {"HCML": 4, "the same backbone on the labels alone": 8}
+LACKING |= dict.fromkeys(("backbone", "backbone and LR", "backbone and HR"), 8)
 RIGHT = "_1_"  # in the name of a folder: the factor of rates that is made the best
 
 
@@ -41,8 +43,15 @@ def finished(request, monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     arms, benchmark, configs = importlib.import_module("arms"), importlib.import_module(request.param), {}
 
-    def finish(self, config, folder):
+    def finish(self, config, folder, mode="train"):
         config = complete(config).to_dict()
+        start = config["init_from"]["path"]
+        assert mode == ("evaluate" if start else "train")
+        if start:  # its networks are there, and are what is read
+            learnt = configs[pathlib.Path(start).name]
+            assert RIGHT in start and learnt["seed"] == config["seed"]
+            differs = {field for field, value in config["method"].items() if learnt["method"][field] != value}
+            assert differs == {"inference"}
         typed = build(ExperimentConfig, config)
         methods.build_method(config["method"], 16)
         preflight.check_splits(typed.training, typed.evaluation)
@@ -54,6 +63,7 @@ def finished(request, monkeypatch, tmp_path):
         (folder / "results.json").write_text(json.dumps({"knn": by_feature, "linear": by_feature, "top1": share}))
         values = {name: np.float32([0, 1, 1, 0]) * unit for name, unit in HELD.items()}
         absent = {"cgm_net": "level0, flow", "hcml": "learnt|motion|unseen"}.get(config["method"]["name"], "prediction")
+        absent = "prediction" if start else absent
         values = {name: array for name, array in values.items() if not re.search(absent, name)}
         np.savez(folder / "per_video.npz", **values)
 
@@ -69,7 +79,8 @@ def test_every_arm_is_tuned_alike_on_the_validation_split(finished, tmp_path):
     benchmark, arms, configs = finished
     by_split = {split: [c for c in configs.values() if c["evaluation"]["split"] == split] for split in ("val", "test")}
     number = len(benchmark.ARMS)
-    assert len(by_split["val"]) == number * len(arms.FACTORS)
+    trained = [name for name, arm in benchmark.ARMS.items() if not arm.read_of]
+    assert len(by_split["val"]) == len(trained) * len(arms.FACTORS)
     assert len(by_split["test"]) == number * 2
     assert {c["seed"] for c in by_split["val"]} == {3}
     assert all(RIGHT in name for name, c in configs.items() if c["evaluation"]["split"] == "test")
@@ -78,8 +89,9 @@ def test_every_arm_is_tuned_alike_on_the_validation_split(finished, tmp_path):
     rates = sorted({stages["level1"]["learning_rate"] for stages in levels})
     np.testing.assert_allclose(rates, [0.01, 0.03, 0.09])
     asked = {figure.protocol for figure in benchmark.ABLATION.figures.values()} | {*benchmark.ABLATION.protocols}
-    assert all(set(c["evaluation"]["protocols"]) == asked for c in by_split["test"])
-    assert all(len(c["evaluation"]["protocols"]) == 1 for c in by_split["val"])
+    assert all(set(c["evaluation"]["protocols"]) == asked for c in by_split["test"] if not c["init_from"]["path"])
+    alone = [*by_split["val"], *(c for c in by_split["test"] if c["init_from"]["path"])]
+    assert all(c["evaluation"]["protocols"] == (benchmark.ABLATION.chosen_by.protocol,) for c in alone)
     assert all(c["evaluation"]["readouts"] == benchmark.ABLATION.readouts for c in configs.values())
     choices = json.loads((tmp_path / "choices.json").read_text())
     assert all(len(tried) == len(arms.FACTORS) for tried in choices.values())

@@ -36,6 +36,8 @@ def test_one_video_is_too_few(benchmark, tmp_path):
     (tmp_path / "a.avi").touch()
     with pytest.raises(UserError, match="holds 1 videos; .* two or more are needed"):
         benchmark.write_tables(tmp_path, tmp_path / "run")
+    with pytest.raises(UserError, match="elsewhere: no such folder of videos"):
+        benchmark.write_tables(tmp_path / "elsewhere", tmp_path / "run")
 
 
 def test_motion_is_learnt_without_labels(benchmark, tmp_path):

@@ -160,12 +160,17 @@ def test_without_labels_there_is_one_stage_and_nothing_recognises(batch):
     assert jax.eval_shape(one.encode, shapes, batch.clip[:, 0]).logits is None
 
 
-def test_scores_are_the_mean_over_pipelines(method, variables, batch):
-    found = jax.jit(method.encode)(variables, batch.clip[:, 0])
+@pytest.mark.parametrize("inference", [(), ("backbone",), ("hr", "backbone")])
+def test_scores_are_the_mean_over_pipelines(method, variables, batch, inference):
+    found = jax.jit(built(inference=inference).encode)(variables, batch.clip[:, 0])
     each = network_of(method, variables, batch).logits
     assert set(each) == {"backbone", "lr", "hr"}
-    expected = np.mean([jax.nn.softmax(scores) for scores in each.values()], axis=0)
+    expected = np.mean([jax.nn.softmax(each[name]) for name in inference or each], axis=0)
     np.testing.assert_allclose(jax.nn.softmax(found.logits), expected, rtol=1e-4)
+
+
+def test_encoded_clips_have_motion_of_every_frame(method, variables, batch):
+    found = jax.jit(method.encode)(variables, batch.clip[:, 0])
     np.testing.assert_allclose(found.features["motion"], np.asarray(found.maps["motion"]).mean((1, 2, 3)), rtol=1e-5)
     assert method.frames_of(4)["motion"].tolist() == [0, 1, 2, 3]
 
@@ -228,6 +233,7 @@ def test_a_run_that_was_interrupted_goes_on_to_the_same_bits(tmp_path):
     [
         ({"pipelines": ("backbon",)}, "pipelines: there is no 'backbon' here. Did you mean 'backbone'"),
         ({"pipelines": ()}, "pipelines must name what tells the action"),
+        ({"inference": ("lrr",)}, "inference: 'lrr' is none of the pipelines that learn. Did you mean 'lr'"),
         ({"maps": {"upsampling": "none"}}, "pipelines: there is no 'hr' here"),
         ({"maps": {"filter_size": 4}}, "filter_size must be odd"),
         ({"context_stage": "stem"}, "context_stage: no stage is called 'stem'"),
