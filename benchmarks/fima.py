@@ -63,6 +63,7 @@ ARMS: dict[str, Arm] = {
     "negatives of the whole batch": pixel(pixel_group=16),
     "negatives of four batches before": pixel(pixel_queue=4 * 2 * 16 * 72),  # 16 clips, 2 x 6 x 6 places, both views
     "projections apart": FIMA({"shared_projection": False}),
+    "each half cropped on its own": FIMA({"part_area": (0.3, 1.0)}),
     "differences wrap round": FIMA({"first_difference": "wrap"}),
     "MSCL": Arm(mscl_sprites),
     "HCML, level 2": Arm(hcml_sprites, {"stages": LEVELS}, feature="level2"),
@@ -91,7 +92,7 @@ TABLES = {
         "negatives of the whole batch",
         "negatives of four batches before",
     ),
-    "left open": (ALL, "projections apart", "differences wrap round"),
+    "left open": (ALL, "projections apart", "each half cropped on its own", "differences wrap round"),
     "beside": (ALL, "MSCL", "HCML, level 2"),
 }
 ABLATION = Ablation("fima", fima_sprites, ARMS, TABLES)

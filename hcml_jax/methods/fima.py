@@ -282,12 +282,15 @@ class FIMA(MomentumContrast):
         )
 
     def _parts(self, frames: jax.Array, consecutive: jax.Array, key: jax.Array, train: bool) -> list[jax.Array]:
-        """The differences of each part of clips, each part with a draw of its own."""
+        """The differences of each part of clips, each part with draws of its own."""
         parts, number = [], self._times(frames.shape[1])
         for part in range(number):
             own = slice(part * frames.shape[1] // number, (part + 1) * frames.shape[1] // number)
             follows = consecutive[:, own.start : own.stop - 1]
-            difference = frame_difference(frames[:, own], first=self.config.first_difference, consecutive=follows)
+            shown = frames[:, own]
+            if train and (area := self.config.part_area):
+                shown = augment.crop(shown, augment.draw_crop(stream(key, f"crop{part}"), len(shown), area))
+            difference = frame_difference(shown, first=self.config.first_difference, consecutive=follows)
             parts.append(self._coloured(difference, stream(key, f"part{part}"), train))
         return parts
 

@@ -61,6 +61,8 @@ class FIMAConfig:
       foreground_on: where the background is left out: on the side of the "prediction", of the "target" (Table 3f).
       first_difference: of `frame_difference`.
       area: (least, most) share of the frame that a clip shows: see `Reads`.
+      part_area: (least, most) share of its clip's picture that each half of L_Fra shows, drawn for each (the released
+        code draws a crop of the video for each); None: all of it.
       min_offset, max_offset: least and most frames of the video between the starts of both clips: see `Reads`.
       photometric: of the frames, and, drawn anew, of their differences.
       flip: whether clips are mirrored at random (a flip changes labels such as "left").
@@ -93,6 +95,7 @@ class FIMAConfig:
     foreground_on: tuple[str, ...] = SIDES
     first_difference: str = "repeat"
     area: tuple[float, float] = (0.2, 1.0)
+    part_area: tuple[float, float] | None = None
     min_offset: int = 1
     max_offset: int | None = None
     photometric: PhotometricConfig = PhotometricConfig(jitter=0.2, blur=0.2)
@@ -131,6 +134,10 @@ class FIMAConfig:
             self.reads  # noqa: B018
         except ValueError as error:
             raise ConfigError(f"area, min_offset, max_offset: {error}") from error
+        try:
+            Reads(area=self.part_area)
+        except ValueError as error:
+            raise ConfigError(f"part_area: {error}") from error
 
     def _check_choices(self):
         for name, known in (("first_difference", FIRSTS), ("frame_loss", FRAME_LOSSES)):

@@ -368,6 +368,21 @@ def test_views_keep_their_flip_and_differences_are_of_what_is_shown(method, batc
     np.testing.assert_array_equal(view.box, batch.box[:, 1])
 
 
+def test_each_part_may_show_a_part_of_its_own_of_the_picture(batch):
+    plain, apart = (built(**STILL, part_area=area) for area in (None, (0.3, 0.6)))
+    key, drawn = jax.random.key(3), []
+    whole, view = (jax.jit(lambda batch, one=one: one._view(batch, 0, key, True))(batch) for one in (plain, apart))
+    for part, own in enumerate((batch.clip[:, 0, :4], batch.clip[:, 0, 4:])):
+        drawn.append(augment.draw_crop(stream(key, f"crop{part}"), CLIPS, (0.3, 0.6)))
+        shown = augment.crop(augment.to_float(jnp.asarray(own)), drawn[part])
+        expected = augment.normalise(frame_difference(shown), *apart.normalisation)
+        np.testing.assert_allclose(view.parts[part], expected, atol=1e-4)
+    assert np.all(drawn[0] != drawn[1])
+    np.testing.assert_array_equal(view.clip, whole.clip)
+    for one, other in zip(apart._view(batch, 0, key, False).parts, whole.parts, strict=True):  # not in validation
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
 def test_frames_and_differences_are_coloured_apart(method, batch):
     strong = built(flip=False, photometric={"jitter": 1.0, "grayscale": 0.0, "blur": 0.0})
     key = jax.random.key(3)
@@ -602,6 +617,7 @@ def test_the_report_is_given_what_the_pictures_of_the_paper_show(method, variabl
         ({"momentum": 1.5}, "momentum must be above 0"),
         ({"stride": 0}, "stride must be 1 or more"),
         ({"min_offset": 9, "max_offset": 3}, "area, min_offset, max_offset: min_offset must be 0 or more"),
+        ({"part_area": (0.5, 0.2)}, "part_area: area and aspect must be"),
         ({"motion_blocks": ("res9",)}, "motion_blocks: no stage is called 'res9'"),
         ({"stages": {}}, "stages must be exactly 'contrast'"),
     ],

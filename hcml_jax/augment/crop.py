@@ -1,0 +1,39 @@
+"""Random parts of clips, each enlarged to the size of its clip."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+ASPECT = (3 / 4, 4 / 3)
+
+
+def draw_crop(key: jax.Array, number: int, area: tuple[float, float]) -> jax.Array:
+    """Boxes `[number, 4]`, (top, left, height, width) in shares of a clip's picture.
+
+    Their area and the logarithm of width over height are uniform, within `area` and 3/4 to 4/3; what sticks out of the
+    picture is cut off.
+    """
+    keys = jax.random.split(key, 3)
+    share = jax.random.uniform(keys[0], (number,), minval=area[0], maxval=area[1])
+    low, high = map(math.log, ASPECT)
+    aspect = jnp.exp(jax.random.uniform(keys[1], (number,), minval=low, maxval=high))
+    sides = jnp.minimum(jnp.stack([jnp.sqrt(share / aspect), jnp.sqrt(share * aspect)], axis=-1), 1.0)
+    corner = (1 - sides) * jax.random.uniform(keys[2], (number, 2))
+    return jnp.concatenate([corner, sides], axis=-1)
+
+
+def crop(clip: jax.Array, box: jax.Array) -> jax.Array:
+    """The parts that boxes `[B, 4]` say of clips `[B, T, H, W, C]`, float, enlarged bilinearly to the clips' size."""
+    down, across = (_weights(box[:, axis], box[:, 2 + axis], clip.shape[2 + axis]) for axis in (0, 1))
+    highest = jax.lax.Precision.HIGHEST
+    clip = jnp.einsum("bij,btjwc->btiwc", down, clip, precision=highest)
+    return jnp.einsum("bij,bthjc->bthic", across, clip, precision=highest)
+
+
+def _weights(start: jax.Array, length: jax.Array, size: int) -> jax.Array:
+    """`[B, size, size]`: what each pixel of a part takes of each pixel of the whole, along one axis."""
+    pixels = jnp.arange(size, dtype=jnp.float32)
+    place = (pixels + 0.5) * length[:, None] + start[:, None] * size - 0.5
+    place = jnp.clip(place, 0, size - 1)
+    return jnp.maximum(1 - jnp.abs(place[..., None] - pixels), 0)
