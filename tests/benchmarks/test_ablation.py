@@ -3,6 +3,7 @@
 import importlib
 import json
 import pathlib
+import threading
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ def ablation(monkeypatch):
 @pytest.fixture
 def made_up(ablation, monkeypatch, tmp_path):
     """Folder -> config of what would have been run, by arguments of the command line; results are made up."""
-    configs = {}
+    configs, making = {}, threading.Lock()
 
     def finish(self, config, folder, mode="train"):
         config = complete(config).to_dict()
@@ -34,9 +35,14 @@ def made_up(ablation, monkeypatch, tmp_path):
         method = methods.build_method(config["method"], 16)
         preflight.check_splits(typed.training, typed.evaluation)
         assert isinstance(typed.data, DataConfig)
-        assert folder not in configs or configs[folder] == config
-        configs[folder] = config
-        folder.mkdir(parents=True, exist_ok=True)
+        with making:  # once, as `Processes` does
+            known = configs.setdefault(folder, config)
+            assert known == config
+            if not folder.exists():
+                make(folder, method)
+
+    def make(folder, method):
+        folder.mkdir(parents=True)
         last = method.stages[-1].schedule
         best = (last.steps, last.learning_rate) == RIGHT[1:]
         levels = {f"level{level}": 0.5 for level in range(3)}

@@ -4,6 +4,7 @@ import importlib
 import json
 import pathlib
 import re
+import threading
 
 import numpy as np
 import pytest
@@ -43,6 +44,8 @@ def finished(request, monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     arms, benchmark, configs = importlib.import_module("arms"), importlib.import_module(request.param), {}
 
+    making = threading.Lock()
+
     def finish(self, config, folder, mode="train"):
         config = complete(config).to_dict()
         start = config["init_from"]["path"]
@@ -55,15 +58,20 @@ def finished(request, monkeypatch, tmp_path):
         typed = build(ExperimentConfig, config)
         methods.build_method(config["method"], 16)
         preflight.check_splits(typed.training, typed.evaluation)
-        assert folder.name not in configs or configs[folder.name] == config
-        configs[folder.name] = config
-        folder.mkdir(parents=True, exist_ok=True)
+        with making:  # once, as `Processes` does
+            known = configs.setdefault(folder.name, config)
+            assert known == config
+            if not folder.exists():
+                make(folder, config)
+
+    def make(folder, config):
+        folder.mkdir(parents=True)
         share = 0.9 if RIGHT in folder.name else 0.1
         by_feature = {"backbone": share, "level2": share}
         (folder / "results.json").write_text(json.dumps({"knn": by_feature, "linear": by_feature, "top1": share}))
         values = {name: np.float32([0, 1, 1, 0]) * unit for name, unit in HELD.items()}
         absent = {"cgm_net": "level0, flow", "hcml": "learnt|motion|unseen"}.get(config["method"]["name"], "prediction")
-        absent = "prediction" if start else absent
+        absent = "prediction" if config["init_from"]["path"] else absent
         values = {name: array for name, array in values.items() if not re.search(absent, name)}
         np.savez(folder / "per_video.npz", **values)
 
