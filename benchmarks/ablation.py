@@ -216,7 +216,10 @@ def cell(folders: list[pathlib.Path], *figure: str, unit: float = 0.01) -> str:
         return "-"
     each = [file[".".join(figure)] / unit for file in files]
     mean = np.mean(each, axis=0)
-    ((low, high),) = intervals([PerVideo(mean, np.arange(len(mean)))])
+    (interval,) = intervals([PerVideo(mean, np.arange(len(mean)))])
+    if interval is None:  # it looks at no video
+        return "-"
+    low, high = interval
     ends = f"{low:.0f} to {high:.0f}" if unit == 0.01 else f"{low:.1f} to {high:.1f}"
     return f"{np.nanmean(mean):.1f} ({ends}; {', '.join(f'{np.nanmean(one):.1f}' for one in each)})"
 

@@ -1,7 +1,8 @@
 """CGM-Net's ablations on Motion Sprites: `python benchmarks/cgm_net.py --workdir runs/cgm_net`.
 
-Its Tables 6 and 7 (upsampling that is learnt or not; and learnt without context, which the paper has not), Figure 6
-(scales; 8 with a backbone of half as many rows and columns, for maps are no coarser than what they are decoded of),
+Its Tables 6 and 7 (upsampling that is learnt or not; and the same layer with motion features in the place of context,
+which the paper has not), Figure 6 (scales; maps are no coarser than what they are decoded of, so that 8 and 16 take a
+backbone of fewer rows and columns, which scale 4 has beside them),
 Table 8 (what tells the action in the same networks; the same backbone on the labels alone, in as many steps), sizes of
 filters, which the paper leaves open, and HCML on the same clips. `benchmarks/arms.py` says how arms are tuned and read:
 the rates of both stages by top-1, also where frames are what is told. Frames are those of the end of the stage
@@ -26,7 +27,15 @@ def maps(**sizes) -> dict:
     return {"maps": {**METHOD["maps"], **sizes}}
 
 
-COARSE = {"backbone": METHOD["backbone"] | {"spatial_strides": (1, 2, 2, 1)}}  # 6 x 6 places
+def places(strides, steps: int, **sizes) -> dict:
+    """A backbone of fewer rows and columns, and a decoder of so many steps from there."""
+    backbone = METHOD["backbone"] | {"spatial_strides": strides}
+    return {"backbone": backbone} | maps(decoder_widths=(32,) * steps, **sizes)
+
+
+SIX, THREE = (1, 2, 2, 1), (1, 2, 2, 2)  # strides to 6 x 6 and 3 x 3 places
+# The paper's: maps of the frames' own resolution are decoded alone; nothing upsamples them.
+OWN = maps(scale=1, upsampling="none", decoder_widths=(32, 32), lr_strides=METHOD["maps"]["hr_strides"])
 LABELS = {"supervised": METHOD["stages"]["joint"] | {"steps": STEPS, "learning_rate": 1e-2}}  # tried up to 3e-2
 ALONE = {"backbone": METHOD["backbone"], "motion_blocks": METHOD["motion_blocks"], "stages": LABELS}
 ALL = "CGM-Net"
@@ -35,9 +44,12 @@ ARMS: dict[str, Arm] = {
     "nearest": CGM(maps(upsampling="nearest")),
     "bilinear": CGM(maps(upsampling="bilinear")),
     "learnt without context": CGM(maps(upsampling="learnt")),
-    "scale 1": CGM(maps(scale=1, decoder_widths=(32, 32))),
+    "scale 1": CGM(OWN | {"pipelines": ("backbone", "lr")}),
     "scale 2": CGM(maps(scale=2)),
-    "scale 8": CGM(maps(scale=8) | COARSE),
+    "scale 4 of 6 x 6 places": CGM(places(SIX, 1)),
+    "scale 8 of 6 x 6 places": CGM(places(SIX, 1, scale=8)),
+    "scale 4 of 3 x 3 places": CGM(places(THREE, 2)),
+    "scale 16 of 3 x 3 places": CGM(places(THREE, 1, scale=16)),
     "backbone": CGM({"inference": ("backbone",)}, read_of=ALL),
     "backbone and LR": CGM({"inference": ("backbone", "lr")}, read_of=ALL),
     "backbone and HR": CGM({"inference": ("backbone", "hr")}, read_of=ALL),
@@ -49,7 +61,10 @@ ARMS: dict[str, Arm] = {
 }
 TABLES = {
     "Tables 6 and 7": ("nearest", "bilinear", "learnt without context", ALL),
-    "Figure 6": ("scale 1", "scale 2", ALL, "scale 8"),
+    "Figure 6": (
+        *("scale 1", "scale 2", ALL, "scale 4 of 6 x 6 places", "scale 8 of 6 x 6 places"),
+        *("scale 4 of 3 x 3 places", "scale 16 of 3 x 3 places"),
+    ),
     "Table 8": ("the same backbone on the labels alone", "backbone", "backbone and LR", "backbone and HR", ALL),
     "left open": ("filters of 3 and 5", ALL, "filters of 3 and 9", "filters of 5 and 7"),
     "beside": (ALL, "HCML"),

@@ -3,7 +3,7 @@
 `apply_motion_maps` on frames (CGM-Net eq. 1) and on features (eq. 2, the similarity that guides), beside what jax
 derives of the same sum of shifts, patches that hold a copy for each entry of a filter, and PyTorch's `unfold` where
 PyTorch is installed. Value and gradients with respect to both. Bytes are the temporaries that the compiler reports,
-which on a CPU tell of a GPU what is held, not what it takes; milliseconds are medians, all forms in turn.
+measured on a CPU: a guide to a GPU's memory, not to its speed; milliseconds are medians, all forms in turn.
 """
 
 import argparse

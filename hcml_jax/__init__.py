@@ -3,8 +3,8 @@
 __version__ = "0.1.0"
 
 
-def load(workdir):
+def load(workdir, stage=""):
     """Loads a trained network; see `hcml_jax.inference.load`."""
     from hcml_jax import inference
 
-    return inference.load(workdir)
+    return inference.load(workdir, stage)

@@ -94,6 +94,7 @@ def run(config: Mapping[str, Any], workdir: str, mode: str) -> None:
     method = make_method(num_classes=len(data.classes))
     if mode == "train":
         preflight.check_method(method, data, typed.training, typed.data.jitter)
+    preflight.check_crop(method, data, typed.evaluation)
     start = start_of(typed.init_from, method, data.clip_shape)
     given = start() if start and elsewhere else None
     preflight.check_given(given, data)

@@ -64,7 +64,7 @@ def check_data(data: Data, training: TrainingConfig | None, evaluation: Evaluati
 def check_evaluation(data: Data, evaluation: EvaluationConfig) -> None:
     """Raises ConfigError for what protocols need and these clips, or this machine, lack."""
     asked = set(evaluation.protocols)
-    if asked & {"neighbours", "linear", "flow"}:
+    if asked & {"neighbours", "linear", "flow", "prediction"}:
         check_baselines(evaluation.baselines)
     crop, side = evaluation.crop or data.sampling["crop"], evaluation.short_side or data.sampling["short_side"]
     if crop > side:
@@ -146,6 +146,21 @@ def _completed(data: Data, batch: Batch, reads: Reads) -> Batch:
         return jax.eval_shape(functools.partial(data.complete, reads=reads), batch)
     except ValueError as error:
         raise ConfigError(f"config.data.flow: its network does not fit these clips: {error}") from error
+
+
+def check_crop(method: Method, data: Data, evaluation: EvaluationConfig) -> None:
+    """Raises ConfigError if the network does not fit the clips that an evaluation crops otherwise than training."""
+    if not (side := evaluation.crop):
+        return
+    clips = jax.ShapeDtypeStruct((1, data.clip_shape[0], side, side, 3), np.uint8)
+    variables = abstract_variables(method, data.clip_shape, Layout(make_mesh()))
+    try:
+        jax.eval_shape(method.encode, variables, clips)
+        jax.eval_shape(method.next_frames, variables, clips)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(
+            f"config.evaluation.crop: the network does not fit clips of {side} x {side} pixels: {error}"
+        ) from error
 
 
 def check_stages(method: Method, data: Data, training: TrainingConfig) -> None:

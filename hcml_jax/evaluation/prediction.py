@@ -1,4 +1,4 @@
-"""How well frames are made of those before them, by a network and by flow (CGM-Net Table 1)."""
+"""How well frames are predicted from those before them, by a network and by flow (CGM-Net Table 1)."""
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
@@ -16,7 +16,7 @@ FrameMaker = Callable[[Any], Any]  # uint8 clips [B, T, H, W, 3] -> the frame be
 
 
 def prediction_errors(makers: Mapping[str, FrameMaker], batches: Iterable[Batch]) -> dict[str, Any]:
-    """Frames that are made of those before them, as `PerVideo`.
+    """Errors of frames that are predicted from those before them, as `PerVideo`.
 
     Args:
       makers: name -> what makes them.

@@ -104,6 +104,9 @@ class CGMNetConfig:
         context = self.context.bare
         if not isinstance(context, ResNet) or context.conv != "2d" or max(context.temporal_strides) > 1:
             raise ConfigError(f"context: {self.context.name!r} does not see each frame alone; take a 'resnet_...'")
+        normalisations = [(one.mean, one.std) for one in (self.context, BackboneConfig(), self.backbone)]
+        if normalisations[0] not in normalisations[1:]:
+            raise ConfigError("context: mean and std are the backbone's; set those of config.method.backbone")
         if self.context_stage not in STAGES:
             hint = nearest(self.context_stage, STAGES)
             raise ConfigError(f"context_stage: no stage is called {self.context_stage!r}. {hint}")
@@ -186,17 +189,17 @@ class CGMNet(BackboneMethod):
         """Motion, without labels; then, where there are any, motion and action together (eq. 7)."""
         config = self.config
         weights = {LR: config.lr_weight} | ({} if config.maps.upsampling == "none" else {HR: 1.0})
-        kind = {"chances": {"psnr": "psnr_of_copying"}}
+        chances = {"psnr": "psnr_of_copying"}
         terms = {
-            f"reconstruction/{name}": Term(functools.partial(self._reconstruction, name=name), weight, **kind)
+            f"reconstruction/{name}": Term(functools.partial(self._reconstruction, name=name), weight, chances=chances)
             for name, weight in weights.items()
         }
-        kind = {"batch_norm_group": config.batch_norm_group}
-        stages = [Stage(MOTION, config.stages[MOTION], _moves, terms, config.reads, **kind)]
+        options = {"reads": config.reads, "batch_norm_group": config.batch_norm_group}
+        stages = [Stage(MOTION, config.stages[MOTION], _moves, terms, **options)]
         if self._pipelines:
             action = Term(self._classification, config.classification_weight, classifies=True)
-            terms, kind = terms | {"classification": action}, kind | {"labelled_only": True}
-            stages.append(Stage(JOINT, config.stages[JOINT], everything, terms, config.reads, **kind))
+            terms = terms | {"classification": action}
+            stages.append(Stage(JOINT, config.stages[JOINT], everything, terms, **options, labelled_only=True))
         return tuple(stages)
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
@@ -207,6 +210,8 @@ class CGMNet(BackboneMethod):
         self, variables: Variables, batch: Batch, key: jax.Array, stage: Stage, *, train: bool
     ) -> tuple[jax.Array, Outputs]:
         """CGM-Net eq. 7; without the last term in the stage "motion"."""
+        if batch.future is None:
+            raise ValueError("batch.future: the frame behind each clip is predicted; read it with Reads(future=1)")
         frames = augment.to_float(jnp.concatenate([batch.clip[:, 0], batch.future[:, 0]], axis=1))
         if train and self.flips:
             frames = augment.flip(frames, augment.draw_flip(stream(key, "flip"), len(frames)))
@@ -233,9 +238,10 @@ class CGMNet(BackboneMethod):
         return {"motion": np.arange(frames)}
 
     def next_frames(self, variables: Variables, clips: jax.Array) -> jax.Array | None:
-        """See `Method`; maps of the low resolution alone make no frames."""
+        """See `Method`; maps of the low resolution alone make no frames, unless it is that of the frames."""
         moved = self.network.apply(variables, self.normalise(clips), False)
-        return None if moved.hr is None else moved.hr.apply(augment.to_float(clips))
+        maps = moved.lr if self.config.maps.scale == 1 and moved.hr is None else moved.hr
+        return None if maps is None else maps.apply(augment.to_float(clips))
 
     def highlights(self, variables: Variables, batch: Batch) -> dict[str, Highlight]:
         """How far filters are from those that copy (Figure 4), and how far context moves them: both sums over a

@@ -1,4 +1,4 @@
-"""Multiply-adds of a function, counted from its jaxpr."""
+"""Multiply-adds of a function, and the parameters that it needs, counted from its jaxpr."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -33,6 +33,21 @@ def multiply_adds(function: Callable, *args: Any) -> dict[str, int]:
             _, (batched, _) = equation.params["dimension_numbers"]
             counts["products" if batched else "convolutions"] += _product(equation)
     return counts
+
+
+def parameters(function: Callable, params: Any, *args: Any) -> int:
+    """Counts the numbers in those arrays of `params` that the outputs of `function(params, *args)` need.
+
+    Args:
+      function: any traceable function.
+      params: a tree of arrays, or of their `jax.ShapeDtypeStruct`s.
+      *args: likewise.
+    """
+    jaxpr = jax.make_jaxpr(function)(params, *args).jaxpr
+    needed = {v for equation in _needed(jaxpr) for v in equation.invars if not isinstance(v, core.Literal)}
+    needed.update(v for v in jaxpr.outvars if not isinstance(v, core.Literal))
+    given = jaxpr.invars[: len(jax.tree.leaves(params))]
+    return sum(math.prod(one.aval.shape) for one in given if one in needed)
 
 
 def _equations(jaxpr) -> Iterator[core.JaxprEqn]:

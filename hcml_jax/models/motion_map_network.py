@@ -13,7 +13,7 @@ from hcml_jax.models.backbone import Backbone
 from hcml_jax.models.heads import Classifier
 from hcml_jax.models.layers import Train
 from hcml_jax.models.motion_map_decoder import MotionMapDecoder
-from hcml_jax.models.motion_upsampler import INTERPOLATIONS, MotionMaps, MotionUpsampler, interpolate
+from hcml_jax.models.motion_upsampler import INTERPOLATIONS, MotionMaps, MotionUpsampler, upsample_maps
 
 GUIDED, LEARNT = "guided", "learnt"
 UPSAMPLINGS = (GUIDED, LEARNT, *INTERPOLATIONS, "none")
@@ -28,8 +28,8 @@ class MotionMapConfig:
       scale: s, rows and columns of a frame to one of the low resolution.
       filter_size: k of the maps of the low resolution, odd.
       upsampled_filter_size: of those of frames, odd; of upsampling that is "guided" or "learnt".
-      upsampling: "guided" by context, "learnt" without it, "nearest" or "bilinear" (Table 6), or "none": maps of the
-        low resolution alone.
+      upsampling: "guided" by context; "learnt", the same with motion features in the place of context; "nearest" or
+        "bilinear" (Table 6); or "none": maps of the low resolution alone.
       decoder_widths: see `MotionMapDecoder`.
       lr_widths, lr_strides, hr_widths, hr_strides: of the action CNNs on maps of each resolution: see `ActionCNN`.
     """
@@ -51,13 +51,14 @@ class MotionMapConfig:
             size = getattr(self, field)
             if size < 1 or size % 2 == 0:
                 raise ConfigError(f"{field} must be odd, for a filter has a middle; found {size}")
-        if self.upsampled_filter_size <= self.filter_size:
-            raise ConfigError(
-                f"upsampled_filter_size must be above filter_size, {self.filter_size}: its pixels are smaller; found "
-                f"{self.upsampled_filter_size}"
-            )
         if self.upsampling not in UPSAMPLINGS:
             raise ConfigError(f"upsampling: there is no {self.upsampling!r}. {nearest(self.upsampling, UPSAMPLINGS)}")
+        least = self.filter_size + (2 if self.scale > 1 else 0)  # pixels of frames are smaller
+        if self.upsampling in (GUIDED, LEARNT) and self.upsampled_filter_size < least:
+            raise ConfigError(
+                f"upsampled_filter_size must be {least} or more at scale {self.scale}, for filter_size is "
+                f"{self.filter_size}; found {self.upsampled_filter_size}"
+            )
         if not self.decoder_widths or min(self.decoder_widths) < 1:
             raise ConfigError(f"decoder_widths must be numbers, 1 or more, not {self.decoder_widths}")
         for name in (LR, HR):
@@ -108,10 +109,10 @@ class MotionMapNetwork(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
-        config, options, guide = self.config, {"dtype": self.dtype}, 0
+        config, options, channels = self.config, {"dtype": self.dtype}, 0
         if config.upsampling == GUIDED:
-            guide = self.context.feature_spec[self.context.stages[-1]].channels
-        self.decoder = MotionMapDecoder(config.decoder_widths, config.filter_size, guide, **options)
+            channels = self.context.feature_spec[self.context.stages[-1]].channels
+        self.decoder = MotionMapDecoder(config.decoder_widths, config.filter_size, channels, **options)
         if config.upsampling in (GUIDED, LEARNT):
             self.upsampler = MotionUpsampler(config.scale, config.upsampled_filter_size, **options)
         if BACKBONE in self.pipelines:
@@ -155,9 +156,9 @@ class MotionMapNetwork(nn.Module):
         if self.config.upsampling == "none":
             return None
         if self.config.upsampling in INTERPOLATIONS:
-            return interpolate(maps, self.config.scale, self.config.upsampling)
+            return upsample_maps(maps, self.config.scale, self.config.upsampling)
         if self.config.upsampling == LEARNT:
-            return self.upsampler(maps, motion, None)
+            return self.upsampler(maps, motion, motion)
         _, features = self.context(clip, train)
         context = features[self.context.stages[-1]]
         if even_context:

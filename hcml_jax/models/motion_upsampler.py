@@ -37,22 +37,17 @@ class MotionUpsampler(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, maps: jax.Array, motion: jax.Array, context: jax.Array | None) -> MotionMaps:
-        """Upsamples `maps` `[B, T, h, w, k' k']` under the guidance of `motion` and `context`, `[B, T, h, w, C]`.
-
-        Without `context`, which the paper always has, the outcome is made of `motion` alone.
-        """
-        joined = motion = motion.astype(self.dtype)
-        if context is not None:
-            similarity = guided_similarity(maps, motion, context)[..., None].astype(self.dtype)
-            context = context.astype(self.dtype)
-            joined = jnp.concatenate([context, motion, similarity, similarity * context, similarity * motion], axis=-1)
+    def __call__(self, maps: jax.Array, motion: jax.Array, context: jax.Array) -> MotionMaps:
+        """Upsamples `maps` `[B, T, h, w, k' k']` under the guidance of `motion` and `context`, `[B, T, h, w, C]`."""
+        similarity = guided_similarity(maps, motion, context)[..., None].astype(self.dtype)
+        motion, context = motion.astype(self.dtype), context.astype(self.dtype)
+        joined = jnp.concatenate([context, motion, similarity, similarity * context, similarity * motion], axis=-1)
         channels = (self.scale * self.filter_size) ** 2
         pixels = Filters(channels, (1, 3, 3), self.dtype, name="filters")(joined)
         return MotionMaps(periodic_shuffle(pixels, self.scale) + copying_filter(self.filter_size))
 
 
-def interpolate(maps: jax.Array, scale: int, method: str) -> MotionMaps:
+def upsample_maps(maps: jax.Array, scale: int, method: str) -> MotionMaps:
     """Motion maps without anything learnt: each entry upsampled, filters spread by the scale with holes (Table 6).
 
     Args:

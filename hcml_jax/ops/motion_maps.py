@@ -60,6 +60,7 @@ def guided_similarity(maps, motion, context) -> jax.Array:
     """
     motion, context = checked("motion", motion, "... H W C"), checked("context", context, "... H W C")
     check_equal("context: motion", context.shape, motion.shape)
+    check_equal("maps: motion [..., H, W]", jnp.shape(maps)[:-1], motion.shape[:-1])
     moved = apply_motion_maps(context.astype(jnp.float32), maps)
     return jnp.mean(motion.astype(jnp.float32) * moved, axis=-1)
 

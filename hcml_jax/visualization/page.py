@@ -223,7 +223,7 @@ def _prediction(scores: _Scores) -> str:
         for part, found in (scores.get("prediction") or {}).items()
         for name in found["l1"]
     ]
-    return _table("Frames that are made", ["", *kinds], rows, rows)
+    return _table("Predicted frames", ["", *kinds], rows, rows)
 
 
 def _named(path: Sequence[str]) -> str:

@@ -10,12 +10,12 @@ from hcml_jax.ops.check import check_equal, checked
 GAIN = 4  # by which errors are shown
 
 
-def predicted_rows(frames, made, follows) -> dict[str, np.ndarray]:
-    """What is shown of clips, row by row, for `draw_strips`: each time is that of the frame that is made.
+def predicted_rows(frames, predicted, follows) -> dict[str, np.ndarray]:
+    """What is shown of clips, row by row, for `draw_strips`: each time is that of the frame that is predicted.
 
     Args:
-      frames: uint8 `[N, T + 1, H, W, 3]`, of which all but the first are to be made.
-      made: float `[N, T, H, W, 3]` in `[0, 1]`, or little beyond.
+      frames: uint8 `[N, T + 1, H, W, 3]`, of which all but the first are to be predicted.
+      predicted: float `[N, T, H, W, 3]` in `[0, 1]`, or little beyond.
       follows: bool `[N, T]`, whether the next frame follows in the video; nothing is shown where it does not.
 
     Returns:
@@ -25,14 +25,14 @@ def predicted_rows(frames, made, follows) -> dict[str, np.ndarray]:
       ValueError: the shapes do not fit.
     """
     frames = np.asarray(checked("frames", frames, "N T H W 3", jnp.uint8))
-    made = np.asarray(checked("made", made, "N T H W 3"), np.float32)
-    check_equal("made: one frame less than frames", made.shape, frames[:, 1:].shape)
+    predicted = np.asarray(checked("predicted", predicted, "N T H W 3"), np.float32)
+    check_equal("predicted: one frame less than frames", predicted.shape, frames[:, 1:].shape)
     before, true = frames[:, :-1] / np.float32(255), frames[:, 1:] / np.float32(255)
     rows = {
         "frame before": before,
         "true": true,
-        "made": made,
-        "error": GAIN * abs(made - true),
+        "predicted": predicted,
+        "error": GAIN * abs(predicted - true),
         "error of copying": GAIN * abs(before - true),
     }
     shown = np.asarray(follows)[:, :, None, None, None]

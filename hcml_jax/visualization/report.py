@@ -82,11 +82,11 @@ def _draw_flow(subject: Subject, path: pathlib.Path) -> None:
 
 
 def _draw_prediction(subject: Subject, folder: pathlib.Path) -> None:
-    """Frames that are made of the ones before, also of the one behind the clip."""
+    """Frames predicted from the ones before, also the one behind the clip."""
     batch, variables = _shown_batch(subject, Reads(future=1)), subject.variables(REPRESENTATION)
-    made = jax.jit(subject.method.next_frames)(variables, batch.clip[:, 0])
+    predicted = jax.jit(subject.method.next_frames)(variables, batch.clip[:, 0])
     frames = np.concatenate([batch.clip[:, 0], batch.future[:, 0]], axis=1)
-    rows, titles = predicted_rows(frames, made, batch.consecutive[:, 0]), _titles(subject, batch)
+    rows, titles = predicted_rows(frames, predicted, batch.consecutive[:, 0]), _titles(subject, batch)
     save_figure(draw_strips(rows, titles), folder / "prediction.png")
     save_moving(moving_prediction(rows, titles), folder / "prediction.webp")
 

@@ -1,4 +1,4 @@
-"""Frames that are made, against the true ones: by hand, where the video goes on; and by flow."""
+"""Predicted frames against the true ones: by hand, where the video goes on; and by flow."""
 
 import numpy as np
 import pytest

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 import hcml_jax
+from data_pipelines import DataConfig, open_data
 from hcml_jax import augment
-from hcml_jax.config import ConfigError
+from hcml_jax.batch import Reads
+from hcml_jax.config import ConfigError, build
 from hcml_jax.experiment import complete, run
 from hcml_jax.methods import build_method
 from hcml_jax.methods.cgm_net import _flow
@@ -38,9 +40,7 @@ def built(classes=3, **fields):
 
 
 def a_batch(method, seed=0, clips=CLIPS):
-    return tiny.batch(clips, seed, CLIP_SHAPE, reads=method.stages[0].reads)._replace(
-        future=np.random.default_rng(seed + 1).integers(0, 256, (clips, 1, 1, *CLIP_SHAPE[1:]), dtype=np.uint8)
-    )
+    return tiny.batch(clips, seed, CLIP_SHAPE, reads=method.stages[0].reads)
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +97,20 @@ def test_terms_are_those_of_the_equations(method, variables, batch, train):
     np.testing.assert_allclose(loss, whole, rtol=1e-3)
 
 
+def test_what_is_right_to_the_bit_costs_epsilon(method, batch):
+    """Eq. 6: rho of no error is its epsilon, for each of the frames."""
+    black = batch._replace(clip=np.zeros_like(batch.clip), future=np.zeros_like(batch.future))
+    black = black._replace(consecutive=np.ones_like(batch.consecutive))
+    metrics = loss_of(method, train=False)(begin(method, batch), black, jax.random.key(0))[1].metrics
+    for name in ("reconstruction/hr", "reconstruction/lr"):
+        np.testing.assert_allclose(metrics[name], 4 * 1e-6, rtol=1e-3)
+
+
+def test_a_batch_without_the_frame_behind_is_refused(method, variables, batch):
+    with pytest.raises(ValueError, match="batch.future: the frame behind each clip is predicted"):
+        loss_of(method, train=True)(variables, batch._replace(future=None), jax.random.key(0))
+
+
 def test_records_tell_of_copying(method, variables, batch):
     metrics = loss_of(method, train=False)(variables, batch, jax.random.key(0))[1].metrics
     frames = np.concatenate([batch.clip[:, 0], batch.future[:, 0]], axis=1) / np.float32(255)
@@ -111,7 +125,7 @@ def test_records_tell_of_copying(method, variables, batch):
 
 
 def test_a_flip_mirrors_the_frame_behind_the_clip_too(batch):
-    """A still image, which fresh maps all but copy: if the frame behind it were another way round, it would tell."""
+    """A still image, which fresh maps nearly copy: if the frame behind it were another way round, it would tell."""
     still = np.broadcast_to(batch.clip[:, :, :1], batch.clip.shape)
     given = batch._replace(clip=still, future=still[:, :, :1])
     one = built(flip=True)
@@ -137,10 +151,7 @@ def test_the_first_stage_moves_no_recogniser(method, variables):
     outputs = loss_of(method, train=True)(before, a_batch(method), jax.random.key(0))[1]
     changed = moved(before["batch_stats"], outputs.collections["batch_stats"])
     assert changed and not any("action" in name for name in changed)
-    trainable = stage.trainable
-    assert trainable(("upsampler", "filters", "conv", "kernel")) and not trainable(
-        ("hr_action", "conv0", "conv", "kernel")
-    )
+    assert {name for name in before["params"] if stage.trainable((name, "kernel"))} == names
 
 
 def test_gradients_of_the_joint_stage_reach_everything(method, variables, batch):
@@ -201,7 +212,7 @@ def test_half_precision_gives_about_the_same_loss(variables, batch):
         for dtype in ("float32", "bfloat16")
     )
     for name in ("reconstruction/hr", "reconstruction/lr"):
-        assert half[name].dtype == jnp.float32
+        assert half[name].dtype == jnp.float32 and half[name] != whole[name]
         np.testing.assert_allclose(half[name], whole[name], rtol=0.05)
 
 
@@ -216,6 +227,18 @@ def test_upsampling_that_nothing_guides_has_no_context(batch, upsampling):
     assert set(one.deployed) == set(shapes["params"])
     made = jax.eval_shape(one.next_frames, shapes, batch.clip[:, 0])
     assert made is None if upsampling == "none" else made.shape == batch.clip[:, 0].shape
+
+
+def test_maps_of_the_frames_own_resolution_make_frames_without_upsampling(batch):
+    """The paper's scale 1 (Figure 6)."""
+    maps = CONFIG["maps"] | {"scale": 1, "upsampling": "none", "decoder_widths": (6, 5, 5)}
+    one = built(0, maps=maps, pipelines=("backbone", "lr"))
+    variables = begin(one, batch)
+    made = jax.jit(one.next_frames)(variables, batch.clip[:, 0])
+    found = network_of(one, variables, batch)
+    assert found.hr is None
+    expected = by_hand(batch.clip[0, 0, 2] / np.float32(255), np.asarray(found.lr.maps)[0, 2])
+    np.testing.assert_allclose(made[0, 2], expected, rtol=1e-3, atol=1e-4)
 
 
 def test_a_run_that_was_interrupted_goes_on_to_the_same_bits(tmp_path):
@@ -240,6 +263,8 @@ def test_a_run_that_was_interrupted_goes_on_to_the_same_bits(tmp_path):
         ({"context": {"name": "i3d"}}, "context: 'i3d' does not see each frame alone"),
         ({"context": {"name": "r2d_10"}}, "context: 'r2d_10' does not see each frame alone"),
         ({"motion_blocks": ("res9",)}, "motion_blocks: no stage is called 'res9'"),
+        ({"context": CONFIG["context"] | {"mean": (0.0, 0.0, 0.0)}}, "context: mean and std are the backbone's"),
+        ({"maps": SIZES | {"upsampled_filter_size": 3}}, "upsampled_filter_size must be 5 or more at scale 4"),
         ({"lr_weight": -1.0}, "lr_weight and classification_weight must be 0 or more"),
         ({"stages": {"joint": tiny.schedule()}}, "stages must be 'motion' and, to use labels, 'joint'"),
         ({"area": (2.0, 3.0)}, "area: "),
@@ -277,19 +302,28 @@ def test_it_trains_evaluates_and_exports_on_sprites(tmp_path, upsampling):
     run(config, str(workdir), "train")
     results = json.loads((workdir / "results.json").read_text())
     assert 0 <= results["top1"] <= 1 and set(results["knn"]) == {"backbone", "motion"} and results["flow"]["epe"] > 0
+    data = open_data(build(DataConfig, whole["data"]), None, future=1)
+    (batch,) = data.eval_batches(whole["evaluation"]["split"], 32, reads=Reads(future=1))
+    frames = np.concatenate([batch.clip, batch.future], axis=2)[batch.valid, 0] / 255
+    l1 = 2 * abs(np.diff(frames, axis=1)).mean((0, 2, 3, 4))
+    for part, expected in (("seen", l1[:-1].mean()), ("unseen", l1[-1])):
+        assert results["prediction"][part]["l1"]["copying"] == pytest.approx(expected, rel=1e-4)
     makers = {"motion, flow", "classical", "copying"} | ({"learnt"} if upsampling == "guided" else set())
     assert set(results["prediction"]["unseen"]["psnr"]) == makers
     with np.load(workdir / "per_video.npz") as values:
         assert {f"prediction.{part}.l1.{name}" for part in ("seen", "unseen") for name in makers} <= set(values)
     pictures = {"prediction.png", "prediction.webp"} if upsampling == "guided" else set()
     assert {"flow.png", "highlights.png"} | pictures <= {path.name for path in (workdir / "figures").iterdir()}
-    assert "Frames that are made" in (workdir / "report.html").read_text()
+    assert "Predicted frames" in (workdir / "report.html").read_text()
     run(config, str(workdir), "export")
     exported, trained = hcml_jax.load(workdir / "export"), hcml_jax.load(workdir)
     clips = np.random.default_rng(0).integers(0, 256, (2, 8, 32, 32, 3), dtype=np.uint8)
     jax.tree.map(np.testing.assert_array_equal, exported.encode(clips), trained.encode(clips))
     if upsampling == "guided":
         assert exported.next_frames(clips).shape == clips.shape
+        made = np.clip(hcml_jax.load(workdir, stage="motion").next_frames(batch.clip[batch.valid, 0]), 0, 1)
+        error = 2 * abs(made - frames[:, 1:])[:, -1].mean()
+        assert results["prediction"]["unseen"]["l1"]["learnt"] == pytest.approx(error, rel=1e-3)
     else:
         with pytest.raises(ConfigError, match="this network makes no frames"):
             exported.next_frames(clips)

@@ -49,6 +49,7 @@ def batch(clips=4, seed=0, clip_shape=CLIP_SHAPE, classes=3, reads=ONE_CLIP):
         index=np.arange(clips, dtype=np.int32),
         valid=np.ones(clips, bool),
         flow=None if blank.flow is None else rng.normal(size=blank.flow.shape).astype(np.float32),
+        future=None if blank.future is None else rng.integers(0, 256, blank.future.shape, dtype=np.uint8),
     )
 
 

@@ -1,5 +1,6 @@
 """What a network costs: parameters, multiply-adds, clips a second."""
 
+import functools
 import statistics
 import time
 from collections.abc import Iterator
@@ -10,35 +11,36 @@ import numpy as np
 
 from hcml_jax.evaluation.config import parse_views
 from hcml_jax.evaluation.subject import LAST, Subject
-from hcml_jax.models.cost import multiply_adds
+from hcml_jax.models.cost import multiply_adds, parameters
 from hcml_jax.training.restore import learnt
 
 ROUNDS = 5
 
 
 def parts(subject: Subject) -> Iterator:
-    """ "cost" of the network as it is exported, for class scores or, without classes, for its embedding."""
+    """ "cost" of class scores or, without classes, of the embedding."""
     yield "cost", lambda: {"cost": _cost(subject)}
 
 
 def _cost(subject: Subject) -> dict[str, Any]:
     method, data = subject.method, subject.data
-    variables = learnt(subject.variables(LAST), method.deployed)
+    variables = dict(learnt(subject.variables(LAST), method.deployed))
+    params = variables.pop("params")
 
-    @jax.jit
-    def output(variables, clips):
-        encoded = method.encode(variables, clips)
+    def output(params, others, clips):
+        encoded = method.encode({**others, "params": params}, clips)
         return encoded.features["backbone"] if encoded.logits is None else encoded.logits
 
     side = subject.config.crop
     shape = (data.clip_shape[0], side, side, 3) if side else data.clip_shape
-    count = sum(multiply_adds(output, variables, np.zeros((1, *shape), np.uint8)).values())
+    given = params, variables, np.zeros((1, *shape), np.uint8)
+    count = sum(multiply_adds(output, *given).values())
     views = {name: parse_views(name).count for name in subject.config.views}
     return {
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
+        "parameters": parameters(output, *given),
         "gflops_a_clip": count / 1e9,
         "gflops": {name: clips * count / 1e9 for name, clips in views.items()},
-        "clips_per_second": _speed(lambda clips: output(variables, clips), subject, shape),
+        "clips_per_second": _speed(functools.partial(jax.jit(output), params, variables), subject, shape),
         "device": jax.devices()[0].device_kind,
     }
 
