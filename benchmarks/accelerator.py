@@ -7,7 +7,7 @@ in DIR/<part>.jsonl, tables in DIR/tables.md. PyTorch may be missing.
 import math
 import pathlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # the checkout need not be installed
@@ -18,6 +18,7 @@ import convolutions
 import cost_volume
 import jax
 import jax.numpy as jnp
+import motion_maps
 import rows
 from rows import Case, Part, Row, look, over, show, timed
 from timing import compiled
@@ -57,6 +58,7 @@ def parts(folder: pathlib.Path, small: bool) -> dict[str, Part]:
         "steps": step_part(small, _rate(best)),
         "cost_volume": volume_part(small),
         "contrast": contrast_part(small),
+        "motion_maps": map_part(small),
         "convolutions": convolution_part(small),
     }
 
@@ -216,7 +218,7 @@ def contrast_part(small: bool) -> Part:
     powers = (6,) if small else range(12, 21, 2)
     cases = [Case((f"2^{power}",), "jax", partial(candidates, 2**power)) for power in powers]
     heads = [f"{form}, {unit}" for unit in ("MiB", "ms", "compile, s") for form in contrast.FORMS]
-    return Part(("candidates", *heads), cases, _contrast_cells)
+    return Part(("candidates", *heads), cases, partial(_form_cells, contrast.FORMS))
 
 
 def candidates(count: int, rounds: int | None) -> Row:
@@ -236,9 +238,26 @@ def _contrast(form: str, mesh, arrays):
     return partial(run, *arrays), facts
 
 
-def _contrast_cells(ours: Row | None, _) -> list[str]:
+def _form_cells(forms: Iterable[str], ours: Row | None, _) -> list[str]:
     keys = (("temporaries", 2**-20), ("seconds", 1e3), ("compile", 1))
-    return [show(look(ours, form, key), scale=scale) for key, scale in keys for form in contrast.FORMS]
+    return [show(look(ours, form, key), scale=scale) for key, scale in keys for form in forms]
+
+
+# Motion maps
+
+
+def map_part(small: bool) -> Part:
+    """Motion maps applied to frames and to features, with both gradients, in several forms."""
+    sizes = [((1, 8, 8, 3), 3)] if small else [((8 * clips, *shape), k) for (clips, *shape), k in motion_maps.CASES]
+    cases = [Case((by(shape), str(size)), "jax", partial(moved, shape, size)) for shape, size in sizes]
+    heads = [f"{form}, {unit}" for unit in ("MiB", "ms", "compile, s") for form in motion_maps.FORMS]
+    return Part(("frames", "k", *heads), cases, partial(_form_cells, motion_maps.FORMS))
+
+
+def moved(shape: tuple[int, ...], size: int, rounds: int | None) -> Row:
+    """Frames moved by filters of `size` x `size`."""
+    given = motion_maps.inputs(shape, size)
+    return timed({name: program(motion_maps.step(form), *given) for name, form in motion_maps.FORMS.items()}, rounds)
 
 
 # Convolutions

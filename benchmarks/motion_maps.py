@@ -42,6 +42,17 @@ def patches(frames, maps):
 FORMS = {"ours": apply_motion_maps, "derived": derived, "patches": patches}
 
 
+def inputs(shape, size):
+    """Random frames and maps."""
+    keys = jax.random.split(jax.random.key(0))
+    return jax.random.normal(keys[0], shape), jax.random.normal(keys[1], (*shape[:-1], size**2))
+
+
+def step(form):
+    """The gradients of the squares of what a form makes, with respect to frames and maps."""
+    return jax.grad(lambda *given: jnp.square(form(*given)).sum() / 2, argnums=(0, 1))
+
+
 def unfolded(*given):
     """A function that runs PyTorch's forward and backward pass once; None where PyTorch is not installed."""
     try:
@@ -73,12 +84,9 @@ def main() -> None:
     heads = [*(f"{form}, MiB" for form in FORMS), *(f"{form}, ms" for form in (*FORMS, "PyTorch"))]
     print(f"| frames, k ({jax.devices()[0].device_kind}) | {' | '.join(heads)} |\n|{'---|' * (1 + len(heads))}")
     for shape, size in CASES:
-        keys = jax.random.split(jax.random.key(0))
-        given = jax.random.normal(keys[0], shape), jax.random.normal(keys[1], (*shape[:-1], size**2))
-        runs, cells = {}, []
+        given, runs, cells = inputs(shape, size), {}, []
         for name, form in FORMS.items():
-            step = jax.jit(jax.grad(lambda *given, form=form: jnp.square(form(*given)).sum() / 2, argnums=(0, 1)))
-            program, facts = compiled(step, *given)
+            program, facts = compiled(jax.jit(step(form)), *given)
             runs[name] = functools.partial(program, *given)
             cells.append(f"{facts['temporaries'] / 2**20:,.0f}")
         if theirs := unfolded(*given):
