@@ -32,6 +32,7 @@ TRIALS: dict[str, dict[str, dict[str, Any]]] = {
     "positions alike": {"method": {"motion_share": 0.0}},
     "all negatives": {"method": {"temporal_weight": 0.0}},
     "half in time": {"method": {"temporal_weight": 0.5}},
+    "four fifths in time": {"method": {"temporal_weight": 0.8}},
     "targets not centred": {"method": {"centre_targets": False}},
     "temperature 0.03": {"method": {"temperature": 0.03}},
     "temperature 0.15": {"method": {"temperature": 0.15}},
