@@ -1,11 +1,11 @@
-"""Rooms import from below alone (docs/architecture.md), and tensorflow stays in the pipeline."""
+"""Components import only from those below (docs/architecture.md), and tensorflow stays in the pipeline."""
 
 import ast
 import pathlib
 
 ROOT = pathlib.Path(__file__).parent.parent
 GROUND = ("config", "cluster", "files", "rng", "batch", "progress")
-ROOMS = (
+COMPONENTS = (
     *("ops", "contrastive", "models", "weights", "augment", "methods", "training", "evaluation"),
     *(
         "visualization",
@@ -20,11 +20,11 @@ ROOMS = (
         "compute_flow",
     ),
 )
-ORDER = {f"hcml_jax.{room}": rank for rank, room in enumerate((*GROUND, *ROOMS))}
+ORDER = {f"hcml_jax.{component}": rank for rank, component in enumerate((*GROUND, *COMPONENTS))}
 ORDER |= {"hcml_jax": len(ORDER), "data_pipelines": len(GROUND), "configs": len(ORDER)}
 
 
-def room(module):
+def component(module):
     parts = module.split(".")
     return parts[0] if parts[0] != "hcml_jax" else ".".join(parts[:2])
 
@@ -44,12 +44,12 @@ def files():
         yield from (ROOT / top).rglob("*.py")
 
 
-def test_no_room_imports_from_above():
+def test_no_component_imports_from_above():
     seen = 0
     for path in files():
-        own = room(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"))
+        own = component(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"))
         for module in imports(path):
-            other = room(module)
+            other = component(module)
             if other != own and other in ORDER and own != "hcml_jax":
                 seen += 1
                 assert ORDER[other] < ORDER[own], f"{path.relative_to(ROOT)} imports {module}"
