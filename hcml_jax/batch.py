@@ -1,4 +1,4 @@
-"""What passes between the pipeline and a method: what a stage wants to read, a batch of it, where batches come from."""
+"""Interface between the pipeline and a method: what a stage reads, a batch of it, and the source of batches."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,12 +23,12 @@ class Reads:
       min_offset, max_offset: least and most frames of the video between the start of a training example's first clip
         and those of its others; where a video has no room for the least, as many as it has. None: any.
       future: F, frames read beyond the end of each clip.
-      flow: whether optical flow is read, from each frame to the next one, also of those beyond the clip (where it was
-        computed over other frames, `compute_flow --over`: from each frame to the one so many frames later).
-      crops: in evaluation, squares cut out of each clip, evenly spread along the longer side: V is `clips * crops`, the
-        squares of a clip one after the other.
-      corners: in evaluation, the squares, five, are the corners and the middle instead: top left, top right, bottom
-        left, bottom right, middle.
+      flow: whether optical flow is read, from each frame to the next one, including frames beyond the clip (with
+        `compute_flow --over`: from each frame to the one that many frames later).
+      crops: in evaluation, number of square crops of each clip, evenly spread along the longer side: V is
+        `clips * crops`, the crops of a clip one after the other.
+      corners: in evaluation, whether the five crops are at the corners and in the middle instead: top left, top right,
+        bottom left, bottom right, middle.
       crop, short_side: in evaluation, the square's side and the frame's shorter side in pixels; 0: those of the data.
 
     Raises:
@@ -80,7 +80,7 @@ class Batch(NamedTuple):
         begins again.
       label: int32 `[B]`, -1 where training may not use one.
       index: int32 `[B]`, row of the table.
-      valid: bool `[B]`, False for what fills up a batch or stands for a video that cannot be read.
+      valid: bool `[B]`, False for padding of a batch and for placeholders of unreadable videos.
       future: uint8 `[B, V, F, H, W, 3]`, the frames after each clip; None unless asked for.
       flow: float32 `[B, V, T + F - 1, H, W, 2]`, (u right, v down) in pixels of the clip, from each frame to the next;
         None unless asked for.
@@ -123,10 +123,10 @@ class Data(Protocol):
       families: class name -> family name, for classes that have one.
       splits: names of the splits.
       clip_shape: `(T, H, W, 3)` of every clip.
-      census: what tells these clips from others, plain values.
-      sampling: what tells how a clip is taken of a video in evaluation, plain values.
+      census: plain values that identify these clips.
+      sampling: plain values that describe how evaluation takes clips from a video.
       labelled: rows of split "train" whose label training may use.
-      flow_is_true: whether the flow that is read is the truth, which errors are measured from.
+      flow_is_true: whether the flow that is read is the ground truth for measuring errors.
       skipped: row -> why it was left out, so far.
     """
 
@@ -160,7 +160,7 @@ class Data(Protocol):
         """
 
     def complete(self, batch: Batch, reads: Reads) -> Batch:
-        """A batch that lies on its devices, with flow if that was to be read and a network computes it; traceable."""
+        """Add flow to a batch on its devices, if flow is to be read and a network computes it; traceable."""
 
     def spread(self, split: str, count: int, labelled_only: bool = False) -> Sequence[int]:
         """Rows of `count` videos, or of all, spread evenly over a split; or over those with a label."""

@@ -9,10 +9,10 @@ ASPECT = (3 / 4, 4 / 3)
 
 
 def draw_crop(key: jax.Array, number: int, area: tuple[float, float]) -> jax.Array:
-    """Boxes `[number, 4]`, (top, left, height, width) in shares of a clip's picture.
+    """Draw boxes `[number, 4]`, (top, left, height, width) as shares of the frame.
 
-    Their area and the logarithm of width over height are uniform, within `area` and 3/4 to 4/3; what sticks out of the
-    picture is cut off.
+    Their area is uniform in `area`, the logarithm of width over height uniform for ratios from 3/4 to 4/3; sides longer
+    than the frame are cut to it.
     """
     keys = jax.random.split(key, 3)
     share = jax.random.uniform(keys[0], (number,), minval=area[0], maxval=area[1])
@@ -24,7 +24,7 @@ def draw_crop(key: jax.Array, number: int, area: tuple[float, float]) -> jax.Arr
 
 
 def crop(clip: jax.Array, box: jax.Array) -> jax.Array:
-    """The parts that boxes `[B, 4]` say of clips `[B, T, H, W, C]`, float, enlarged bilinearly to the clips' size."""
+    """Crop clips `[B, T, H, W, C]`, float, to boxes `[B, 4]`, and enlarge them bilinearly to the clips' size."""
     down, across = (_weights(box[:, axis], box[:, 2 + axis], clip.shape[2 + axis]) for axis in (0, 1))
     highest = jax.lax.Precision.HIGHEST
     clip = jnp.einsum("bij,btjwc->btiwc", down, clip, precision=highest)
@@ -32,7 +32,7 @@ def crop(clip: jax.Array, box: jax.Array) -> jax.Array:
 
 
 def _weights(start: jax.Array, length: jax.Array, size: int) -> jax.Array:
-    """`[B, size, size]`: what each pixel of a part takes of each pixel of the whole, along one axis."""
+    """`[B, size, size]`: weights of each input pixel (last axis) in each output pixel, along one axis."""
     pixels = jnp.arange(size, dtype=jnp.float32)
     place = (pixels + 0.5) * length[:, None] + start[:, None] * size - 0.5
     place = jnp.clip(place, 0, size - 1)

@@ -10,7 +10,7 @@ def draw_flip(key: jax.Array, number: int) -> jax.Array:
 
 
 def flip(clip: jax.Array, flipped: jax.Array) -> jax.Array:
-    """Mirrors left to right the clips of `[B, T, H, W, C]` that `flipped` `[B]` says."""
+    """Mirror left to right those clips of `[B, T, H, W, C]` that `flipped` `[B]` marks."""
     return jnp.where(flipped[:, None, None, None, None], clip[:, :, :, ::-1], clip)
 
 

@@ -53,7 +53,7 @@ class Photometric(NamedTuple):
     Attributes:
       factors: float32 [B, 3], of brightness, contrast and saturation; 1 changes nothing.
       hue: float32 [B], turn of the hue as a share of the colour circle.
-      order: int [B, 4], in which brightness 0, contrast 1, saturation 2 and hue 3 follow one another.
+      order: int [B, 4], the order of brightness (0), contrast (1), saturation (2) and hue (3).
       gray: bool [B], whether a clip loses its colour.
       sigma: float32 [B], standard deviation of the blur in pixels; 0: none.
     """
@@ -155,9 +155,9 @@ def gaussian_blur(clip: jax.Array, sigma: jax.Array, *, largest: float) -> jax.A
     """Blurs the frames of clips.
 
     Args:
-      clip: float32 [B, T, H, W, C]; beyond its border it goes on as it is there.
-      sigma: [B], standard deviations in pixels, at most `largest`; 0: not at all.
-      largest: what the reach of the kernel is for.
+      clip: float32 [B, T, H, W, C]; frames are edge-padded.
+      sigma: [B], standard deviations in pixels, at most `largest`; 0: no blur.
+      largest: the sigma that sets the kernel's radius.
 
     Returns:
       [B, T, H, W, C].
@@ -169,7 +169,7 @@ def gaussian_blur(clip: jax.Array, sigma: jax.Array, *, largest: float) -> jax.A
 
 
 def _blur_matrices(sigma: jax.Array, radius: int, size: int) -> jax.Array:
-    """`[B, size, size]`: what each pixel of a line gives to each of the blurred line. A product with them was faster
+    """`[B, size, size]`: weights of the pixels of a line in those of the blurred line. A product with them was faster
     than a sum over the kernel's taps on a CPU, and it suits matrix units."""
     taps = np.arange(-radius, radius + 1, dtype=np.float32)
     weights = jnp.exp(-0.5 * jnp.square(taps / jnp.maximum(sigma, 1e-3)[:, None]))

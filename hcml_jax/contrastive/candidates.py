@@ -11,8 +11,8 @@ def sample_positions(key, weights, count: int) -> jax.Array:
 
     Args:
       key: a jax random key.
-      weights: [B, H, W], floating, 0 or more: how likely each position of each video is drawn first. Where fewer than
-        `count` are above 0, the others follow in an order of chance.
+      weights: [B, H, W], floating, 0 or more: relative probability that each position of a video is drawn first. Where
+        fewer than `count` are above 0, the others follow in random order.
       count: N, positions to draw for each video, at most H * W.
 
     Returns:
@@ -107,10 +107,10 @@ def _futures(targets, steps: int) -> jax.Array:
 
 
 def comparable(consecutive, predictable, steps: int, positions: int) -> tuple[jax.Array, jax.Array]:
-    """Which predictions and which targets are compared.
+    """Masks of the predictions and of the targets that are compared.
 
-    The features of a frame see the step to the next one. A prediction depends on the steps on its way and on that of
-    its target: none may lead across the break of a clip.
+    The features of a frame depend on the step to the next frame. A prediction depends on all steps up to and including
+    that of its target: none of them may cross a break in the clip.
 
     Args:
       consecutive: bool [B, T - 1], whether a frame leads on to the next one.
@@ -131,9 +131,9 @@ def comparable(consecutive, predictable, steps: int, positions: int) -> tuple[ja
 
 
 def centre(targets, candidates) -> jax.Array:
-    """Targets less the mean of those that are candidates.
+    """Targets minus the mean of the candidate targets.
 
-    Motion features are not negative, so that any two of them are similar; what is left tells them apart.
+    Motion features are non-negative, so any two of them are similar; without the mean they can be told apart.
 
     Args:
       targets: [B, T, N, C], floating.

@@ -13,17 +13,17 @@ from hcml_jax.ops.normalise import unit_vectors
 
 FORMS = ("dense", "chunked", "ring")
 
-# Similarities that a device may hold at once: float32, and as many again for their gradient, 512 MiB.
+# Number of similarities that a device may hold at once: in float32, 512 MiB with those of their gradient.
 DENSE_LIMIT = 2**26
 
 
 class InfoNCE(NamedTuple):
-    """What finding the positives gives.
+    """Losses and hits of the queries.
 
     Attributes:
       losses: float32, one for each query.
-      hits: bool, whether the positive is more similar than every negative. A tie is a miss, or collapsed
-        features would hit.
+      hits: bool, whether the positive is more similar than every negative. A tie is a miss:
+        otherwise collapsed features would be hits.
     """
 
     losses: jax.Array
@@ -31,8 +31,8 @@ class InfoNCE(NamedTuple):
 
 
 def choose_form(num_queries: int, num_keys: int, mesh=None) -> str:
-    """The form for so many queries and keys over a mesh: "dense" while every device holds its rows of similarities
-    in 256 MiB; beyond, "ring" on several devices, "chunked" on one."""
+    """Choose the form for the numbers of queries and keys: "dense" while each device's rows of similarities fit in
+    256 MiB; above that, "ring" on several devices, "chunked" on one."""
     devices = _ring_size(_given_or_set(mesh))
     if num_queries * num_keys <= DENSE_LIMIT * devices:
         return "dense"
@@ -54,13 +54,13 @@ def info_nce(queries, keys, positives, *, temperature, form: str = "dense", mesh
       temperature: tau, above 0; it may be traced, and learnt.
       form: all give the same losses and gradients; `choose_form` chooses.
         "dense" holds the M x K similarities. It is written on global arrays: under jit, with queries and
-        keys sharded over devices, XLA brings every device the keys of all.
-        "chunked" streams the keys past the queries in tiles, and makes the similarities again for the
-        gradient: memory grows with M + K. On several devices, too, each holds all keys.
+        keys sharded over devices, XLA gathers all keys on every device.
+        "chunked" streams the keys past the queries in tiles and recomputes the similarities for the
+        gradient: memory grows with M + K. On several devices, each still holds all keys.
         "ring" passes blocks of keys round the devices of `mesh`: each holds two blocks, never all keys.
       mesh: for "ring": M and K are split over its first axis. None: the mesh of `jax.set_mesh`.
-      owners: ([M], [K]), integers, or None. Pairs of equal owners are no negatives: they are left out,
-        unless they are the positive.
+      owners: ([M], [K]), integers, or None. Pairs with equal owners are excluded from the negatives; the
+        positive is kept whatever its owner.
 
     Returns:
       float32 [M], at least 0; log K where all keys are alike. All maths is in float32.
@@ -115,7 +115,7 @@ def _round_the_mesh(queries: Queries, keys: Keys, mesh) -> tuple[jax.Array, jax.
         if rows % size:
             raise ValueError(f"{name}: {rows} do not divide over the {size} devices of {axis!r}")
     local = functools.partial(streamed_cross_entropy, Ring(axis, size))
-    # What a loop carries begins as constants, alike on every device, and comes to differ.
+    # The loop carry starts as constants, equal on every device, and then varies over devices.
     ring = jax.shard_map(local, mesh=mesh, in_specs=(P(axis), P(axis)), out_specs=P(axis), check_vma=False)
     return ring(queries, keys)
 
@@ -135,7 +135,7 @@ def _given_or_set(mesh):
 
 
 def _check_owners(owners, num_queries: int, num_keys: int) -> tuple[jax.Array, jax.Array]:
-    """Owners as arrays; where none are given, such that no pair is left out."""
+    """Owners as arrays; for None, values that exclude no pair."""
     if owners is None:
         return jnp.zeros(num_queries, jnp.int32), jnp.ones(num_keys, jnp.int32)
     of_queries, of_keys = (checked("owners", x, "N", jnp.integer) for x in owners)

@@ -23,12 +23,12 @@ def local_motion_contrast_and_hits(rgb, flow, rotated=None, valid=None, *, tempe
       rgb: [B, T, C], floating, features of frames.
       flow: [B, T, C], floating, features of flow at the same times.
       rotated: [B, T, C], floating, features of the rotated flow; None: there is none (eq. 5).
-      valid: bool [B, T], the times whose flow is right, which alone are negatives; None: all.
+      valid: bool [B, T], the times with valid flow; only these are negatives. None: all.
       temperature: tau, above 0.
 
     Returns:
-      losses float32 [B, T]; hits bool [B, T], whether the flow of the same time exceeds every negative. Of times that
-      are not valid they mean nothing.
+      losses float32 [B, T]; hits bool [B, T], whether the flow of the same time exceeds every negative. Both are
+      meaningless at times that are not valid.
 
     Raises:
       ValueError: the shapes do not fit each other.

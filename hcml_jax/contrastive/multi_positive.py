@@ -28,11 +28,11 @@ def info_nce_multi(queries, keys, positives, *, temperature, form: str = "dense"
       positives: bool [M, K], which keys are the positives of each query; all others are its negatives.
       temperature: tau, above 0.
       form: both give the same losses and gradients. "dense" holds the M x (K + N) similarities; "chunked" streams the
-        keys past the queries, 1,024 at a time, and makes the similarities again for the gradient.
+        keys past the queries, 1,024 at a time, and recomputes the similarities for the gradient.
       negatives: [N, C], floating, further keys that are no query's positive; None: there are none.
 
     Returns:
-      float32 [M], at least 0; of a query without a positive 0, and its gradient too. All maths is in float32.
+      float32 [M], at least 0; a query without a positive has loss 0 and gradient 0. All maths is in float32.
 
     Raises:
       ValueError: the shapes do not fit, an unknown form, or a temperature that is not above 0.
@@ -60,7 +60,7 @@ def info_nce_multi_and_hits(queries, keys, positives, *, temperature, form="dens
         check_equal("negatives: channels of queries", negatives.shape[1], queries.shape[1])
         sums = absorb(sums, queries, unit_vectors(negatives), None)
     losses = jnp.where(jnp.any(positives, axis=1), sums.every - sums.right, 0.0)
-    # Products of several shapes round apart: of alike features neither exceeds the other by so much.
+    # Products of different shapes round differently: by less than this margin where features are equal.
     return InfoNCE(losses, sums.best_right > sums.best_wrong + ROUNDING / temperature)
 
 
@@ -75,9 +75,9 @@ def info_nce_of_clips(
       positives: bool [B, M, K].
       temperature: tau, above 0.
       negatives: [N, C], floating, of other clips; None: the keys of the other clips of the batch.
-      same: bool [B, B], without `negatives`: which clips show the same, so that what is a positive of a clip is one of
-        the other, too; None: each is alone.
-      group: without `negatives`: clips, one after the other in the batch, that meet one another; 0: all do.
+      same: bool [B, B], only without `negatives`: which clips show the same content, so that the positives of one are
+        also positives of the other; None: each clip is alone.
+      group: only without `negatives`: how many consecutive clips of the batch are compared with one another; 0: all.
       form: of `info_nce_multi`; None: "dense" where that fits the memory (`choose_form`).
 
     Returns:
@@ -123,8 +123,8 @@ class _Sums(NamedTuple):
 
 
 def _absorb_all(sums: _Sums, queries, keys, positives, present=None) -> _Sums:
-    """Adds keys [K, C], of which `positives` [M, K] are (None: none is), to the sums of queries; those that are not
-    `present` [K] stay out."""
+    """Add keys [K, C] to the sums of queries; `positives` [M, K] marks positive pairs (None: there are none), and keys
+    that are not `present` [K] are ignored."""
     logits = jnp.matmul(queries, keys.T, precision=jax.lax.Precision.HIGHEST)
     if present is not None:
         logits = jnp.where(present, logits, FLOOR)

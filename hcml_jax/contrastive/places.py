@@ -10,10 +10,10 @@ from hcml_jax.ops.check import check_equal, checked
 
 
 def pixel_positives(box_q, flip_q, box_k, flip_k, grid: tuple[int, int], *, threshold: float = 0.7) -> jax.Array:
-    """Which cells of one view's map show the same place of the video as each cell of another's (FIMA section 3.1).
+    """Mask of the pairs of cells of two views' maps that show the same place of the video (FIMA section 3.1).
 
-    The same are cells whose centres are nearer than `threshold` times the diagonal of a cell, of the view whose cells
-    are the larger ones.
+    Two cells match if their centres are nearer than `threshold` times the diagonal of a cell, taken from the view with
+    the larger cells.
 
     Args:
       box_q, box_k: [B, 4], floating, (top, left, height, width) of what both views show, in pixels of the video.

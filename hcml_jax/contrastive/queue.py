@@ -11,9 +11,9 @@ ROUNDING = 1e-5  # of a cosine
 
 
 def enqueue(queue, position, keys) -> tuple[jax.Array, jax.Array]:
-    """Puts a batch of keys in place of the oldest of a queue, in the batch's order.
+    """Replace the oldest keys of a queue with a batch of keys, in the batch's order.
 
-    Every row is chosen, kept or new, by its own number alone: a queue that is split over devices stays where it is.
+    Whether a row is kept or replaced depends on its own index only, so a queue that is split over devices is not moved.
 
     Args:
       queue: [Q, C], floating.
@@ -21,8 +21,8 @@ def enqueue(queue, position, keys) -> tuple[jax.Array, jax.Array]:
       keys: [K, C], floating, at most Q.
 
     Returns:
-      queue: [Q, C], the dtype it had; rows position, position + 1, ... (round the end) hold the keys.
-      position: int32, the row of what is now the oldest.
+      queue: [Q, C], with its dtype unchanged; rows position, position + 1, ... (modulo Q) hold the keys.
+      position: int32, the row of the key that is now the oldest.
 
     Raises:
       ValueError: the shapes do not fit each other.
@@ -39,7 +39,7 @@ def enqueue(queue, position, keys) -> tuple[jax.Array, jax.Array]:
 
 
 def queue_ages(size: int, position, number: int) -> jax.Array:
-    """How many batches of `number` keys ago each row of a queue [Q] was written, from 1 on; int32 [Q].
+    """Age of each row of a queue [Q], in batches of `number` keys, 1 for the newest; int32 [Q].
 
     Args:
       size: Q.
@@ -53,7 +53,7 @@ def queue_ages(size: int, position, number: int) -> jax.Array:
 def info_nce_with_queue(queries, keys, queue, *, temperature, weights=None) -> InfoNCE:
     """InfoNCE of each query with its own key, against the keys of a queue (MoCo eq. 1, MSCL eq. 3 and 4).
 
-    Keys of the same batch are no negatives, so that no query meets a key of its own video before it is old.
+    Keys of the same batch are not negatives, so that a query meets negatives of its own video only once they are old.
 
     Args:
       queries: [B, C], floating.
@@ -75,7 +75,7 @@ def info_nce_with_queue(queries, keys, queue, *, temperature, weights=None) -> I
     queries = unit_vectors(queries) / temperature
     positive = jnp.sum(queries * unit_vectors(keys), axis=-1)
     negatives = jnp.matmul(queries, unit_vectors(queue).T, precision=jax.lax.Precision.HIGHEST)
-    # The two products round apart: of alike features neither exceeds the other by so much.
+    # The two products round differently: by less than this margin where features are equal.
     hits = jnp.all(positive[:, None] > negatives + ROUNDING / temperature, axis=1)
     if weights is not None:
         weights = checked("weights", weights, "Q")

@@ -50,9 +50,10 @@ def contrast_report(predictions, targets, hits, kept, candidates) -> dict[str, j
 
 
 def _sums_by_type(targets, own) -> dict[str, jax.Array]:
-    """Sums of targets [B, T, N, C] by what they are to each prediction, whose own ones are [B, S, N, C].
+    """Sums of targets [B, T, N, C] by their type for each prediction; its own targets are `own` [B, S, N, C].
 
-    A sum of cosines is the cosine with the sum, and each type is one such sum less another: no M x K matrix is needed.
+    A sum of cosines is a product with the summed vectors, and each type is a difference of sums: no M x K matrix is
+    needed.
     """
     place = jnp.sum(targets, axis=1, keepdims=True)
     video = jnp.sum(place, axis=2, keepdims=True)
@@ -61,9 +62,9 @@ def _sums_by_type(targets, own) -> dict[str, jax.Array]:
 
 
 def spread_report(features) -> dict[str, jax.Array]:
-    """How far features spread over directions; collapse shows here first.
+    """Spread of features over directions, where collapse shows first.
 
-    Both figures are taken of the features scaled to length 1, as the loss sees them.
+    Both figures are computed on the features scaled to length 1, as in the loss.
 
     Args:
       features: [..., C], floating; each vector is one sample.

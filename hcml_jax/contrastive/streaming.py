@@ -1,6 +1,7 @@
-"""Cross-entropy over similarities that are never all held: keys stream past queries, on one device or round a mesh.
+"""Cross-entropy that never holds all similarities: keys stream past queries, on one device or round a mesh.
 
-A running log-sum-exp, as in online softmax (Milakov and Gimelshein, 2018); the gradient makes the similarities again.
+It keeps a running log-sum-exp, as in online softmax (Milakov and Gimelshein, 2018); the gradient recomputes the
+similarities.
 """
 
 import functools
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 # A tile of similarities takes 16 MiB.
 QUERY_TILE, KEY_TILE = 1024, 4096
 
-# Of pairs left out: below every similarity, and finite, for -inf less -inf is not a number.
+# Logit of excluded pairs: below every similarity, and finite because -inf minus -inf is NaN.
 FLOOR = -1e30
 
 
@@ -28,7 +29,7 @@ class Ring(NamedTuple):
     size: int = 1
 
     def first_row(self, step, rows: int):
-        """Number of the first row of the block that has come here after `step` moves."""
+        """Index, among all keys, of the first row of the block held here after `step` moves."""
         if self.axis is None:
             return 0
         return (jax.lax.axis_index(self.axis) - step) % self.size * rows
@@ -42,7 +43,7 @@ class Ring(NamedTuple):
 
 
 class Queries(NamedTuple):
-    """Vectors `[M, C]`, the rows `[M]` of their positives, and `[M]` of whose own they are."""
+    """Query vectors `[M, C]`, the rows `[M]` of their positives among the keys, and their owners `[M]`."""
 
     vectors: jax.Array
     positives: jax.Array
@@ -50,7 +51,7 @@ class Queries(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """Vectors `[K, C]`, and `[K]` of whose own they are: an owner's keys are no negatives of the owner's queries."""
+    """Key vectors `[K, C]` and their owners `[K]`: a key is not a negative of queries with the same owner."""
 
     vectors: jax.Array
     owners: jax.Array
@@ -58,12 +59,12 @@ class Keys(NamedTuple):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def streamed_cross_entropy(ring: Ring, queries: Queries, keys: Keys) -> tuple[jax.Array, jax.Array]:
-    """-log softmax at each query's positive of `queries.vectors @ keys.vectors.T`, over the keys of the whole ring.
+    """-log softmax of `queries.vectors @ keys.vectors.T` at each query's positive, over the keys of the whole ring.
 
     Args:
-      ring: where the other keys are.
-      queries: float32, those of this device.
-      keys: float32, those of this device; as many on every one.
+      ring: the devices that hold the keys.
+      queries: float32, this device's.
+      keys: float32, this device's; every device has the same number.
 
     Returns:
       losses float32 [M]; hits bool [M], whether the positive exceeds every negative.
@@ -118,7 +119,7 @@ def _backward(ring: Ring, residuals, gradients):
         return query_gradient, *ring.move((block, key_gradient))
 
     zeros = jnp.zeros_like(query_tiles.vectors), keys, jnp.zeros_like(keys.vectors)
-    # After as many moves as there are devices every block, and its gradient, is home again.
+    # After one move per device, every block and its gradient are back where they started.
     query_gradient, _, key_gradient = jax.lax.fori_loop(0, ring.size, step, zeros)
     query_gradient = _join(query_gradient, len(queries.vectors))
     return Queries(query_gradient, None, None), Keys(key_gradient, None)

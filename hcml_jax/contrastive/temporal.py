@@ -1,4 +1,4 @@
-"""InfoNCE among the times of one place: which future is it, when video and place are told."""
+"""InfoNCE over the times of one position: find the right future, given the video and the position."""
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +12,8 @@ from hcml_jax.ops.normalise import unit_vectors
 def info_nce_in_time(predictions, targets, candidates, *, temperature) -> InfoNCE:
     """Cross-entropy of finding each prediction's target among the targets of its own video and position.
 
-    Of HCML's negatives (supplement B) these are the temporal ones alone. Spatial and easy ones outnumber them by
-    hundreds, so that a loss over all is nearly solved by a copy of the present; this one is not.
+    Of HCML's negatives (supplement B), only the temporal ones are used. Spatial and easy ones outnumber them by
+    hundreds, so that copying the present nearly solves a loss over all negatives, but not this one.
 
     Args:
       predictions: [K, B, T, N, C], floating, for the steps ahead 1..K (`pair_predictions`).
@@ -22,8 +22,8 @@ def info_nce_in_time(predictions, targets, candidates, *, temperature) -> InfoNC
       temperature: tau, above 0.
 
     Returns:
-      losses float32 [M] and hits bool [M], in the order of `pair_predictions`; of predictions whose own target is no
-      candidate they mean nothing.
+      losses float32 [M] and hits bool [M], in the order of `pair_predictions`; meaningless for predictions whose own
+      target is not a candidate.
 
     Raises:
       ValueError: the shapes do not fit each other.

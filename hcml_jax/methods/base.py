@@ -1,4 +1,4 @@
-"""The contract between a paper's method and the rest of the house: stages, losses, what a network gives of clips."""
+"""The interface between a paper's method and the rest of the library: stages, losses, a network's outputs."""
 
 import dataclasses
 import itertools
@@ -17,11 +17,11 @@ from hcml_jax.models import Normalisation
 Variables = Mapping[str, Any]  # collection -> tree of arrays
 Path = tuple[str, ...]
 
-# What is learnt: `init_from` takes these collections and an export keeps them. All others, such as moving averages and
-# queues, serve training: `Method.derive` makes them of these, or they begin anew.
+# Learnt collections: `init_from` loads them and an export keeps them. All others, such as moving averages and queues,
+# only serve training: `Method.derive` makes them from these, or they are initialised afresh.
 LEARNT = ("params", "batch_stats")
 
-# The collection of what earlier batches leave behind: it is split over the devices whatever else is.
+# The collection of state from earlier batches: it is split over the devices even if nothing else is.
 QUEUE = "queue"
 
 
@@ -33,13 +33,13 @@ class Schedule:
       epochs, steps: its length; exactly one of the two is given.
       warmup: of linear warm-up, in the unit of the length.
       decay: how the rate falls after it: "cosine", to zero, or "steps", to a tenth at each milestone.
-      milestones: when, from the stage's start, in the unit of the length; for decay "steps" alone.
+      milestones: their times, from the stage's start, in the unit of the length; only for decay "steps".
       optimizer: "sgd" (with momentum) or "adamw" (decoupled weight decay).
       learning_rate: peak rate for `per_clips` clips a step, scaled linearly with the batch; `per_clips` 0: as it is.
       weight_decay: on kernels only, not on biases nor batch normalisation.
       clip_norm: global norm to which gradients are clipped; 0: not clipped.
-      micro_batches: in how many parts, one after another, the gradient of a batch is taken; needs a loss that is a mean
-        over clips, and batch normalisation in groups.
+      micro_batches: number of parts over which a batch's gradient is accumulated; needs a loss that is a mean over
+        clips, and batch normalisation in groups.
       patience: the stage ends early once its validation loss (its logged training loss, where there is no validation
         split) has not improved by `min_improvement` (relative) for so many records in a row; 0: never.
     """
@@ -107,14 +107,14 @@ class Term:
     """One summand of a stage's loss.
 
     Attributes:
-      compute: what the method's `loss` calls for it, with what its network gives -> (value, scalars to report).
+      compute: function that the method's `loss` calls on its network's outputs -> (value, scalars to report).
       weight: of the value in the sum.
-      over_batch: whether it is no mean over clips, or makes collections that are not: then a batch cannot be taken in
-        parts.
-      classifies: whether it teaches the scores of `Encoded.logits`.
-      floors: a scalar that it reports -> the least at which its value still means something; below, a record is warned
-        of and is no progress.
-      chances: a scalar that it reports -> the one that guessing would give; a stage that ends no better is told of.
+      over_batch: whether its value, or a collection that it makes, is not a mean over clips: then a batch cannot be
+        split into parts.
+      classifies: whether it trains the scores of `Encoded.logits`.
+      floors: reported scalar -> the least at which the term's value is still meaningful; a record below it causes a
+        warning and does not count as progress.
+      chances: reported scalar -> the reported scalar with its chance level; a stage that ends no better is reported.
     """
 
     compute: Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
@@ -174,7 +174,7 @@ class Outputs(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """What one forward pass gives of clips; what a caller leaves unused costs nothing under jit.
+    """Outputs of one forward pass on clips; under jit, those that a caller does not use cost nothing.
 
     Attributes:
       features: name -> `[B, C]`, "backbone" among them.
@@ -194,7 +194,7 @@ class Encoded(NamedTuple):
 
 
 class Highlight(NamedTuple):
-    """Strengths `[B, T', H', W']`, 0 or more, to lay over the frames of the clips of that number in their videos."""
+    """Strengths `[B, T', H', W']`, 0 or more, to overlay on the frames of clip number `clip` of each video."""
 
     clip: int
     strength: jax.Array
@@ -211,8 +211,8 @@ class Method(Protocol):
       deployed: the top-level modules that an export keeps; those called "backbone" and "classifier" go by published
         names in its file for PyTorch.
       flips: whether training mirrors clips, which changes labels such as "left".
-      attended: path of the module with the last maps `[B, T', H', W', C]`, of which class scores are made where there
-        are any; "": none.
+      attended: path of the module that outputs the last maps `[B, T', H', W', C]`, from which class scores, if any, are
+        made; "": none.
       classifiers: names of classifiers trained side by side, of which an evaluation chooses one; (): there is one.
     """
 
@@ -234,9 +234,9 @@ class Method(Protocol):
         """Fresh variables; only the shapes of the batch matter."""
 
     def derive(self, variables: Variables) -> Variables:
-        """The variables with what follows from those learnt, such as key encoders, added or made anew.
+        """Add or recompute the variables that are derived from learnt ones, such as key encoders.
 
-        Called after `init`, and once more on variables from elsewhere.
+        Called after `init`, and again on variables that were loaded.
         """
         return variables
 
@@ -245,12 +245,12 @@ class Method(Protocol):
     ) -> tuple[jax.Array, Outputs]:
         """The stage's loss on a global batch: pure and jittable.
 
-        With `train`, clips are augmented, and statistics, moving averages and queues move; without, nothing does, and
-        the key, of which a loss may still draw what it compares, is always the same.
+        With `train`, clips are augmented, and statistics, moving averages and queues are updated. Without it, none is,
+        and the key, with which a loss may still draw what it compares, is always the same.
         """
 
     def encode(self, variables: Variables, clips: jax.Array) -> Encoded:
-        """What the network makes of clips `[B, T, H, W, 3]`, uint8 or float `[0, 1]`; of those exported, too."""
+        """Encode clips `[B, T, H, W, 3]`, uint8 or float `[0, 1]`; it also works on exported variables."""
 
     def next_frames(self, variables: Variables, clips: jax.Array) -> jax.Array | None:
         """The frame that follows each frame of clips `[B, T, H, W, 3]`, float32, of the same shape, in `[0, 1]` or
@@ -258,8 +258,9 @@ class Method(Protocol):
         return None
 
     def similarities(self, variables: Variables, batch: Batch) -> dict[str, jax.Array]:
-        """Name -> cosines `[B, N, N]` of what the method compares, which the report shows: what should be most similar
-        lies on the diagonal. The batch is read as the stage with several clips does; exports lack some variables."""
+        """Name -> cosines `[B, N, N]` of the features that the method compares, for the report: pairs that should be
+        most similar lie on the diagonal. The batch is read as the stage with several clips does; exports lack some
+        variables."""
         return {}
 
     def highlights(self, variables: Variables, batch: Batch) -> dict[str, Highlight]:
@@ -267,7 +268,7 @@ class Method(Protocol):
         return {}
 
     def frames_of(self, frames: int) -> Mapping[str, np.ndarray]:
-        """Name of a map -> which of a clip's `frames` frames it stands at."""
+        """Map name -> which of a clip's `frames` frames its time steps stand for."""
         return {}
 
 
@@ -295,7 +296,7 @@ class BackboneMethod(Method):
 
 
 def weigh(terms: Mapping[str, Term], *given: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The weighted sum of terms, and its metrics: "loss", each term by its name, and what each reports below it."""
+    """The weighted sum of terms, and its metrics: "loss", each term's value by name, and its reports under that."""
     total, metrics = jnp.zeros(()), {}
     for name, term in terms.items():
         value, report = term.compute(*given)

@@ -1,8 +1,8 @@
 """Context guided motion network (Tian et al., CGM-Net): motion is one small filter for each pixel.
 
-Filters of a low resolution are decoded from a clip and upsampled under the guidance of each frame's context. They are
-learnt without labels, by making of each frame the one that follows, also one that the network has not seen; and then
-tell the action beside the backbone.
+Low-resolution filters are decoded from a clip and upsampled under the guidance of each frame's context. They are
+learnt without labels, by predicting from each frame the one that follows, including one that the network has not seen;
+then they recognise the action together with the backbone.
 """
 
 import dataclasses
@@ -56,11 +56,11 @@ class CGMNetConfig:
       backbone: the video encoder.
       motion_blocks: the stages of it after which a motion block stands (HCML's; CGM-Net has none).
       context: the network whose features guide upsampling.
-      context_stage: its last stage.
-      maps: sizes of motion maps, and of what is made of them.
-      pipelines: what learns to tell the action: "backbone", "lr" or "hr".
-      inference: those whose scores are averaged once they have learnt (Table 8); (): all.
-      lr_weight: lambda_1, of the loss of the low resolution.
+      context_stage: the last stage of `context`.
+      maps: sizes of the motion map network.
+      pipelines: sources of action scores that are trained: "backbone", "lr" or "hr".
+      inference: those whose scores are averaged after training (Table 8); (): all.
+      lr_weight: lambda_1, of the low-resolution loss.
       classification_weight: lambda_2, of the joint stage.
       area: (least, most) share of the frame that a training clip shows: see `Reads`.
       batch_norm_group: clips over which batch statistics are taken; 0: the global batch.
@@ -133,10 +133,10 @@ class CGMNetConfig:
 
 
 class Forward(NamedTuple):
-    """What a term of a loss is computed of.
+    """Inputs of a loss term.
 
     Attributes:
-      frames: float32 `[B, T + 1, H, W, 3]` in `[0, 1]`, augmented: the clip, and the frame behind it.
+      frames: float32 `[B, T + 1, H, W, 3]` in `[0, 1]`, augmented: the clip, and the frame after it.
       follows: bool `[B, T]`, whether the next frame follows in the video.
       label: int `[B]`, negative where unlabelled.
       moved: what the network makes of the clip.
@@ -223,8 +223,8 @@ class CGMNet(BackboneMethod):
         return loss, Outputs(metrics, collections)
 
     def encode(self, variables: Variables, clips: jax.Array) -> Encoded:
-        """The embedding, motion features, the flow of the filters, and scores of several pipelines' mean probabilities:
-        of those that the config chooses for inference."""
+        """The embedding, motion features, the flow of the filters, and scores of the mean probabilities of the
+        pipelines that the config chooses for inference."""
         moved = self.network.apply(variables, self.normalise(clips), False)
         motion = at_least_float32(moved.motion)
         last = at_least_float32(moved.features[self.config.backbone.stages[-1]])
@@ -238,14 +238,14 @@ class CGMNet(BackboneMethod):
         return {"motion": np.arange(frames)}
 
     def next_frames(self, variables: Variables, clips: jax.Array) -> jax.Array | None:
-        """See `Method`; maps of the low resolution alone make no frames, unless it is that of the frames."""
+        """See `Method`; low-resolution maps alone predict no frames, unless the scale is 1."""
         moved = self.network.apply(variables, self.normalise(clips), False)
         maps = moved.lr if self.config.maps.scale == 1 and moved.hr is None else moved.hr
         return None if maps is None else maps.apply(augment.to_float(clips))
 
     def highlights(self, variables: Variables, batch: Batch) -> dict[str, Highlight]:
-        """How far filters are from those that copy (Figure 4), and how far context moves them: both sums over a
-        filter's entries; the second from filters whose context is the same all over a frame."""
+        """Distance of filters from the copying filter (Figure 4), and the effect of context on them: both are sums over
+        a filter's entries; the second compares with filters whose context is constant over a frame."""
         see = functools.partial(self.network.apply, variables, self.normalise(batch.clip[:, 0]), False)
         moved = see()
         maps = (moved.hr or moved.lr).maps
@@ -290,7 +290,7 @@ def _averaged(logits: Mapping[str, jax.Array]) -> jax.Array | None:
 
 
 def _psnr(images: jax.Array, following: jax.Array, follows: jax.Array) -> jax.Array:
-    """In dB, of the mean squared error over all frames that count: still ones, of which any copy is perfect, add 0."""
+    """PSNR in dB, of the mean squared error over all counted frames: still ones, where a copy is perfect, add 0."""
     error = masked_mean(jnp.square(images - following).mean((2, 3, 4)), follows)
     return -10 * jnp.log10(jnp.maximum(error, LEAST_ERROR))
 

@@ -1,8 +1,8 @@
 """Fine-grained motion alignment (Zhu et al., FIMA): frames are compared with differences of frames, place by place.
 
-Two clips of one video are alike (L_VV). What is seen at a place of one clip predicts, through the frames of the other,
-the motion at the same place there (L_Pix); and the frames of a clip's first or second half predict the motion of that
-half, and not of the other (L_Fra).
+Two clips of one video should have similar features (L_VV). The features at a place of one clip predict, by attending
+to the frames of the other, the motion at the same place there (L_Pix). The frames of a clip's first or second half
+predict the motion of that half, and not of the other (L_Fra).
 """
 
 import collections
@@ -39,7 +39,7 @@ class View(NamedTuple):
     Attributes:
       clip: `[B, T, H, W, 3]`, frames.
       difference: likewise, their differences.
-      parts: `[B, T'', H, W, 3]`, the differences of all frames of each of T' parts of the clip; none without L_Fra.
+      parts: T' arrays `[B, T'', H, W, 3]`: differences of all frames of each part of the clip; none without L_Fra.
       box: `[B, 4]`, (top, left, height, width) of what is shown, in pixels of the video.
       flip: bool `[B]`, whether it is mirrored.
     """
@@ -68,12 +68,12 @@ class Direction(NamedTuple):
     """One view's queries and the other view's keys.
 
     Attributes:
-      query: `[B, T', H', W', C]`, what the network makes of the one view.
-      decoded: what is compared -> (of each place `[B, T', H', W', C]`, of the token `[B, T', C]`), decoded of `query`
-        through what the network makes of the other view.
-      key: of the other view.
-      same_place: bool `[B, H'W', H'W']`, which places of the other view are a place of the one: see `pixel_positives`.
-      foreground: (bool `[B, H'W']` of the one view, of the other).
+      query: `[B, T', H', W', C]`, the network's maps of the one view.
+      decoded: contrast -> (places `[B, T', H', W', C]`, token `[B, T', C]`), decoded from `query` by attending to the
+        network's maps of the other view.
+      key: keys of the other view.
+      same_place: bool `[B, H'W', H'W']`, which places of the two views are the same: see `pixel_positives`.
+      foreground: (mask of the one view, mask of the other), each bool `[B, H'W']`.
     """
 
     query: jax.Array
@@ -84,13 +84,13 @@ class Direction(NamedTuple):
 
 
 class Forward(NamedTuple):
-    """What the terms are computed of.
+    """Inputs of the loss terms.
 
     Attributes:
       directions: from the first view to the second, and back.
-      params, key_params: by which queries are projected, and keys.
-      queues: what is compared -> `[Q, D]`, keys of earlier batches; None in validation, where the other clips of the
-        batch are the negatives: queued keys are of augmented clips by other weights, which tells them apart.
+      params, key_params: parameters that project queries, and keys.
+      queues: contrast -> `[Q, D]`, keys of earlier batches; None in validation, where the other clips of the batch are
+        the negatives: queued keys come from augmented clips and other weights, which would give them away.
       same: bool `[B, B]`, in validation: which clips of the batch are of the same video.
     """
 
@@ -190,7 +190,7 @@ class FIMA(MomentumContrast):
         return loss, Outputs(metrics, jax.lax.stop_gradient(moved))
 
     def encode(self, variables: Variables, clips: jax.Array) -> Encoded:
-        """Of every `stride`-th frame."""
+        """Encode every `stride`-th frame."""
         return super().encode(variables, clips[:, :: self.config.stride])
 
     def similarities(self, variables: Variables, batch: Batch) -> dict[str, jax.Array]:
@@ -201,7 +201,7 @@ class FIMA(MomentumContrast):
         return {"frames x differences": jnp.einsum("bic,bjc->bij", rows, columns)}
 
     def highlights(self, variables: Variables, batch: Batch) -> dict[str, Highlight]:
-        """Activation (Figures 3 and 4), the foreground (8), its strongest place and what it is decoded of (7)."""
+        """Activation (Figures 3 and 4), the foreground (8), its strongest place and what that attends to (7)."""
         one, other = (self._view(batch, number, jax.random.key(0), train=False) for number in (0, 1))
         encoder = self._key_encoder(variables)
         maps = {RGB: self._seen(encoder, one.clip), DIFFERENCE: self._seen(encoder, one.difference)}
@@ -223,7 +223,7 @@ class FIMA(MomentumContrast):
         return found
 
     def _key_encoder(self, variables: Variables) -> Variables:
-        """What makes keys, which alone saw differences; in an export, the backbone."""
+        """The key encoder, which alone saw differences; in an export, the backbone."""
         return variables.get("key_encoder", variables)
 
     def _seen(self, encoder: Variables, clip: jax.Array) -> jax.Array:
@@ -253,16 +253,16 @@ class FIMA(MomentumContrast):
 
     @property
     def _strides(self) -> tuple[int, int, int]:
-        """Frames, rows and columns of what is shown to a cell of the backbone's last features."""
+        """Frames, rows and columns of the input per cell of the backbone's last features."""
         bare = self.config.backbone.bare
         return bare.feature_spec[bare.stages[-1]].strides
 
     def _times(self, frames: int) -> int:
-        """T', the times of the backbone's last features, of so many frames that are read."""
+        """T', the number of times of the backbone's last features, for `frames` frames read."""
         return frames // self.config.stride // self._strides[0]
 
     def _view(self, batch: Batch, number: int, key: jax.Array, train: bool) -> View:
-        """Of the clips of that number."""
+        """The view of clips number `number`."""
         config = self.config
         frames, consecutive = augment.to_float(batch.clip[:, number]), batch.consecutive[:, number]
         flip = jnp.zeros(len(frames), jnp.bool_)
@@ -270,7 +270,7 @@ class FIMA(MomentumContrast):
             flip = augment.draw_flip(stream(key, "flip"), len(frames))
             frames = augment.flip(frames, flip)
         clip = frames[:, :: config.stride]
-        # A frame follows the last one shown if each one between does.
+        # A frame follows the previous one shown if every frame between does.
         steps = consecutive[:, : frames.shape[1] - config.stride].reshape(len(frames), -1, config.stride)
         difference = frame_difference(clip, first=config.first_difference, consecutive=steps.all(-1))
         return View(
@@ -308,8 +308,8 @@ class FIMA(MomentumContrast):
     def _encode(self):
         """(parameters, statistics, clips, mode) -> maps, and the new statistics.
 
-        A program of its own, so that what is used ten times a step is traced once or twice. (A scan over the views took
-        1.65 times as long a step on a CPU.)
+        Jitted separately, so that a function used ten times a step is traced once or twice. (A scan over the views made
+        a step 1.65 times as long on a CPU.)
         """
 
         def encode(params: Variables, stats: Variables, clip: jax.Array, mode: Train) -> tuple[jax.Array, Variables]:
@@ -405,7 +405,7 @@ class FIMA(MomentumContrast):
     def _find(
         self, forward: Forward, queries: jax.Array, keys: jax.Array, positives: jax.Array, name: str
     ) -> tuple[InfoNCE, jax.Array]:
-        """Queries among keys and the negatives; and by which chance guessing finds a positive `[B, M]`."""
+        """InfoNCE of queries among keys and negatives; and the chance of guessing a positive `[B, M]`."""
         find = functools.partial(info_nce_of_clips, queries, keys, positives, temperature=self.config.temperature)
         right = positives.sum(2, dtype=jnp.float32)
         if forward.queues is not None and name in forward.queues:
@@ -418,9 +418,9 @@ class FIMA(MomentumContrast):
         return find(group=group), right / (keys.shape[1] * group)
 
     def _in_clip(self, queries: jax.Array, keys: jax.Array, positives: jax.Array) -> dict[str, jax.Array]:
-        """How many queries find a positive among the keys of their own clip, and how many guessing would.
+        """Number of queries that find a positive among the keys of their own clip, and the number expected by chance.
 
-        Among all keys a query may find its clip, and there only guess the place or the part.
+        Among all keys, a query may find its clip but only guess the place or the part in it.
         """
         given, counts = jax.lax.stop_gradient((queries, keys)), positives.any(2)
         found = info_nce_of_clips(*given, positives, temperature=self.config.temperature, group=1)

@@ -11,7 +11,7 @@ from hcml_jax.methods.base import Schedule, check_dtype
 from hcml_jax.models import Backbone, BackboneConfig, MotionDecoderConfig
 from hcml_jax.ops.frame_difference import FIRSTS
 
-# What is compared; each may have a projection, a decoder and a queue of its own.
+# The contrasts; each may have a projection, a decoder and a queue of its own.
 INSTANCE, DIFFERENCE, PIXEL, FRAME = "instance", "difference", "pixel", "frame"
 DECODED = (PIXEL, FRAME)
 
@@ -40,8 +40,8 @@ class FIMAConfig:
       stages: {"contrast": its schedule}.
       backbone: which backbone.
       motion_blocks: the stages of it after which a motion block stands (HCML's; FIMA has none).
-      stride: every so many-th frame that is read makes the clip; halves of it, for L_Fra, have all of theirs.
-      hidden, channels: of the projections, whose outcome is compared.
+      stride: a clip is every `stride`-th frame that is read; its halves, for L_Fra, have all their frames.
+      hidden, channels: of the projections, whose outputs are compared.
       shared_projection: whether all losses compare by the same projection; otherwise each has its own.
       decoder: sizes of the motion decoder; 0 layers: places are compared as they are (Table 2).
       shared_decoder: whether L_Pix and L_Fra share one (Table 8).
@@ -51,15 +51,15 @@ class FIMAConfig:
       temperature: tau.
       queue: keys of earlier batches, of each of L_VV, L_VD and L_Fra.
       pixel_queue: places of earlier batches, for L_Pix; 0: negatives are the places of other videos of the batch.
-      pixel_group: without a `pixel_queue`: clips of the batch, one after the other, among which these are (the paper's
-        are those of a GPU); it divides the batch.
-      momentum: what a step keeps of the key encoder.
+      pixel_group: without a `pixel_queue`: number of consecutive clips of the batch that are one another's negatives
+        (in the paper, those of a GPU); must divide the batch.
+      momentum: share of the key encoder that a step keeps.
       batch_norm_group: clips over which batch statistics are taken, fewer than the batch.
-      threshold: how near places of both views must be to be the same, in diagonals of the larger cells.
-      background: beta, the share of a map's places, those of least activation, that are no foreground (eq. 6).
-      foreground_of: what activation is of: "rgb", "difference" (Table 3e).
-      foreground_on: where the background is left out: on the side of the "prediction", of the "target" (Table 3f).
-      first_difference: of `frame_difference`.
+      threshold: distance below which places of both views are the same, in diagonals of the larger cells.
+      background: beta, the share of a map's places, those of least activation, that are background (eq. 6).
+      foreground_of: features that activation is computed from: "rgb", "difference" (Table 3e).
+      foreground_on: sides on which the background is left out: "prediction", "target" (Table 3f).
+      first_difference: `first` of `frame_difference`.
       area: (least, most) share of the frame that a clip shows: see `Reads`.
       part_area: (least, most) share of its clip's picture that each half of L_Fra shows, drawn for each (the released
         code draws a crop of the video for each); None: all of it.
@@ -159,17 +159,17 @@ class FIMAConfig:
 
     @property
     def compared(self) -> tuple[str, ...]:
-        """What any term compares."""
+        """Contrasts that any term uses."""
         return tuple(name for name, weight in self.weights.items() if weight)
 
     @property
     def decoded(self) -> tuple[str, ...]:
-        """What is compared as a motion decoder gives it."""
+        """Contrasts whose queries a motion decoder outputs."""
         return tuple(name for name in self.compared if name in DECODED) if self.decoder.layers else ()
 
     @property
     def queues(self) -> dict[str, int]:
-        """What is compared with keys of earlier batches -> with how many."""
+        """Contrast with keys of earlier batches -> how many of them."""
         sizes = {name: self.queue for name in self.compared if name != PIXEL}
         if self.frame_loss != "info_nce":
             sizes.pop(FRAME, None)

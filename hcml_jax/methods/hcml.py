@@ -51,13 +51,13 @@ class HCMLConfig:
       normalise_by_valid: divide the photometric term by the valid pixels instead of all.
       prediction_steps: K, how many frames ahead are predicted; at most T - 1 of the level.
       positions: N, spatial positions drawn for each clip; at most those of the level's grid.
-      motion_share: how much of a position's chance to be drawn is in proportion to the flow there of level 0 (which
-        then takes reconstruction); 0: all positions alike.
+      motion_share: share of the sampling probability that is proportional to level 0's flow at a position (level 0 must
+        then be learnt by reconstruction); 0: all positions alike.
       self_paired: whether the features of a clip's last frame, paired with itself, are predicted, and pooled for the
-        supervision "action" (the paper's letter).
+        supervision "action" (literally as in the paper).
       temperature: tau.
-      temporal_weight: how much of the contrastive loss is over the temporal negatives alone, between 0 (eq. 3) and 1.
-      centre_targets: whether the batch's mean is taken off the targets.
+      temporal_weight: share, from 0 (eq. 3) to 1, of the contrastive loss that is over temporal negatives only.
+      centre_targets: whether the batch's mean is subtracted from the targets.
       target_gradients: whether gradients also reach the predicted features, where the level below trains too.
       reconstruction_weight: lambda of the joint loss (HCML eq. 4).
       contrastive_weights: gamma^1 and gamma^2 of it.
@@ -135,7 +135,7 @@ class HCMLConfig:
         return self.backbone.bare.motion_stages[: len(self.levels)]
 
     def own_modules(self, level: int) -> tuple[str, ...]:
-        """The backbone's modules that a level trains: what its features come from and the lower levels' do not."""
+        """The backbone's modules that a level trains: those that compute its features, but not the lower levels'."""
         backbone, blocks = self.backbone.bare, self.motion_blocks
         below = backbone.modules_of(blocks[level - 1]) if level else ()
         return tuple(m for m in backbone.modules_of(blocks[level]) if m not in below)
@@ -156,7 +156,7 @@ class HCML(Recognition):
 
     @property
     def deployed(self) -> tuple[str, ...]:
-        """See `Method`: what recognises or, where nothing does, what gives flow."""
+        """See `Method`: also the classifier or, without one, the heads that give flow."""
         return ("backbone", "classifier" if self._learns_classes else "heads")
 
     @property
@@ -193,7 +193,7 @@ class HCML(Recognition):
         return tuple(stages)
 
     def encode(self, variables: Variables, clips: jax.Array) -> Encoded:
-        """See `Method`; flow is of the levels learnt by reconstruction, and the export of a recogniser has none."""
+        """See `Method`; levels learnt by reconstruction give flow, and the export of a recogniser gives none."""
         if "heads" not in variables["params"]:
             return super().encode(variables, clips)
         height, width = clips.shape[2:4]
@@ -239,7 +239,7 @@ class HCML(Recognition):
         """The name and the term of a level's supervision."""
         level, supervision = f"level{number}", self.config.levels[number]
         if supervision == "reconstruction":
-            # Flow that leads out of the frame everywhere costs nothing, and has no gradient to come back by.
+            # Flow that leads out of the frame everywhere has zero loss, and no gradient to bring it back.
             kind = {"over_batch": self.config.normalise_by_valid, "floors": {VALID: 0.5}}
             compute = self._reconstruction
         else:
@@ -295,7 +295,7 @@ class HCML(Recognition):
     def _compare(self, predictions: jax.Array, targets: jax.Array, candidates: jax.Array) -> InfoNCE:
         """The loss of each prediction, and whether it finds its target among all."""
         queries, keys, positives = pair_predictions(predictions, targets)
-        # A pair of equal owners is left out: no query meets a target that is no candidate.
+        # Pairs with equal owners are excluded: queries meet only targets that are candidates.
         owners = jnp.zeros(len(queries), jnp.int32), candidates.astype(jnp.int32)
         form, temperature = choose_form(len(queries), len(keys)), self.config.temperature
         losses, hits = info_nce_and_hits(queries, keys, positives, temperature=temperature, form=form, owners=owners)

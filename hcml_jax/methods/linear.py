@@ -23,7 +23,7 @@ class LinearConfig:
       motion_blocks: the stages after which a motion block stands, as there.
       feature: "backbone", or the name of a level, such as "level1".
       normalise: whether features are brought to length 1 (CoCLR, FIMA).
-      rates: a classifier for each is trained, side by side, as if alone at so many times the schedule's learning rate.
+      rates: multiples of the schedule's learning rate; one classifier each is trained, side by side, as if alone.
       flip: whether clips are mirrored at random (a flip changes labels such as "left").
       area: (least, most) share of the frame that a training clip shows: see `Reads`.
       photometric: how the colours of training clips change; None: they do not.
@@ -97,7 +97,7 @@ class Linear(Recognition):
         return (
             Stage(
                 name="linear",
-                # Decay, too, goes with each classifier's own rate: it is a part of the loss.
+                # Weight decay is part of the loss, so that it also scales with each classifier's rate.
                 schedule=dataclasses.replace(schedule, weight_decay=0.0),
                 trainable=lambda path: under(path, "classifiers"),
                 terms={"classification": Term(self._classification, classifies=True)},

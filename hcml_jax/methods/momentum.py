@@ -1,4 +1,4 @@
-"""Momentum contrast: key encoders that follow, and keys whose batch statistics are not their queries' (MoCo)."""
+"""Momentum contrast (MoCo): moving-average key encoders, and keys with other batch statistics than their queries."""
 
 import functools
 from collections.abc import Callable, Iterable
@@ -33,7 +33,7 @@ class MomentumContrast(BackboneMethod):
         return Encoded({"backbone": embedding}, maps={}, flow={}, last=last)
 
     def check_groups(self, clips: int) -> None:
-        """Raises ValueError if batch statistics are those of a whole batch of so many clips."""
+        """Raise ValueError if batch statistics are taken over the whole batch of `clips` clips."""
         if self.config.batch_norm_group >= clips:
             raise ValueError(
                 f"batch_norm_group: {self.config.batch_norm_group} clips are the whole batch of {clips}, and the "
@@ -41,7 +41,7 @@ class MomentumContrast(BackboneMethod):
             )
 
     def learnt(self, variables: Variables) -> Variables:
-        """Of fresh variables, those that are learnt; raises ValueError if the backbone has no batch normalisation."""
+        """The learnt collections of fresh variables; raises ValueError if the backbone has no batch normalisation."""
         if "batch_stats" not in variables:
             raise ValueError(
                 f"backbone: {self.config.backbone.name!r} has no batch normalisation, of whose statistics "
@@ -84,10 +84,10 @@ def rising(momentum: float, step: jax.Array, steps: int) -> float | jax.Array:
 
 
 def shuffled(key: jax.Array, number: int) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
-    """A random order of `number` clips, as functions of trees of arrays: into it, and back.
+    """A random permutation of `number` clips, as two functions of trees of arrays: apply it, and undo it.
 
-    Batch normalisation in groups tells which clips were together. Keys that are encoded in another order than their
-    queries are with others, so that nothing tells which key is whose (MoCo 3.3, "shuffling BN").
+    Batch normalisation in groups reveals which clips were grouped together. Keys are encoded in another order than
+    their queries, so that the groups do not reveal which key belongs to which query (MoCo 3.3, "shuffling BN").
     """
     order = jax.random.permutation(key, number)
     return functools.partial(_taken, order), functools.partial(_taken, jnp.argsort(order))
@@ -97,5 +97,5 @@ def _taken(order: jax.Array, tree: Any) -> Any:
     """The rows of arrays in an order, split over the devices of the mesh that is set, as a batch is."""
     mesh = jax.sharding.get_abstract_mesh()
     taken = jax.tree.map(lambda x: jnp.take(x, order, axis=0), tree)
-    # Nothing tells the compiler how what is gathered is split: each device would encode the whole batch.
+    # The compiler cannot infer the sharding of gathered rows: each device would encode the whole batch.
     return taken if mesh.empty else jax.lax.with_sharding_constraint(taken, jax.P(mesh.axis_names[0]))

@@ -1,7 +1,8 @@
 """Motion sensitive contrastive learning (Ni et al., MSCL): frames are compared with frames and with their flow.
 
-Clips of one video are alike, in frames, in flow, and across both (momentum contrast); the features of single frames are
-those of the flow at the same time, and not those of other times nor of rotated flow (local motion contrast).
+Clips of one video should be similar, in frames, in flow, and across both (momentum contrast). Features of single
+frames should match those of the flow at the same time, and not those of other times or of rotated flow (local motion
+contrast).
 """
 
 import dataclasses
@@ -64,12 +65,12 @@ class MSCLConfig:
         has none).
       temperature: tau.
       queue: N, keys of earlier batches, of each modality; a multiple of the batch.
-      age_weight: of a negative in the sum, to the power of its age in batches; 1: all count alike.
-      momentum: what a step keeps of the key encoders.
-      momentum_steps: over which it rises to 1, by a cosine (the released code's, over all of training); 0: it stays.
+      age_weight: a negative's weight in the sum is this to the power of its age in batches; 1: all weigh the same.
+      momentum: share of the key encoders that a step keeps.
+      momentum_steps: steps over which it rises to 1, by a cosine (in the released code, all of training); 0: constant.
       batch_norm_group: clips over which batch statistics are taken, fewer than the batch.
-      rotation: (least, most) angle by which the flow of a clip is turned for more negatives, in radians; None: none is.
-      rotation_steps: how many angles there are, evenly spaced from the least on, the most left out; 0: all between.
+      rotation: (least, most) angle by which a clip's flow is rotated for more negatives, in radians; None: no rotation.
+      rotation_steps: number of angles, evenly spaced from the least on, without the most; 0: any angle between.
       area: (least, most) share of the frame that a clip shows: see `Reads`.
       max_offset: most frames of the video between the starts of a query and its key; None: any.
       photometric: of the frames; flow is taken of the clip as it was.
@@ -185,15 +186,15 @@ class MSCLConfig:
 
 
 class Forward(NamedTuple):
-    """What the terms are computed of.
+    """Inputs of the loss terms.
 
     Attributes:
-      queries: modality (and "rotated") -> what the network makes of the first clips.
+      queries: modality (and "rotated") -> the network's outputs for the first clips.
       keys: modality -> `[B, D]`, projections of the second clips by the key encoders.
       queues: modality -> `[Q, D]`, keys of earlier batches; None in validation, where the other clips of the batch are
-        the negatives: queued keys are of augmented clips by other weights and batch statistics, which tells them apart.
-      weights: `[Q]`, of these as negatives.
-      owners: `[B]`, of which video each clip is.
+        the negatives: queued keys come from augmented clips, other weights and batch statistics: these give them away.
+      weights: `[Q]`, of the queued keys as negatives.
+      owners: `[B]`, the video of each clip.
       consecutive: bool `[B, T]`, whether the flow of a time leads to the next frame: not where a short video begins
         again.
     """
@@ -304,7 +305,7 @@ class MSCL(MomentumContrast):
         self.check_groups(clips)
 
     def similarities(self, variables: Variables, batch: Batch) -> dict[str, jax.Array]:
-        """Of frames (rows) with their flow, and with that flow turned by half a turn (columns)."""
+        """Cosines of frames (rows) with their flow, and with that flow rotated by 180 degrees (columns)."""
         if not self.config.local_weight or "local" not in variables["params"]:  # an export has the backbone alone
             return {}
         learnt, stats = {"params": variables["params"]}, variables["batch_stats"]
@@ -341,7 +342,7 @@ class MSCL(MomentumContrast):
     def _inputs(
         self, clip: jax.Array, flow: jax.Array | None, angles: jax.Array | None, modalities: Sequence[str]
     ) -> dict[str, jax.Array]:
-        """Modality -> what its encoder sees of augmented clips, their flow, and that flow turned by angles `[B]`."""
+        """Modality -> its encoder's input: augmented clips, their flow, or that flow rotated by angles `[B]`."""
         found = {}
         if RGB in modalities:
             found[RGB] = clip
@@ -431,7 +432,7 @@ class MSCL(MomentumContrast):
         return jnp.sum(found.losses, where=valid) / count, shares
 
     def _times(self, frames: int) -> np.ndarray:
-        """Which frames of a clip, and so which flow images, the features for single times stand at."""
+        """Indices of the frames, and so of the flow images, that the features of single times stand for."""
         clip = np.arange(frames)[None]
         return self.config.backbone.bare.frames_of(self.config.local_stages[0], clip)[0]
 
@@ -443,6 +444,6 @@ class MSCL(MomentumContrast):
 
 
 def _hits_of(pair: tuple[str, str], pairs: tuple[tuple[str, str], ...]) -> str:
-    """What the share of found keys of a pair of modalities is called, beside those of the others."""
+    """Metric name for the share of hits of a pair of modalities, distinct among the pairs."""
     query, key = pair
     return "top1" if len(pairs) == 1 or query == key else f"{query}_to_{key}_top1"

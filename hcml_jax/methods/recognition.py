@@ -1,4 +1,4 @@
-"""What methods share whose network is a `Recogniser`: from a batch to its loss, and what evaluations read."""
+"""Base class of methods whose network is a `Recogniser`: the loss of a batch, and outputs for evaluation."""
 
 import functools
 from typing import Any, ClassVar, NamedTuple
@@ -19,12 +19,12 @@ from hcml_jax.rng import stream, streams
 
 
 class Forward(NamedTuple):
-    """What a term of a loss is computed of.
+    """Inputs of a loss term.
 
     Attributes:
       clip: float32 `[B, T, H, W, 3]` in `[0, 1]`, augmented, not normalised.
-      batch: where it comes from.
-      outputs: what the network's `forward` makes of it.
+      batch: the batch it comes from.
+      outputs: of the network's `forward` for it.
     """
 
     clip: jax.Array
@@ -103,7 +103,7 @@ class Recognition(BackboneMethod):
 
 
 def random_crop(area: tuple[float, float] | None) -> Reads:
-    """What a stage reads whose training clips show such a share of the frame, (least, most); None: see `Reads`.
+    """`Reads` of a stage whose training clips show a share of the frame in `area`, (least, most); None: see `Reads`.
 
     Raises:
       ConfigError: the share is out of its range.

@@ -22,7 +22,7 @@ class SupervisedConfig:
       motion_blocks: the stages after which a motion block stands.
       flip: whether clips are mirrored at random (a flip changes labels such as "left").
       batch_norm_group: clips over which batch statistics are taken; 0: the global batch.
-      dropout: share of the embedding's numbers that the classifier does not see in training.
+      dropout: dropout rate of the embedding before the classifier, in training.
       area: (least, most) share of the frame that a training clip shows: see `Reads`.
       photometric: how the colours of training clips change; None: they do not.
       dtype: what convolutions compute in, "float32" or "bfloat16".

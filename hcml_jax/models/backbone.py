@@ -1,4 +1,4 @@
-"""What every backbone is: stages in order, motion blocks after any of them, an embedding; described by data."""
+"""Base class of backbones: stages in order, motion blocks after any of them, an embedding, and feature specs."""
 
 import dataclasses
 from collections.abc import Callable
@@ -27,7 +27,7 @@ class FeatureSpec:
 
 
 class Backbone(nn.Module):
-    """A network of stages; a family says which (`stage_specs`), how each is made (`stage`) and what is embedded.
+    """A network of stages; subclasses define these (`stage_specs`), their modules (`stage`) and the embedding.
 
     Attributes:
       motion_blocks: the stages after which a motion block stands, lowest first: its motion features are the
@@ -49,7 +49,7 @@ class Backbone(nn.Module):
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """Names of the stages, lowest first: of their modules, and where motion blocks can stand."""
+        """Names of the stages and of their modules, lowest first; a motion block can follow each."""
         return tuple(self.stage_specs)
 
     def stage(self, name: str) -> Callable[[jax.Array, Train], jax.Array]:
@@ -72,11 +72,11 @@ class Backbone(nn.Module):
         return specs
 
     def modules_of(self, stage: str) -> tuple[str, ...]:
-        """Names of the modules, motion blocks aside, that a stage's features come from, its own included."""
+        """Names of the modules that compute a stage's features, its own included, motion blocks excluded."""
         return self.stages[: self.stages.index(stage) + 1]
 
     def frames_of(self, feature: str, clip: jax.Array) -> jax.Array:
-        """The frames of clips `[B, T, ...]` at which the feature of this name stands: `[B, T', ...]`."""
+        """The frames `[B, T', ...]` of clips `[B, T, ...]` that the time steps of this feature stand for."""
         return clip[:, :: self.feature_spec[feature].strides[0]]
 
     def last_map(self, features: dict[str, jax.Array]) -> jax.Array:
@@ -136,5 +136,5 @@ class Backbone(nn.Module):
 
 
 def stacked_strides(strides: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-    """The strides, counted in the clip, behind each of these strides in a row."""
+    """Cumulative strides, relative to the clip, after each of these successive strides."""
     return [tuple(products) for products in np.cumprod(strides, axis=0).tolist()]

@@ -51,8 +51,8 @@ class BackboneConfig:
       stem_pool: False leaves out the pool behind the stem of a `ResNet`.
       temporal_strides, spatial_strides: of res2 ... res5 of a `ResNet`; (): as published.
       motion: sizes of the motion blocks, where the method has any.
-      mean, std: of red, green and blue in `[0, 1]`, by which clips are normalised: as the weights it starts from were
-        trained with.
+      mean, std: of red, green and blue in `[0, 1]`, for normalising clips: those that the initial weights were trained
+        with.
     """
 
     name: str = "r2d_50"

@@ -18,8 +18,9 @@ CONVOLUTIONS = {"conv1": 1, "conv2": 1, "conv3": 2, "conv4": 2, "conv5": 2}
 class C3D(Backbone):
     """C3D without normalisation; each stage's features are those before its pool.
 
-    The fully connected layers fix the size of clips: variables of one size fit no other (published: 16 x 112 x 112).
-    The embedding is the second layer's. Dropout of one half follows both where a "dropout" key is given in training.
+    The fully connected layers fix the clip size: variables made for one size do not fit another (published:
+    16 x 112 x 112). The embedding is the second layer's output. In training, dropout with rate 0.5 follows both layers
+    if a "dropout" key is given.
     """
 
     motion_stages: ClassVar = ("conv2", "conv3", "conv4")

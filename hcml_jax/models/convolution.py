@@ -19,13 +19,13 @@ kernel_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 Padding = Literal["half", "same", "valid"]
 
 
-# A part of what jit's caches go by: a function traced inside is not the one traced outside.
+# Part of jit's cache key: a function is traced separately inside and outside of `as_defined`.
 _AS_DEFINED = jax.make_user_context(False)
 
 
 def as_defined() -> contextlib.AbstractContextManager:
-    """Inside, convolutions and pools are traced as on any device but a CPU, cost volumes as on any but a GPU: what
-    papers count, and what runs everywhere."""
+    """A context in which convolutions and pools are traced without their CPU forms, and cost volumes without their GPU
+    form: what papers count, and what runs everywhere."""
     return _AS_DEFINED(True)
 
 

@@ -12,11 +12,11 @@ import jax.numpy as jnp
 
 Pads = Sequence[tuple[int, int]]
 
-PATCH_BYTES = 2**22  # of patches made at a time, by two frames or more where they divide
-BLOCK, BLOCKS = 32, 8  # channels of groups convolved together, at least; blocks of them, at most
-FEW = 32  # channels, up to which copies of the input cost less than copies of the outcome
-SHORT = 4  # frames, up to which joining the kernel's taps wastes more on the ends than it saves
-# Maps of so many cells on a side have gradients from patches: with respect to the input, and to the kernel.
+PATCH_BYTES = 2**22  # of patches made at a time, for at least two frames where they divide
+BLOCK, BLOCKS = 32, 8  # least channels of groups convolved together; most blocks of such groups
+FEW = 32  # most channels at which copying the input costs less than copying the output
+SHORT = 4  # most frames at which joining the kernel's taps wastes more at the ends than it saves
+# Least side of maps, in cells, at which gradients are computed from patches: for the input, and for the kernel.
 LARGE_INPUT, LARGE_KERNEL = 28, 12
 MUCH = 2**25  # multiply-adds, from which on the latter are worth their longer compilation
 
@@ -31,7 +31,7 @@ def convolve_groups(x: jax.Array, kernel: jax.Array, groups: int, convolve: Call
       convolve: convolves with a kernel without groups.
     """
     *window, channels, features = kernel.shape
-    # As many blocks of them as BLOCKS at most: each is a convolution to compile. (In a loop their gradients are slow.)
+    # At most BLOCKS blocks of groups: each is one more convolution to compile. (In a loop their gradients are slow.)
     most = max(BLOCK, x.shape[-1] // BLOCKS) // channels
     joined = max(n for n in range(1, groups + 1) if groups % n == 0 and n <= max(1, most))
     blocks = groups // joined
@@ -79,7 +79,7 @@ def convolve_over_time(x: jax.Array, kernel: jax.Array, strides: tuple[int, int,
 
 
 def _move(x: jax.Array, offset: int, length: int) -> jax.Array:
-    """The frames of `[B, T, ...]` later by `offset`, with zeros or less at both ends, `length` in all."""
+    """Shift the frames of `[B, T, ...]` by `offset`; both ends are zero-padded or cropped to `length` frames."""
     around = [(0, 0, 0)] * x.ndim
     around[1] = (offset, length - x.shape[1] - offset, 0)
     return jax.lax.pad(x, jnp.zeros((), x.dtype), around)
@@ -113,7 +113,7 @@ def _backward(strides, pads, saved, gradient):
     of_frames = jax.vjp(lambda x: _xla(x, kernel, strides, pads), x)[1]
     of_kernel = jax.vjp(lambda kernel: _xla(x, kernel, strides, pads), kernel)[1]
     channels, features = kernel.shape[2:]
-    # With several devices each has some of the frames: taking them part by part would send them about.
+    # Several devices each hold some of the frames: processing these in parts would move them between devices.
     cells = min(gradient.shape[1:3]) if jax.device_count() == 1 else 0
     if cells >= LARGE_INPUT and features > channels and x.dtype != jnp.bfloat16:
         dx = _spread_patches(gradient, kernel, x.shape, strides, pads)
@@ -136,7 +136,7 @@ _convolve.defvjp(_forward, _backward)
 
 
 def _correlate_patches(x, y, window, strides, pads):
-    """The kernel `[kh, kw, C, D]` of products of `y` `[N, H', W', D]` with the patches of `x` `[N, H, W, C]` there."""
+    """Correlate `y` `[N, H', W', D]` with the patches of `x` `[N, H, W, C]` at its cells: a kernel `[kh, kw, C, D]`."""
     channels, features = x.shape[-1], y.shape[-1]
     width = math.prod(window) * channels
     sums = _sums(x)
@@ -154,7 +154,7 @@ def _correlate_patches(x, y, window, strides, pads):
 
 
 def _spread_patches(y, kernel, shape, strides, pads):
-    """What each cell of `y` `[N, H', W', D]`, times the kernel, adds to its patch of an array of this shape."""
+    """Add each cell of `y` `[N, H', W', D]`, times the kernel, to its patch of an array of this shape."""
     kh, kw, channels, features = kernel.shape
     turned = kernel.reshape(-1, features).T
     size = [n + sum(pad) for n, pad in zip(shape[1:3], pads, strict=True)]
@@ -175,7 +175,7 @@ def _spread_patches(y, kernel, shape, strides, pads):
 
 
 def _sums(x):
-    """What sums of products are taken in."""
+    """The dtype in which products are summed."""
     return x.dtype if x.dtype == jnp.float64 else jnp.float32
 
 

@@ -18,9 +18,9 @@ def multiply_adds(function: Callable, *args: Any) -> dict[str, int]:
       *args: its arguments, or their `jax.ShapeDtypeStruct`s.
 
     Returns:
-      {"convolutions": ..., "products": ...}: of convolutions (a 1x1x1 one runs as a product with a kernel and is
-      counted as a convolution: any product without batch dimensions) and of batched matrix products. Convolutions are
-      counted as they are defined, padding included, in whatever form this machine runs them. What no output needs is
+      {"convolutions": ..., "products": ...}: multiply-adds of convolutions (including any product without batch
+      dimensions: a 1x1x1 convolution runs as a product with its kernel) and of batched matrix products. Convolutions
+      are counted as defined, padding included, whatever form this machine runs. Operations that no output needs are
       not counted; the body of a loop is counted once.
     """
     counts = {"convolutions": 0, "products": 0}

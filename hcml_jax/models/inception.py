@@ -31,8 +31,8 @@ IN_TIME = (7, 3, 2)  # windows that stride in time: conv1's, and those of the po
 class Inception(Backbone):
     """I3D, or S3D where its convolutions are factorised.
 
-    I3D pads as TensorFlow does, S3D by half its kernels, except that its last pool pads nothing: so each published
-    network does. The embedding is the mean of the places of a 2x7x7 window, which shrinks to smaller maps.
+    Padding is as in each published network: I3D pads as TensorFlow does, S3D by half its kernels, except that its last
+    pool pads nothing. The embedding is the mean over the positions of a 2x7x7 window, which shrinks to smaller maps.
 
     Attributes:
       factorised: whether kxkxk convolutions run as 1xkxk and kx1x1 (S3D).

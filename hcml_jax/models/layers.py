@@ -17,8 +17,8 @@ class TrainMode:
     """How batch normalisation behaves in a training step.
 
     Attributes:
-      trainable: module path -> whether its statistics come from the batch and move. Elsewhere the layer is frozen:
-        it normalises with its running statistics and leaves them untouched.
+      trainable: module path -> whether the layer uses the batch's statistics and updates its running statistics.
+        Otherwise it is frozen: it normalises with its running statistics and leaves them unchanged.
       batch_norm_group: clips over which statistics are taken; 0 takes the whole (global) batch.
     """
 
@@ -69,7 +69,7 @@ class BatchNorm(nn.Module):
             raise ValueError(f"a batch of {len(x)} clips does not divide into batch-norm groups of {group} clips")
 
         def mean_of_groups(y):
-            # Of each clip first: devices whose clips share a group exchange [B, C] numbers, and no pixels.
+            # Average each clip first: devices whose clips share a group then exchange [B, C] numbers, not pixels.
             return y.mean(1).reshape(-1, group, channels).mean(1)
 
         mean = mean_of_groups(clips)
@@ -86,7 +86,7 @@ class BatchNorm(nn.Module):
 
 
 def at_least_float32(x: jax.Array) -> jax.Array:
-    """What sums are taken in: float32 for bfloat16; float64 stays."""
+    """Cast to the dtype for sums: float32, but float64 stays."""
     return x if x.dtype == jnp.float64 else x.astype(jnp.float32)
 
 

@@ -20,8 +20,8 @@ class MotionAligner(nn.Module):
 
     Attributes:
       backbone: the encoder.
-      projections: names of what is projected, each by layers of its own; ("shared",): all by the same.
-      decoders: names of what is decoded, likewise; (): nothing is.
+      projections: names of the contrasts that have their own projection; ("shared",): one serves all.
+      decoders: names of the contrasts that have their own decoder, likewise; (): none.
       decoder: sizes of the decoders.
       hidden, channels: of the projections.
       dtype: what the decoders compute in.
@@ -70,7 +70,7 @@ class MotionAligner(nn.Module):
     def attention(
         self, params: Mapping[str, Any], queries: jax.Array, memory: jax.Array, name: str
     ) -> jax.Array | None:
-        """How much each place attends to each of the memory at the same time: in the last layer, the mean over heads.
+        """Attention of each place to each place of the memory at the same time: the mean over heads in the last layer.
 
         Args:
           params: the network's.

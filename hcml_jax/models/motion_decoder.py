@@ -1,4 +1,4 @@
-"""The motion decoder: from the frames of one view, through those of another, to the motion of the other (FIMA)."""
+"""The motion decoder: predicts another view's motion from one view's frames, attending to the other's (FIMA)."""
 
 import dataclasses
 
@@ -16,10 +16,10 @@ class MotionDecoderConfig:
     """Sizes of a motion decoder.
 
     Attributes:
-      width: of its layers, which the heads divide.
-      layers: how many; 0: there is no decoder.
-      heads: of the attention.
-      dropout: share that is dropped in training, of the attention and behind each layer.
+      width: channels of its layers, a multiple of `heads`.
+      layers: number of layers; 0: there is no decoder.
+      heads: number of attention heads.
+      dropout: dropout rate in training, of the attention and after each layer.
     """
 
     width: int = 512
@@ -38,9 +38,9 @@ class MotionDecoderConfig:
 
 
 class MotionDecoder(nn.Module):
-    """Cross-attention of places of one map to all places of another, and of a learnt token (FIMA 3.2, 3.3, Figure 6).
+    """Cross-attention from places of one map, and a learnt token, to all places of another (FIMA 3.2, 3.3, Figure 6).
 
-    Places do not attend to one another, so that each is decoded as if it were alone.
+    Places do not attend to one another: each is decoded independently.
 
     Attributes:
       config: its sizes.
@@ -57,10 +57,10 @@ class MotionDecoder(nn.Module):
         Args:
           queries: `[..., H, W, C]`, of one view.
           memory: `[..., H, W, C]`, of the other view at the same time.
-          train: whether features are dropped, which draws from the stream "dropout".
+          train: whether dropout is active; it draws from the rng stream "dropout".
 
         Returns:
-          What is decoded of each place, float32 `[..., H, W, C]`; and of the token, float32 `[..., C]`.
+          The decoded places, float32 `[..., H, W, C]`, and the decoded token, float32 `[..., C]`.
         """
         config, (*maps, height, width, channels) = self.config, queries.shape
         places = jnp.asarray(positions(height * width, config.width), self.dtype)
@@ -76,7 +76,7 @@ class MotionDecoder(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Cross-attention and a feed-forward part, each behind a layer normalisation and added to what it is given.
+    """Cross-attention and a feed-forward part, each with layer normalisation first and a residual connection.
 
     Attributes: see `MotionDecoderConfig`. The weights of the attention are sown as "intermediates".
     """

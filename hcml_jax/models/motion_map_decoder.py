@@ -14,10 +14,10 @@ KERNEL = (3, 3, 3)
 
 
 class Filters(nn.Module):
-    """A convolution that gives filters, or rather how they differ from those that copy a pixel: little when fresh.
+    """A convolution that outputs filters as differences from the copying filter, small at initialisation.
 
-    Its input is divided by the root of the fan-in. Adam moves each weight alike, so that filters of a wide convolution
-    would jump with the first steps, far from any that make a frame.
+    Its input is divided by the square root of the fan-in. Adam moves all weights by similar amounts, so that otherwise
+    the filters of a wide convolution would jump in the first steps, far from any that make a frame.
 
     Attributes:
       channels: of the outcome.
@@ -42,8 +42,8 @@ class MotionMapDecoder(nn.Module):
     """Trilinear upsampling and 3x3x3 convolutions, in turn; then motion maps and motion features (CGM-Net 3.3).
 
     Attributes:
-      widths: channels of each convolution; a step upsamples to twice the frames, rows and columns, or as many as there
-        are to be.
+      widths: channels of each convolution; each step doubles frames, rows and columns, up to those of the output
+        grid.
       filter_size: k of the maps.
       channels: of the motion features; 0: those of the last step are the motion features, which guide nothing.
       dtype: what convolutions compute in.

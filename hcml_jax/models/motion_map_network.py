@@ -25,11 +25,11 @@ class MotionMapConfig:
     """Sizes of a network of motion maps.
 
     Attributes:
-      scale: s, rows and columns of a frame to one of the low resolution.
-      filter_size: k of the maps of the low resolution, odd.
-      upsampled_filter_size: of those of frames, odd; of upsampling that is "guided" or "learnt".
+      scale: s, rows and columns of a frame per row and column of the low-resolution maps.
+      filter_size: k of the low-resolution maps, odd.
+      upsampled_filter_size: k of the full-resolution maps, odd; for "guided" and "learnt" upsampling.
       upsampling: "guided" by context; "learnt", the same with motion features in the place of context; "nearest" or
-        "bilinear" (Table 6); or "none": maps of the low resolution alone.
+        "bilinear" (Table 6); or "none": only low-resolution maps.
       decoder_widths: see `MotionMapDecoder`.
       lr_widths, lr_strides, hr_widths, hr_strides: of the action CNNs on maps of each resolution: see `ActionCNN`.
     """
@@ -70,14 +70,14 @@ class MotionMapConfig:
 
 
 class Moved(NamedTuple):
-    """What the network makes of clips.
+    """Outputs of the network for clips.
 
     Attributes:
-      embedding: float32 `[B, C]`, of its backbone.
-      features: of its backbone, by name.
-      lr: motion maps of frames that are `scale` times as small.
-      hr: of the frames as they are; None without upsampling.
-      motion: `[B, T, H / s, W / s, C]`, motion features: those that guide, or what maps are decoded of.
+      embedding: float32 `[B, C]`, the backbone's.
+      features: the backbone's, by name.
+      lr: low-resolution motion maps, for frames that are `scale` times smaller.
+      hr: full-resolution motion maps; None without upsampling.
+      motion: `[B, T, H / s, W / s, C]`, motion features: those that guide, or those that maps are decoded from.
       logits: pipeline -> class scores `[B, classes]`.
     """
 
@@ -90,14 +90,14 @@ class Moved(NamedTuple):
 
 
 class MotionMapNetwork(nn.Module):
-    """The context guided motion network (CGM-Net, Figure 3), with what recognises actions (3.4).
+    """The context guided motion network (CGM-Net, Figure 3), with its action classifiers (3.4).
 
     Attributes:
       backbone: the video encoder.
-      context: a 2-D network, whose last features guide upsampling; None where nothing does.
+      context: a 2-D network whose last features guide upsampling; None: nothing guides it.
       config: sizes.
-      classes: of the classifiers.
-      pipelines: what tells the action: "backbone", "lr" or "hr"; (): nothing does.
+      classes: number of classes.
+      pipelines: sources of action scores: "backbone", "lr" or "hr"; (): there are none.
       dtype: what convolutions compute in.
     """
 
@@ -123,12 +123,12 @@ class MotionMapNetwork(nn.Module):
             self.hr_action = ActionCNN(self.classes, config.hr_widths, config.hr_strides, **options)
 
     def __call__(self, clip: jax.Array, train: Train, *, even_context: bool = False) -> Moved:
-        """Finds the motion of normalised clips `[B, T, H, W, 3]`: of each frame to the next, of the last to one unseen.
+        """Estimate motion in clips `[B, T, H, W, 3]`: from each frame to the next, from the last to an unseen one.
 
         Args:
           clip: normalised.
           train: how batch normalisation behaves.
-          even_context: whether a frame's context is made the same everywhere, its mean, to see what it does.
+          even_context: whether each frame's context is replaced by its spatial mean, to see its effect.
 
         Raises:
           ValueError: the frames do not divide by the scale, or are too small for the filters.

@@ -48,7 +48,7 @@ class MotionUpsampler(nn.Module):
 
 
 def upsample_maps(maps: jax.Array, scale: int, method: str) -> MotionMaps:
-    """Motion maps without anything learnt: each entry upsampled, filters spread by the scale with holes (Table 6).
+    """Upsample motion maps without learnt weights: each entry is interpolated, filters dilated by the scale (Table 6).
 
     Args:
       maps: `[B, T, h, w, k k]`.

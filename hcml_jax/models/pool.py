@@ -14,7 +14,7 @@ from hcml_jax.models.layers import at_least_float32
 def max_pool(
     x: jax.Array, window: tuple[int, int, int], strides: tuple[int, int, int], padding: Padding = "half"
 ) -> jax.Array:
-    """Max-pool of `[B, T, H, W, C]`; what lies outside never wins, and of equals the first gets the gradient."""
+    """Max-pool of `[B, T, H, W, C]`; padding never wins, and among equal cells the first gets the gradient."""
     pads = paddings(x.shape[1:4], window, strides, padding)
     if has_cpu_forms():
         # One axis after another, the last one first, so that the first of equals is the first in memory.
@@ -68,10 +68,10 @@ def _shifts(x, axis, length, stride, pad):
 
 
 def mean_pool(x: jax.Array, window: tuple[int, int, int]) -> jax.Array:
-    """The mean over all places of a sliding window, which shrinks to what there is; `[B, T, H, W, C]` to `[B, C]`.
+    """The mean over all positions of a sliding window, which shrinks to the map; `[B, T, H, W, C]` to `[B, C]`.
 
-    Where the window is smaller than the map, cells at its borders count less than those inside: so do networks whose
-    classifier slides over the map before its scores are averaged.
+    Where the window is smaller than the map, cells at the map's borders weigh less than those inside, as in networks
+    whose classifier slides over the map before its scores are averaged.
     """
     x = at_least_float32(x)
     for axis, (size, length) in enumerate(zip(x.shape[1:4], window, strict=True), start=1):

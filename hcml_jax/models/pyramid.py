@@ -17,7 +17,7 @@ class TemporalPyramid(nn.Module):
 
     Convolutions of stride 2 in space bring each stage to the places of the last (Yang et al.: spatial modulation). From
     the last one down, each is then repeated in time and added to the one below it (top-down flow of information). Of
-    the pyramid's outcomes this is the first alone, which MSCL uses (section 3.1).
+    the pyramid's outputs only the first is computed, which MSCL uses (section 3.1).
 
     Attributes:
       channels: of the outcome.
@@ -56,5 +56,5 @@ class TemporalPyramid(nn.Module):
 
 
 def repeat_in_time(x: jax.Array, frames: int) -> jax.Array:
-    """Features `[B, T, ...]` at `frames` times, T or more: at each those that last stood there."""
+    """Features `[B, T, ...]` repeated to `frames` times, T or more: each time has the latest up to it."""
     return x[:, jnp.arange(frames) * x.shape[1] // frames]

@@ -23,14 +23,14 @@ class RAFTSize:
 
     Attributes:
       bottlenecks: whether the encoders' blocks are bottlenecks.
-      features: of the encoders' stem and three layers.
-      outcome: of the features that are compared.
-      hidden, context: of the recurrent state, and of what it sees of the first frame.
+      features: channels of the encoders' stem and three layers.
+      outcome: channels of the features that are compared.
+      hidden, context: channels of the recurrent state, and of its context from the first frame.
       radius: of the window in which similarities are looked up, in cells.
-      correlation, flow, motion: of the convolutions of similarities, of flow, and of both together.
-      head: of the hidden layer that flow comes from.
+      correlation, flow, motion: channels of the convolutions of similarities, of flow, and of both together.
+      head: channels of the hidden layer before the flow.
       gates: kernels of the recurrent units, one after another.
-      mask: channels of the hidden layer that weighs neighbours where flow is enlarged; 0: it is enlarged bilinearly.
+      mask: channels of the hidden layer before the upsampling weights; 0: flow is upsampled bilinearly.
     """
 
     bottlenecks: bool
@@ -163,9 +163,9 @@ def similarities(here: jax.Array, there: jax.Array) -> list[jax.Array]:
 
 
 def look_up(pyramid: list[jax.Array], places: jax.Array, radius: int) -> jax.Array:
-    """Similarities round the places (x, y) `[N, H, W, 2]` that cells lead to: `[N, H, W, 4 * (2 * radius + 1)^2]`.
+    """Similarities in windows around positions (x, y) `[N, H, W, 2]`: `[N, H, W, 4 * (2 * radius + 1)^2]`.
 
-    Between cells they are interpolated, as products with hat functions along each axis; outside they are 0. Windows
+    They are interpolated between cells, as products with hat functions along each axis, and 0 outside the map. Windows
     are in the order that published weights expect, x before y.
     """
     steps = jnp.arange(-radius, radius + 1, dtype=places.dtype)
@@ -180,7 +180,7 @@ def look_up(pyramid: list[jax.Array], places: jax.Array, radius: int) -> jax.Arr
 
 
 def _hats(places: jax.Array, size: int) -> jax.Array:
-    """What each of `size` cells on a line weighs at places `[...]` between them: `[..., size]`."""
+    """Linear interpolation weights `[..., size]` of `size` cells on a line at positions `[...]`."""
     return jnp.maximum(1 - jnp.abs(places[..., None] - jnp.arange(size, dtype=places.dtype)), 0.0)
 
 
@@ -190,7 +190,7 @@ def _cells(height: int, width: int, dtype) -> jax.Array:
 
 
 def enlarge(flow: jax.Array, weights: jax.Array) -> jax.Array:
-    """Flow `[N, H, W, 2]` eight times as large: each pixel a mean over the 3x3 cells round its own (RAFT 3.3).
+    """Upsample flow `[N, H, W, 2]` eight times: each pixel is a weighted mean of the 3x3 cells around it (RAFT 3.3).
 
     Args:
       flow: in cells.
@@ -209,7 +209,7 @@ def enlarge(flow: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 def _enlarged(flow: jax.Array) -> jax.Array:
-    """The same, bilinearly, where the corners' cells become the corners' pixels."""
+    """Upsample flow eight times bilinearly, with corner cells at the corner pixels."""
     height, width = flow.shape[1:3]
     precise = {"precision": jax.lax.Precision.HIGHEST}
     rows, columns = (_hats(jnp.linspace(0, n - 1, STRIDE * n, dtype=flow.dtype), n) for n in (height, width))

@@ -23,13 +23,13 @@ class Recognised(NamedTuple):
 
 
 class Future(NamedTuple):
-    """What a level predicts of the level below, at some positions of each clip.
+    """Predictions of a level for the level below, at some positions of each clip.
 
     Attributes:
-      predictions: `[K, B, T, N, D]`; entry `[k, :, t]` is of frame t + k + 1.
-      blind: the same, made of the level's mean motion in place of its own.
+      predictions: `[K, B, T, N, D]`; entry `[k, :, t]` is for frame t + k + 1.
+      blind: the same, made from the mean of the level's motion features instead of these.
       targets: `[B, T, N, D]`.
-      predictable: bool `[T]`, at which frames there are targets.
+      predictable: bool `[T]`, which frames have targets.
     """
 
     predictions: jax.Array
@@ -39,7 +39,7 @@ class Future(NamedTuple):
 
 
 class SideOutputs(NamedTuple):
-    """What the side branch makes of motion features, by level; each level is in one of them.
+    """Outputs of the side branch for motion features, by level; each level is in one of the dicts.
 
     Attributes:
       flow: `[B, T - 1, H, W, 2]`, in cells of the level's grid.
@@ -67,9 +67,8 @@ class Recogniser(nn.Module):
 
     Attributes:
       backbone: the network.
-      classes: of the classifier; 0: there is none.
-      dropout: share of the embedding's numbers that the classifier does not see where a "dropout" key is given in
-        training.
+      classes: number of classes; 0: there is no classifier.
+      dropout: dropout rate of the embedding before the classifier, in training where a "dropout" key is given.
     """
 
     backbone: Backbone
@@ -132,7 +131,7 @@ class MotionHierarchy(Recogniser):
     def with_side_branch(
         self, clip: jax.Array, train: Train, only_flow: bool = False
     ) -> tuple[Recognised, SideOutputs]:
-        """The same, and what the side branch makes of the motion features; flow alone needs no random numbers."""
+        """As `__call__`, and the side branch's outputs for the motion features; `only_flow` needs no random numbers."""
         recognised = self(clip, train)
         return recognised, self.heads(recognised.features, only_flow)
 
@@ -141,14 +140,14 @@ class SideBranch(nn.Module):
     """Flow heads, predictors and classifiers, each under its level's name.
 
     Attributes:
-      classes: of the classifiers.
-      supervisions: of each level from the lowest on: "reconstruction", "contrastive" or "action".
+      classes: number of classes.
+      supervisions: of each level, lowest first: "reconstruction", "contrastive" or "action".
       flow_channels: of the flow heads.
       prediction_steps: how many frames ahead are predicted; at most as many as the level has.
-      positions: drawn for each clip from the stream "positions"; at most those of the level's grid.
-      motion_share: how much of a position's chance to be drawn is in proportion to the flow there of level 0; the rest
-        is the same for all.
-      self_paired: whether the last frame's features, which are of a frame paired with itself, are predicted and pooled.
+      positions: number of positions drawn per clip, from the rng stream "positions"; at most the level's grid.
+      motion_share: share of the sampling probability that is proportional to level 0's flow at a position; the rest is
+        uniform.
+      self_paired: whether features of the last frame, which is paired with itself, are predicted and pooled.
       dtype: what heads compute in.
     """
 
@@ -204,7 +203,7 @@ class SideBranch(nn.Module):
 
 
 def _targets(lower: jax.Array, grid: tuple[int, int, int], self_paired: bool) -> tuple[jax.Array, np.ndarray]:
-    """Motion features averaged over the cells of a grid in time, height and width, and at which of its times any are.
+    """Motion features averaged over the cells of a grid (time, height, width), and which of its times have any.
 
     Without `self_paired` the last frame is left out.
     """

@@ -33,16 +33,16 @@ class ResNet(Backbone):
       depth: one of `DEPTHS`.
       conv: which convolution takes the place of the 2-D network's 3x3: "2d" (1x3x3), "3d" (3x3x3) or "2plus1d" (1x3x3
         and 3x1x1, with as many parameters as 3x3x3).
-      stem_kernel: of the stem's convolution; of a "2plus1d" one, 1x7x7 and 3x1x1 stand for it.
-      pool_window: of the max-pool of stride 2 behind the stem; in time it strides where its window is 3.
+      stem_kernel: of the stem's convolution; "2plus1d" uses 1x7x7 and 3x1x1 instead.
+      pool_window: of the max-pool of stride 2 after the stem; its stride in time is 2 only where its window there is 3.
       stem_pool: whether there is one (off for small frames, and in R3D and R(2+1)D).
       temporal_strides: of res2 ... res5; HCML halves time at res3 and at res4.
       spatial_strides: likewise, of height and width.
       temporal_stages: stages of bottlenecks with a 3x1x1 convolution before their 1x3x3: HCML's R(2+1)D.
       width: channels of the stem and of the first stage.
       groups: of the bottlenecks' 3x3 convolution; above 1 (ResNeXt) it has twice the channels, and a block's
-        outcome twice as many as it instead of four times.
-      last: the stage that it ends with; its features are what is embedded.
+        output has twice as many again instead of four times.
+      last: the last stage, whose features are embedded.
       padded_shortcut: where a shortcut changes shape, it subsamples and adds channels of zeros ("type A") instead of
         projecting.
     """

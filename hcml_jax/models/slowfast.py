@@ -18,15 +18,15 @@ FAST_SHARE = 8  # the fast pathway has an eighth of the slow one's channels
 
 
 class SlowFast(Backbone):
-    """Two networks of bottlenecks; behind each stage but the last the fast one's features join the slow one's.
+    """Two networks of bottlenecks; after each stage but the last, fast features are concatenated to slow ones.
 
-    Motion blocks stand in the slow pathway. The embedding is the mean of each pathway, slow first.
+    Motion blocks are in the slow pathway. The embedding concatenates the means of both pathways, slow first.
 
     Attributes:
       depth: 50 or 101.
-      alpha: the fast pathway's frames for one of the slow one's.
-      lateral_kernel: length in time of the convolutions that carry fast features over.
-      long_blocks: how many blocks of each stage have a convolution in time, where the stage has them.
+      alpha: fast frames per slow frame.
+      lateral_kernel: length in time of the lateral convolutions of fast features.
+      long_blocks: number of blocks with a convolution in time in each stage that has such blocks.
       width: channels of the slow stem.
     """
 
@@ -55,7 +55,7 @@ class SlowFast(Backbone):
         return ("stem", *STAGES)
 
     def modules_of(self, stage: str) -> tuple[str, ...]:
-        """See `Backbone`; of the fast pathway, what the slow one has been joined with so far."""
+        """See `Backbone`; includes the fast modules whose features the slow pathway has received."""
         slow = super().modules_of(stage)
         fast = (f"{path}_{below}" for below in slow[:-1] for path in ("fast", "lateral"))
         return (*slow, *fast)
@@ -85,7 +85,7 @@ class SlowFast(Backbone):
         return jnp.concatenate([self.embed(x, train) for x in (slow, fast)], axis=-1), features
 
     def last_map(self, features: dict[str, jax.Array]) -> jax.Array:
-        """See `Backbone`; each of the fast pathway's frames has the slow one's features of the nearest in time."""
+        """See `Backbone`; each fast frame is joined with the slow features that are nearest in time."""
         slow, fast = (features[path + self.stages[-1]] for path in ("", "fast_"))
         away = np.abs(np.arange(fast.shape[1])[:, None] - self._slow_numbers(fast.shape[1]))
         return jnp.concatenate([slow[:, away.argmin(axis=1)], fast], axis=-1)

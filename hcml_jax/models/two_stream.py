@@ -13,11 +13,11 @@ from hcml_jax.models.pyramid import TemporalPyramid
 
 
 class Stream(NamedTuple):
-    """What an encoder makes of clips.
+    """Outputs of an encoder for clips.
 
     Attributes:
-      embedding: float32 `[B, C]`, of its backbone.
-      features: of its backbone, by name.
+      embedding: float32 `[B, C]`, the backbone's.
+      features: the backbone's, by name.
       clip: float32 `[B, D]`, the projection that clips are compared by.
       times: float32 `[B, T', D]`, the projections that single times are compared by; None where not asked for.
     """
@@ -34,8 +34,8 @@ class TwoStream(nn.Module):
     Attributes:
       backbone: of frames.
       flow_backbone: of flow images, without strides in time; None: there is no flow.
-      local_stages: of `backbone`, whose features are merged by a temporal pyramid for single times; one: it alone, with
-        a layer more in place of the pyramid (MSCL Table 2); (): single times are not compared.
+      local_stages: stages of `backbone` whose features a temporal pyramid merges for single times; with one stage, an
+        additional layer replaces the pyramid (MSCL Table 2); (): single times are not compared.
       channels: D, of all projections.
       dtype: what the pyramid computes in.
     """
@@ -61,14 +61,14 @@ class TwoStream(nn.Module):
         return self.frames(clip, train, single), None if images is None else self.flow(images, train, single)
 
     def frames(self, clip: jax.Array, train: Train, single: bool = False) -> Stream:
-        """Encodes normalised clips `[B, T, H, W, 3]`; `single`: at single times, too."""
+        """Encode normalised clips `[B, T, H, W, 3]`; `single` adds vectors of single times."""
         embedding, features = self.backbone(clip, train)
         times = self.local(features, train) if single else None
         return Stream(embedding, features, self.projection(embedding), times)
 
     def flow(self, images: jax.Array, train: Train, single: bool = False) -> Stream:
-        """Encodes normalised flow images `[B, T, H, W, 3]`; `single`: at single times, too, each image alone where the
-        backbone is 2-D."""
+        """Encode normalised flow images `[B, T, H, W, 3]`; `single` adds vectors of single times, each from its image
+        alone where the backbone is 2-D."""
         embedding, features = self.flow_backbone(images, train)
         times = None
         if single:

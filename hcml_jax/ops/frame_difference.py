@@ -9,14 +9,14 @@ FIRSTS = ("repeat", "wrap")
 
 
 def frame_difference(clip, *, first: str = "repeat", consecutive=None) -> jax.Array:
-    """What each frame has more than the one before it, as an image: (x_t - x_{t-1} + 1) / 2 (FIMA section 3.1).
+    """Difference of each frame from the one before it, as an image: (x_t - x_{t-1} + 1) / 2 (FIMA section 3.1).
 
     Args:
       clip: [B, T, H, W, C] in [0, 1], floating; two frames or more.
-      first: of frame 0, before which there is none. "repeat": the difference of frame 1; "wrap": frame 0 less the last
-        frame (the released code's).
+      first: the difference of frame 0, which has no predecessor. "repeat": the difference of frame 1; "wrap": frame 0
+        minus the last frame (as in the released code).
       consecutive: bool [B, T - 1], whether the next frame follows in the video; where it does not, the difference is
-        that of no change. None: everywhere.
+        that of no change. None: True everywhere.
 
     Returns:
       [B, T, H, W, C] in [0, 1], the dtype of `clip`; 1/2 where nothing changes.

@@ -38,7 +38,7 @@ def motion_difference(flow, *, scale: int, weighting: str = "softmax") -> jax.Ar
 
 
 def foreground_weights(flow, *, scale: int, weighting: str = "softmax") -> jax.Array:
-    """Where the foreground moves, coarsely: the means of motion boundaries over cells, in proportion (MSCL eq. 8).
+    """Coarse weights of the moving foreground: normalised means of motion boundaries over cells (MSCL eq. 8).
 
     Args:
       flow: [..., H, W, 2], in pixels, floating.
@@ -46,7 +46,7 @@ def foreground_weights(flow, *, scale: int, weighting: str = "softmax") -> jax.A
       weighting: "softmax", over space (the paper's), or "maximum": divided by the greatest (the released code's).
 
     Returns:
-      float32 [..., H, W], 0 or more; over each map their sum is 1, or the greatest is, where anything moves.
+      float32 [..., H, W], 0 or more; in each map their sum is 1, or their maximum is 1 where anything moves.
 
     Raises:
       ValueError: `flow` is not a floating array of that shape, `scale` is below 1, or there is no such `weighting`.
@@ -69,7 +69,7 @@ def _check(scale: int, weighting: str, known: tuple[str, ...]) -> None:
 
 
 def _boundaries(flow: jax.Array) -> jax.Array:
-    """Magnitude of Sobel's derivatives of both components, [..., H, W]; beyond the border the flow goes on as it is."""
+    """Magnitude of the Sobel derivatives of both flow components, [..., H, W]; the border is edge-padded."""
     padded = jnp.pad(flow, [(0, 0)] * (flow.ndim - 3) + [(1, 1), (1, 1), (0, 0)], mode="edge")
     across = _filter(_filter(padded, -2, (-1, 0, 1)), -3, (1, 2, 1))
     down = _filter(_filter(padded, -3, (-1, 0, 1)), -2, (1, 2, 1))
@@ -77,6 +77,6 @@ def _boundaries(flow: jax.Array) -> jax.Array:
 
 
 def _filter(x: jax.Array, axis: int, taps: tuple[float, float, float]) -> jax.Array:
-    """Weighs each entry along an axis with its two neighbours; the axis loses its ends."""
+    """Apply a three-tap filter along an axis, without padding: the axis loses both end entries."""
     size = x.shape[axis] - 2
     return sum(tap * jax.lax.slice_in_dim(x, i, i + size, axis=x.ndim + axis) for i, tap in enumerate(taps))

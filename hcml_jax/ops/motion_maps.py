@@ -14,13 +14,13 @@ def apply_motion_maps(frames, maps, *, dilation: int = 1) -> jax.Array:
     """Frames moved by their motion maps (CGM-Net eq. 1).
 
     out[y, x] = sum over m and n from -r to r of maps[y, x, (m + r) k + (n + r)] frames[y - n, x - m], k = 2 r + 1: a
-    convolution, whose filter is another one at each pixel. Beyond the border frames go on as they are there.
+    convolution with a different filter at each pixel. Frames are edge-padded at the border.
 
     Args:
       frames: [..., H, W, C], floating.
       maps: [..., H, W, k k], floating; k is odd.
-      dilation: pixels from one entry of a filter to the next (n and m of `frames` above are so many times as large);
-        with its holes a filter is no larger than H and W.
+      dilation: pixels between neighbouring filter entries (it multiplies n and m in `frames` above); the dilated
+        filter must not be larger than H or W.
 
     Returns:
       [..., H, W, C], the dtype of `frames`; sums are taken in float32.
@@ -43,7 +43,7 @@ def apply_motion_maps(frames, maps, *, dilation: int = 1) -> jax.Array:
 
 
 def guided_similarity(maps, motion, context) -> jax.Array:
-    """How alike motion features are to the context that motion maps bring to their place (CGM-Net eq. 2, S).
+    """Similarity of motion features to the context that motion maps move to the same pixel (CGM-Net eq. 2, S).
 
     out[y, x] = 1/C sum over c, m and n of maps[y, x, (m + r) k + (n + r)] motion[y, x, c] context[y - n, x - m, c].
 
@@ -66,10 +66,10 @@ def guided_similarity(maps, motion, context) -> jax.Array:
 
 
 def flow_of_maps(maps, *, dilation: int = 1) -> jax.Array:
-    """Where each pixel of a frame goes: the mean over the filters that take it, by their entries above 0.
+    """Optical flow: the mean displacement of each pixel over the filters that read it, weighted by entries above 0.
 
-    flow[y, x] = sum over m and n of w (m, n) / sum of w, where w is maps[y + n, x + m, (m + r) k + (n + r)] or, if that
-    is below, 0.
+    flow[y, x] = sum over m and n of w (m, n) / sum of w, where w is maps[y + n, x + m, (m + r) k + (n + r)], or 0 if
+    that is negative.
 
     Args:
       maps: [..., H, W, k k], floating; see `apply_motion_maps`.
@@ -122,7 +122,7 @@ def _forward(padded, maps, dilation):
 
 def _backward(dilation, inputs, gradient):
     padded, maps = inputs
-    # One entry after another: of a sum of products for each, XLA on CPU holds all products at once.
+    # One entry at a time: with a sum of products for each entry, XLA on CPU would hold all products at once.
     of_entries = jax.lax.map(
         lambda entry: jnp.sum(gradient * _window(padded, entry, maps, dilation), axis=-1), jnp.arange(maps.shape[-1])
     )
@@ -141,7 +141,7 @@ def _window(padded: jax.Array, entry, maps: jax.Array, dilation: int) -> jax.Arr
 
 
 def _spread(maps: jax.Array, gradient: jax.Array, dilation: int) -> jax.Array:
-    """The gradient of what `_filter` pads: of each pixel, wherever a filter reached it."""
+    """The gradient of the padded frames: for each pixel, summed over the filters that read it."""
     size, (height, width) = filter_size(maps), maps.shape[-3:-1]
     reach = dilation * (size - 1)
     maps, gradient = _pad(maps, reach), _pad(gradient, reach)

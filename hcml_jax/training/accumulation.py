@@ -14,7 +14,7 @@ from hcml_jax.training.mesh import Layout
 
 
 def check_micro_batches(stage: Stage, batch_size: int, devices: int) -> None:
-    """Raises ConfigError unless a batch of so many clips may be taken in the parts that the schedule asks for."""
+    """Raise ConfigError unless a batch of `batch_size` clips can be split into the schedule's micro-batches."""
     parts = stage.schedule.micro_batches
     if parts == 1:
         return
@@ -41,7 +41,7 @@ def accumulated_gradients(
       loss: (selected, batch, key) -> (scalar, outputs).
       selected: what is differentiated.
       batch: arrays whose first axis divides into `parts`.
-      key: each part draws from its own key, folded from this one; one part from this one itself.
+      key: each part uses its own key, folded in from this one; a single part uses this one.
       parts: how many.
       layout: each part is split over all devices of its mesh.
 

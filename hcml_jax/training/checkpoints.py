@@ -79,10 +79,10 @@ class Checkpoints:
 
     @property
     def latest(self) -> Position | None:
-        """Where the last checkpoint was taken, once it is written; None if there is none.
+        """Position of the last checkpoint, once it is written; None if there is none.
 
         Raises:
-          CheckpointError: if what is known of the last one cannot be read.
+          CheckpointError: if the metadata of the last one cannot be read.
         """
         with self._writing(needed=False):
             self._checkpointer.wait()
@@ -90,28 +90,28 @@ class Checkpoints:
 
     @property
     def positions(self) -> list[Position]:
-        """Where the checkpoints were taken, in order; but for the last, those that cannot be read are passed over.
+        """Positions of the checkpoints, in order; unreadable ones before the last are skipped.
 
         Raises:
-          CheckpointError: if what is known of the last one cannot be read.
+          CheckpointError: if the metadata of the last one cannot be read.
         """
         for info in reversed(self._checkpointer.checkpoints):
             if any(files for _, _, files in os.walk(self._path(info.step))):
                 with self._reading(info.step):
                     self._position(info.step)
-                break  # those without files are what a deletion has left
+                break  # folders without files are remains of a deletion
         return list(self._readable())[::-1]
 
     def save(self, position: Position, state: Any, loss: float | None, *, needed: bool = False) -> None:
         """Saves in the background.
 
-        A checkpoint that cannot be written is told of, and the run goes on without it.
+        If a checkpoint cannot be written, a message says so and the run goes on without it.
 
         Args:
           position: where the run stands.
           state: what to save.
-          loss: decides which checkpoint of a stage is its best; None: not this one.
-          needed: whether the run is not to go on without it; it is saved in the foreground.
+          loss: decides which checkpoint of a stage is its best; None: this one is not.
+          needed: whether the run must not go on without it; it is then saved in the foreground.
 
         Raises:
           CheckpointError: if it is needed, and cannot be written.
@@ -154,13 +154,13 @@ class Checkpoints:
             return read["variables"]
 
     def _check_room(self, state: Any) -> None:
-        """Raises OSError if the disk lacks the room for a state: begun, saves of several processes would hang."""
+        """Raise OSError if the disk has no room for a state: once begun, saves of several processes would hang."""
         needed = sum(x.nbytes for x in jax.tree.leaves(state))
         if not cluster.of_first(cluster.is_first() and self._has_room(ROOM * needed)):
             raise OSError(errno.ENOSPC, f"no room for {needed / 2**20:,.1f} MiB")
 
     def _has_room(self, size: float) -> bool:
-        """Whether so many bytes are free, once what failed saves have left is gone."""
+        """Whether `size` bytes are free, after removing the remains of failed saves."""
         for remains in self._checkpointer.directory.glob("*.orbax-checkpoint-tmp"):
             shutil.rmtree(remains, ignore_errors=True)
         with contextlib.suppress(OSError):
@@ -185,7 +185,7 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _writing(self, *, needed: bool = True):
-        """Where a checkpoint is written; the failure of one that is not needed is told, and no more."""
+        """Context of writing a checkpoint; if it is not needed, a failure is only reported."""
         failed = (
             f"a checkpoint cannot be written to {self._checkpointer.directory} (is the disk full?); those saved "
             "before are whole, and the same command goes on from the last one"
@@ -199,7 +199,7 @@ class Checkpoints:
             cluster.say(f"[checkpoint] {error}\n[checkpoint] the run goes on without it")
 
     def _reading(self, step: int):
-        """Where the checkpoint of `step` is read: what fails is told with its name, and the one before it offered."""
+        """Context of reading the checkpoint of `step`: errors name it, and offer the one before it."""
         failed = f"checkpoint {self._path(step)} cannot be read"
         return _translating(failed, remedy=lambda: self._remedy(step))
 
@@ -210,7 +210,7 @@ class Checkpoints:
         return ""
 
     def _readable(self, below: float = math.inf) -> Iterator[Position]:
-        """Where the checkpoints below a step were taken, newest first; those that cannot be read are passed over."""
+        """Positions of the checkpoints below a step, newest first; unreadable ones are skipped."""
         for info in reversed(self._checkpointer.checkpoints):
             if info.step < below:
                 with contextlib.suppress(Exception):
@@ -257,7 +257,7 @@ def _best(checkpoints) -> set[int]:
 
 
 def _check_losses(directory: pathlib.Path) -> None:
-    """Raises CheckpointError, naming the checkpoint, where Orbax would fail at all of them."""
+    """Raise a CheckpointError that names the checkpoint, where Orbax would fail for all of them."""
     for path in directory.glob("*/metrics/metrics"):
         checkpoint = path.parents[1]
         failed = f"checkpoint {checkpoint} cannot be read: {path} is damaged"

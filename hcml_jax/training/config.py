@@ -16,10 +16,10 @@ class TrainingConfig:
       log_every: steps between records in `metrics.jsonl`.
       checkpoint_every: steps between checkpoints (and validations); a multiple of `log_every`.
       keep: how many of the last checkpoints are kept, beside the best and the end of each stage.
-      validation_split: the table's split on which the stage's loss is validated, no part of what is reported; "": none.
+      validation_split: the table's split on which the stage's loss is validated, which is not reported; "": none.
       validation_batches: how many batches of it.
-      validate_on_reported: whether the split that `evaluation` reports may be validated on all the same.
-      first_stage: the stage at which the run begins, on what `init_from` brings; "": the method's first.
+      validate_on_reported: whether validation on the split that `evaluation` reports is allowed nevertheless.
+      first_stage: the stage at which the run begins, with the variables of `init_from`; "": the method's first.
     """
 
     batch_size: int = 8

@@ -1,4 +1,4 @@
-"""Whether what comes back from a disk is what went there: fingerprints of arrays, digests of what is told of them."""
+"""Integrity of what is read back from a disk: fingerprints of arrays, and digests of their metadata."""
 
 import hashlib
 import json
@@ -14,10 +14,10 @@ _WORDS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
 
 
 def fingerprints(tree: Any) -> dict[str, int]:
-    """A number for each array, by its path; any change of one element changes it.
+    """Path of each array -> its fingerprint; any change of one element changes it.
 
-    The bits of the elements, summed with odd weights modulo 2^32: integers, so that neither the order of the sum nor
-    the devices over which an array is split matter.
+    It is the sum of the elements' bits with odd weights modulo 2^32, in integers, so that neither the order of the sum
+    nor the devices over which an array is split matter.
     """
     return {name: int(value) for name, value in _named(jax.device_get(_sums(tree))).items()}
 

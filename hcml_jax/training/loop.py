@@ -49,8 +49,8 @@ def train(
 
     Args:
       method, data, config, workdir, seed: the run.
-      start: called by a run without a checkpoint; gives what makes of fresh variables those that it starts from. None:
-        it starts from fresh ones.
+      start: called by a run without a checkpoint; returns a function from fresh variables to those that the run starts
+        from. None: it starts from fresh ones.
 
     Raises:
       TrainingError: if a loss is not finite.
@@ -126,7 +126,7 @@ class _Run:
         self._tell_of_chance()
 
     def _begin(self, stage: Stage) -> Variables:
-        """What the first stage starts from; given variables are saved, as step 0."""
+        """Variables that the first stage starts from; those given are saved as step 0."""
         variables = init_variables(self.method, self.data.clip_shape, self.seed, self.layout)
         if not self.start:
             return variables
@@ -254,7 +254,7 @@ class _Run:
         return None if _below_floor(stage, record) else record["loss"]
 
     def _validation_batches(self, stage: Stage):
-        """Whole batches (one, filled up, of a smaller split) of clips from all over the validation split."""
+        """Full batches of clips spread over the validation split; a split smaller than a batch gives one, padded."""
         split, size = self.config.validation_split, self.config.batch_size
         clips = self.data.num_clips(split)
         count = min(self.config.validation_batches, max(1, clips // size)) * size
@@ -263,7 +263,7 @@ class _Run:
         return (self.data.complete(self.layout.shard_batch(batch), stage.reads) for batch in batches)
 
     def _converged(self, stage: Stage) -> bool:
-        """Whether the last `patience` losses of the stage, those above the floors, improved on none before them."""
+        """Whether none of the stage's last `patience` losses (without those below a floor) improved on those before."""
         schedule = stage.schedule
         split = "validation" if self.config.validation_split else "train"
         losses = [

@@ -35,7 +35,7 @@ def check_batch(batch_size: int, mesh: jax.sharding.Mesh) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How a run's arrays lie on its devices: batches and queues split over them, the rest of the state whole on each
+    """Sharding of a run's arrays: batches and queues are split over its devices, the rest of the state is replicated
     or split too.
 
     Attributes:
@@ -62,7 +62,7 @@ class Layout:
         return jax.tree_util.tree_map_with_path(sharding, tree)
 
     def place_state(self, tree: Any) -> Any:
-        """Inside jit: puts a state where it belongs."""
+        """Inside jit: constrain a state to its shardings."""
         return jax.lax.with_sharding_constraint(tree, self.state_shardings(tree))
 
     def abstract_state(self, tree: Any) -> Any:
@@ -80,7 +80,7 @@ class Layout:
         return jax.tree.map(put, batch)
 
     def _split(self, shape: tuple[int, ...]) -> P:
-        """Along the longest axis that divides, if the array is worth it."""
+        """Split along the longest axis that divides, unless the array is small."""
         fitting = [axis for axis, size in enumerate(shape) if size % self.mesh.size == 0]
         if not fitting or np.prod(shape) < SMALLEST_SPLIT:
             return P()

@@ -56,7 +56,7 @@ class MetricsWriter:
             ) from error
 
     def close(self) -> None:
-        """Closes the event file; what it could not take, `write` has told."""
+        """Close the event file; `write` has already reported its errors."""
         if self._writes:
             with contextlib.suppress(OSError):
                 self._events.close()

@@ -8,12 +8,12 @@ from hcml_jax.training.checkpoints import CheckpointError, Checkpoints, Position
 
 
 def positions(method: Method, workdir: pathlib.Path) -> dict[str, Position]:
-    """Where a run can be read.
+    """Checkpoints of a run, by name.
 
     Returns:
-      "last", its last checkpoint; "start", what it started from, if those were given variables; "representation", what
-      its stages without class labels' loss have come to: the end of the last of them that has ended, or else their last
-      checkpoint, or else "start" (if the method has such stages), or else "last".
+      "last": its last checkpoint; "start": the variables that it started from, if these were given; "representation":
+      the result of the stages that do not train class scores: the end of the last of them that has ended, or else their
+      last checkpoint, or else "start" (if the method has such stages), or else "last".
 
     Raises:
       CheckpointError: if the run has no checkpoint yet.
@@ -58,7 +58,7 @@ def recognises(method: Method, position: Position) -> bool:
 
 
 def learnt(variables: Variables, modules: tuple[str, ...] | None = None) -> Variables:
-    """Variables less the collections that serve training alone, and less all top-level modules but those given."""
+    """Variables without the collections that only serve training; with `modules`, only these top-level modules."""
     return {
         collection: {name: tree for name, tree in trees.items() if not modules or name in modules}
         for collection, trees in variables.items()

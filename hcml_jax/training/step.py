@@ -33,7 +33,7 @@ class TrainState:
 
 
 def init_variables(method: Method, clip_shape: tuple[int, ...], seed: int, layout: Layout) -> Variables:
-    """The variables with which a run of this seed on clips `[T, H, W, 3]` starts, born where they belong."""
+    """Initial variables of a run with this seed on clips `[T, H, W, 3]`, created with their shardings."""
     # On CPU, optimising the random numbers of every kernel takes three times as long as making them.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
     init = functools.partial(_init, method, clip_shape, layout)
@@ -52,7 +52,7 @@ def _init(method: Method, clip_shape: tuple[int, ...], layout: Layout, key: jax.
 
 
 def derive(method: Method, variables: Variables, layout: Layout) -> Variables:
-    """The variables with what follows from those learnt made anew, where it belongs."""
+    """Apply the method's `derive` to variables, and constrain them to their shardings."""
     return jax.jit(lambda variables: layout.place_state(method.derive(variables)))(variables)
 
 
@@ -68,7 +68,7 @@ def init_state(variables: Variables, stage: Stage, optimizer, layout: Layout) ->
 
 
 def abstract_state(variables: Variables, stage: Stage, optimizer, layout: Layout) -> TrainState:
-    """Shapes, dtypes and shardings of what `init_state` makes of variables, which may be abstract."""
+    """Shapes, dtypes and shardings of the state that `init_state` makes; `variables` may be abstract."""
     start = functools.partial(init_state, stage=stage, optimizer=optimizer, layout=layout)
     return layout.abstract_state(jax.eval_shape(start, variables))
 

@@ -29,9 +29,9 @@ class Stopped(Exception):  # noqa: N818 - no error
 
 
 class StopSignals:
-    """Notes signals while it is entered, and lets the processes of a run agree on the step at which they stop.
+    """A context that catches signals, and lets the processes of a run agree on the step at which they stop.
 
-    The second signal acts at once, as if nobody had noted the first.
+    The second signal takes its default effect at once.
     """
 
     def __init__(self, layout: Layout):
@@ -50,7 +50,7 @@ class StopSignals:
     def poll(self) -> int:
         """The signal on which all processes agree, or 0; every process calls this once a step.
 
-        It tells what was known a step ago, so that no device waits for the answer.
+        The answer is one step old, so that no device waits for it.
         """
         if jax.process_count() == 1:
             return self._number
@@ -58,7 +58,7 @@ class StopSignals:
         return 0 if pending is None else int(pending)
 
     def agree(self) -> int:
-        """The same, of what is known now."""
+        """As `poll`, of what is known now."""
         self.poll()
         return self.poll()
 
