@@ -1,13 +1,13 @@
 """The paper's ablations on Motion Sprites with few labels: `python benchmarks/ablation.py --workdir runs/ablation`.
 
 Table 2 (motion blocks, self-supervision), Figure 3 (levels added one by one), one level at a time against all at once,
-Table 1 (supervisions by level), and controls that the paper has not: supervision by action at every level, then joint;
-and the networks of Figure 3 on the labels alone, for with each level it adds a motion block.
-Every arm's last stage, the one that learns the classifier, is tuned on the validation split with the same tries, at the
-first seed; then all seeds are reported on the test split. A seed draws the first parameters, the order of clips and
-which clips keep their label. With `--appearance-cue` levels are read twice: by probes and neighbours that learn from
-the training clips, whose colours go with the class, and by ones that learn from clips whose colours do not. What a
-level holds beside colour shows in the second. `--choices FILE` takes the choices of an earlier run's `choices.json`
+Table 1 (supervisions by level), and controls that are not in the paper: supervision by action at every level, then
+joint; and the networks of Figure 3 on the labels alone, since it adds a motion block with each level.
+Every arm's last stage, which learns the classifier, is tuned on the validation split with the same tries, at the first
+seed; then all seeds are reported on the test split. A seed determines the initial parameters, the order of clips and
+which clips keep their label. With `--appearance-cue` levels are evaluated twice: by probes and neighbours fitted to the
+training clips, whose colours depend on the class, and by ones fitted to clips whose colours do not. The second shows
+what a level holds beside colour. `--choices FILE` takes the choices of an earlier run's `choices.json`
 instead of tuning those arms. Every run has its own folder and process, and resumes where it stopped.
 
 Start CUDA's service for sharing (`nvidia-cuda-mps-control -d`) before several processes use one GPU (`--processes 12`).
@@ -33,7 +33,7 @@ from hcml_jax.evaluation.intervals import PerVideo, intervals
 
 STEPS, RATES = (300, 1200, 2400), (3e-3, 1e-2, 3e-2)
 TRIES = tuple(itertools.product(STEPS, RATES))
-SHORT = (300, 1e-2)  # by which the rate of levels that learn all at once is chosen
+SHORT = (300, 1e-2)  # the try that chooses the rate of levels learnt all at once
 RATES_AT_ONCE = (5e-3, 1.5e-2, 3e-2)
 PROTOCOLS = ("neighbours", "linear")  # of levels; a classifier's is recognition
 
@@ -43,11 +43,11 @@ Found = Mapping[str, list[pathlib.Path]]
 
 @dataclasses.dataclass(frozen=True)
 class Arm:
-    """A way to a classifier.
+    """A way to train a classifier.
 
     Attributes:
-      levels: supervisions of the levels that are learnt first, from the lowest on; (): none.
-      blocks: the stages of a network without levels that a motion block stands after.
+      levels: supervisions of the levels that are learnt first, lowest level first; (): none.
+      blocks: for a network without levels, the stages that are followed by a motion block.
       at_once: whether the levels learn at the same time.
       joint: whether a classifier is learnt at all.
     """
@@ -86,8 +86,8 @@ SUPERVISIONS = {
 
 
 def learnt_with(name: str) -> str:
-    """The arm whose run learns an arm's levels: HCML's begins with those of a shorter hierarchy, for a level is learnt
-    while those above it wait."""
+    """The arm whose run learns an arm's levels: a shorter hierarchy shares the first levels of HCML's run, since a
+    level is learnt before those above it."""
     arm = ARMS[name]
     return "HCML" if arm == Arm(HIERARCHY[: len(arm.levels)]) and arm.levels else name
 
@@ -128,7 +128,7 @@ class Runs:
         return self._finish(_levels_config(name, rate), f"{name}, levels{_told(rate)}", seed, "test", PROTOCOLS)
 
     def read_without_cue(self, name: str, seed: int, rate: float | None = None) -> pathlib.Path:
-        """The folder of an arm's levels, evaluated once more: what reads them learns from clips without the cue."""
+        """The folder of an arm's levels, evaluated again, by probes and neighbours fitted to clips without the cue."""
         config = _levels_config(name, rate) | {"init_from": {"path": str(self.levels(name, seed, rate))}}
         told = f"{name}, levels{_told(rate)}, read without cue"
         return self._finish(config, told, seed, "test", PROTOCOLS, learns=False)
@@ -285,7 +285,7 @@ class Ablation:
     """Arms that run side by side, and the tables of those that are finished."""
 
     def __init__(self, runs: Runs, seeds: Sequence[int], with_joint: bool, chosen: Mapping[str, Any]):
-        """`with_joint`: whether classifiers are learnt, not the levels alone; `chosen`: of arms that are not tuned."""
+        """`with_joint`: whether classifiers are learnt, too; `chosen`: the choices of arms that are not tuned."""
         self._runs, self._seeds, self._with_joint, self._chosen = runs, seeds, with_joint, chosen
         self._found, self._choices, self._writes = {"joint": {}, "levels": {}, "without_cue": {}}, {}, threading.Lock()
 

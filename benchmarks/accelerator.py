@@ -1,7 +1,7 @@
-"""All tables that wait for a GPU, in parts of 9 minutes: `python benchmarks/accelerator.py --out DIR`.
+"""All tables that need a GPU, in parts of 9 minutes: `python benchmarks/accelerator.py --out DIR`.
 
-A part begins no more rows after --budget seconds, and says which are left: the same command goes on with them. Rows are
-in DIR/<part>.jsonl, tables in DIR/tables.md. PyTorch may be missing.
+A part begins no more rows after --budget seconds, and lists those left; the same command resumes with them. Rows are in
+DIR/<part>.jsonl, tables in DIR/tables.md. PyTorch is optional.
 """
 
 import math
@@ -42,15 +42,15 @@ STEPS = {
     "resnet3d_18": (16, 16, 112, 112, 3),
     "c3d": (16, 16, 112, 112, 3),
 }
-LEVELS = [(16, 56, 56, 32), (8, 28, 28, 64), (4, 14, 14, 128)]  # of R2D-50: what is matched there
-CLIPS = 16  # of a convolution: 2 would be done before a GPU is told of the next
+LEVELS = [(16, 56, 56, 32), (8, 28, 28, 64), (4, 14, 14, 128)]  # features that R2D-50's motion blocks match
+CLIPS = 16  # of a convolution: a GPU would finish 2 before the next one is launched
 TRANSPOSED = ((CLIPS, 8, 28, 28, 128), (3, 3, 3), 64, (2, 2, 2))
 WAYS = ("forward", "clip", "kernel")  # a convolution, and its gradients
 DTYPES = ("bfloat16", "float32")
 
 
 def parts(folder: pathlib.Path, small: bool) -> dict[str, Part]:
-    """What is measured; of tiny shapes, if `small`."""
+    """The parts to measure; with tiny shapes, if `small`."""
     rates = rate_part(small)
     best = rows.read_rows(folder, "matrix_rate").get(rates.cases[0].name)
     return {
@@ -64,7 +64,7 @@ def parts(folder: pathlib.Path, small: bool) -> dict[str, Part]:
 
 
 def program(function: Callable, *arguments) -> Callable:
-    """Makes a program, and what runs it on these arrays."""
+    """A function that compiles a program and binds these arrays to it."""
 
     def make():
         run, facts = compiled(jax.jit(function), *arguments)
@@ -79,7 +79,7 @@ def normal(*shape: int, dtype="float32") -> jax.Array:
 
 
 def copy(size: int) -> Callable:
-    """Makes what reads and writes so many bytes in all."""
+    """As `program`, reading and writing `size` bytes in all."""
     return program(jnp.negative, normal(size // 8))
 
 
@@ -92,7 +92,7 @@ def by(numbers: Sequence[int]) -> str:
 
 
 def rate_part(small: bool) -> Part:
-    """Products of large square matrices, the first the one that shares are of, and a copy."""
+    """Products of large square matrices, the first of which is the reference for shares, and a copy."""
     side, size = (64, 2**16) if small else (8192, 2**32)
     kinds = [("bfloat16", "default"), ("float32", "default"), ("float32", "highest")]
     cases = [
@@ -189,7 +189,7 @@ def volume_part(small: bool) -> Part:
 
 
 def volume(shape: tuple[int, ...], dtype: str, rounds: int | None) -> Row:
-    """Forward, the features are read and the volume is written; with the gradient, as much again of each gradient."""
+    """Times beside copies: forward, features are read and the volume written; gradients add the same bytes again."""
     arrays = cost_volume.inputs(shape, 6, 2, dtype)
     makers = {
         f"{form.__name__} {what}": program(function, *arrays)
@@ -264,7 +264,7 @@ def moved(shape: tuple[int, ...], size: int, rounds: int | None) -> Row:
 
 
 def convolution_part(small: bool) -> Part:
-    """XLA's 3-D convolutions, what runs here on a GPU, what runs on CPUs, and PyTorch's; the last is transposed."""
+    """3-D convolutions: XLA's, those used here on a GPU and on CPUs, and PyTorch's; the last case is transposed."""
     plain = [((CLIPS, *shape[1:]), *rest) for shape, *rest in convolutions.CASES]
     turned, dtypes = TRANSPOSED, DTYPES
     if small:

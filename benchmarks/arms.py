@@ -1,7 +1,7 @@
-"""Arms of an ablation on Motion Sprites, tuned alike, and read alike.
+"""Arms of an ablation on Motion Sprites, all tuned and evaluated in the same way.
 
-Every arm has its own rates, all times one of three factors, chosen on the validation split at the first seed by the
-first figure of its tables, neighbours unless said otherwise; then all seeds are reported on the test split. Every run
+Every arm's own rates are multiplied by one of three factors, chosen on the validation split at the first seed by the
+first figure of its tables (kNN by default); then all seeds are reported on the test split. Every run
 has its own folder and process, and resumes where it stopped; `benchmarks/ablation.py` says how several share a GPU.
 """
 
@@ -25,17 +25,17 @@ FACTORS = (1 / 3, 1.0, 3.0)  # of an arm's own rates
 
 @dataclasses.dataclass(frozen=True)
 class Arm:
-    """What is trained, and read.
+    """What is trained and evaluated.
 
     Attributes:
-      source: the config that the method is of.
-      fields: of the method, that differ from it.
-      data: fields of the data, that differ from the ablation's.
-      prepare: writes what the arm reads into a folder, and gives further fields of the data; None: nothing is needed.
-      feature: what is read.
-      maker: of the frames that are measured, by the protocol "prediction".
-      read_of: the arm whose networks these are, read by other fields of the method; what chooses rates is all that is
-        read then. "": it trains its own.
+      source: the config of the method.
+      fields: fields of the method that differ from that config.
+      data: fields of the data that differ from the ablation's.
+      prepare: writes the arm's data to a folder and returns further fields of the data; None: nothing is needed.
+      feature: the evaluated feature.
+      maker: the maker of frames that the protocol "prediction" measures.
+      read_of: the arm whose networks this one evaluates with other fields of the method, only by the figure that
+        chooses rates; "": it trains its own.
     """
 
     source: ModuleType
@@ -49,12 +49,12 @@ class Arm:
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """What is read of a run.
+    """A score of a run.
 
     Attributes:
-      protocol: that gives it.
-      path: of it in the results, with "{feature}" and "{maker}" in place of the arm's.
-      unit: in which it is told; 0.01: per cent.
+      protocol: protocol that measures it.
+      path: its path in the results, with "{feature}" and "{maker}" in place of the arm's.
+      unit: unit in tables; 0.01: per cent.
     """
 
     protocol: str
@@ -78,13 +78,13 @@ class Ablation:
     """Arms on the same clips.
 
     Attributes:
-      name: of the file of its tables, and what its command is called.
+      name: name of the file of its tables, and of its command.
       base: the config of the clips and of how features are read.
       arms: name -> arm.
       tables: title -> names of arms.
-      figures: what is told of each arm; the first is what its rates are chosen by, more is better.
+      figures: figures reported for each arm; the first, more is better, chooses its rates.
       readouts: grids that maps are pooled to, beside their means.
-      protocols: further ones, whose figures are told elsewhere.
+      protocols: further protocols, whose figures are reported elsewhere.
     """
 
     name: str
@@ -96,7 +96,7 @@ class Ablation:
     protocols: tuple[str, ...] = ()
 
     def protocols_of(self, name: str, split: str) -> tuple[str, ...]:
-        """What an arm is read by on the split that is reported, "test", or on the one that chooses."""
+        """The protocols of an arm on the reported split, "test", or on the split that chooses rates."""
         if split != "test" or self.arms[name].read_of:
             return (self.chosen_by.protocol,)
         return tuple(dict.fromkeys([*(figure.protocol for figure in self.figures.values()), *self.protocols]))

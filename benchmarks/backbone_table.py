@@ -1,6 +1,6 @@
 """Prints the table of docs/backbones.md: `python benchmarks/backbone_table.py [--parity]`.
 
-Parameters (without the classifier), multiply-adds at the clips that the papers use, what comes out, whose weights load,
+Parameters (without the classifier), multiply-adds at the clips that the papers use, output shapes, sources of weights,
 and, with --parity, how far scores are from PyTorch's with the same weights (needs PyTorch: `make test-parity`).
 """
 

@@ -1,4 +1,4 @@
-"""A step of each backbone beside PyTorch's: two processes take turns, so that both meet the same moments of a machine.
+"""A step of each backbone beside PyTorch's: two processes take turns, so that both run under the same machine load.
 
 python benchmarks/backbones.py [--networks r3d_18 s3d] [--inference] [--dtype bfloat16]
 
@@ -142,7 +142,7 @@ def laid_out(name: str, shape: tuple[int, ...]):
 
 
 def their_step(name, shape, dtype, inference=False, compiles=False):
-    """A function that runs one step of PyTorch's, and, where it `compiles`, what that says of it."""
+    """A function that runs one step of PyTorch's, and, if it `compiles`, its compile facts."""
     import torch
 
     torch.backends.cudnn.benchmark = True  # convolutions are chosen by trying, as XLA chooses them

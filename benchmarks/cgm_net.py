@@ -1,12 +1,12 @@
 """CGM-Net's ablations on Motion Sprites: `python benchmarks/cgm_net.py --workdir runs/cgm_net`.
 
-Its Tables 6 and 7 (upsampling that is learnt or not; and the same layer with motion features in the place of context,
-which the paper has not), Figure 6 (scales; maps are no coarser than what they are decoded of, so that 8 and 16 take a
-backbone of fewer rows and columns, which scale 4 has beside them),
-Table 8 (what tells the action in the same networks; the same backbone on the labels alone, in as many steps), sizes of
-filters, which the paper leaves open, and HCML on the same clips. `benchmarks/arms.py` says how arms are tuned and read:
-the rates of both stages by top-1, also where frames are what is told. Frames are those of the end of the stage
-"motion"; HCML's are made by the flow of its level 0.
+Its Tables 6 and 7 (upsampling that is learnt or not; and the same layer with motion features instead of context, which
+is not in the paper), Figure 6 (scales; maps are no coarser than the features they are decoded from, so 8 and 16 need a
+backbone of fewer rows and columns, which is run with scale 4, too),
+Table 8 (which pipelines classify the action, in the same networks; the same backbone on the labels alone, in as many
+steps), sizes of filters, which the paper leaves open, and HCML on the same clips. `benchmarks/arms.py` says how arms
+are tuned and evaluated: here rates of both stages by top-1, even if frames are reported. Frames are those at the end of
+the stage "motion"; HCML's are made by the flow of its level 0.
 """
 
 import functools
@@ -34,7 +34,7 @@ def places(strides, steps: int, **sizes) -> dict:
 
 
 SIX, THREE = (1, 2, 2, 1), (1, 2, 2, 2)  # strides to 6 x 6 and 3 x 3 places
-# The paper's: maps of the frames' own resolution are decoded alone; nothing upsamples them.
+# As in the paper: maps at the frames' own resolution are only decoded, not upsampled.
 OWN = maps(scale=1, upsampling="none", decoder_widths=(32, 32), lr_strides=METHOD["maps"]["hr_strides"])
 LABELS = {"supervised": METHOD["stages"]["joint"] | {"steps": STEPS, "learning_rate": 1e-2}}  # tried up to 3e-2
 ALONE = {"backbone": METHOD["backbone"], "motion_blocks": METHOD["motion_blocks"], "stages": LABELS}

@@ -22,7 +22,7 @@ RATES = (3e-3, 1e-2)
 
 
 def write_tables(folder: pathlib.Path, clips: list[tuple[pathlib.Path, int, str]]) -> list[pathlib.Path]:
-    """A table for each half: it teaches, and the other half is split "test"."""
+    """A table for each half, which is split "train"; the other half is split "test"."""
     sequences = sorted({sequence for _, sequence, _ in clips})
     halves = sequences[: len(sequences) // 2], sequences[len(sequences) // 2 :]
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,10 @@
 """FIMA's ablations on Motion Sprites: `python benchmarks/fima.py --workdir runs/fima`.
 
 Its Table 1 (losses), Table 2 (the parts of L_Pix: the decoder, the foreground), Table 3 (a: threshold, b: depth of the
-decoder, c: its width and heads, d: foreground ratio, e: what the foreground is told by, f: on which side), Tables 7
+decoder, c: its width and heads, d: foreground ratio, e: criterion of the foreground, f: on which side), Tables 7
 (width with all losses), 8 (one decoder for both losses or two), 9 (how L_Fra compares) and 10 (negatives of L_Pix);
 and, on the same clips, MSCL and the levels of HCML. Tables 2 and 3 are of L_VV and L_Pix, as the paper's.
-`benchmarks/arms.py` says how arms are tuned and read; what L_Pix costs, `benchmarks/pixel_contrast.py` measures.
+`benchmarks/arms.py` says how arms are tuned and evaluated; `benchmarks/pixel_contrast.py` measures the cost of L_Pix.
 """
 
 import functools

@@ -1,13 +1,13 @@
-"""What FIMA's tasks are solved by: `python benchmarks/fima_shortcuts.py RUN [RUN ...] [--split val]`.
+"""Shortcuts in FIMA's tasks: `python benchmarks/fima_shortcuts.py RUN [RUN ...] [--split val]`.
 
-L_Pix means a place to be found by what moves there, L_Fra a half by how it moves; where something is may do for both.
-The clips of a split are changed so that the answers differ, and a trained network is asked again, without augmentation:
+L_Pix is meant to find a place by what moves there, L_Fra a half by how it moves; position alone may suffice for both.
+The clips of a split are changed so that the answers differ, and a trained network is tested again, unaugmented:
 
-- L_Pix: the other clip is moved by one place to the right, round the border. What looks for the same thing finds it one
-  place further on; what looks for the same position does not. Or the other clip is of another video, which shows
-  nothing of this one: what is found then is position alone.
-- L_Fra: the second half of a clip is its first half backwards, which lies where that lay and moves otherwise; or it is
-  the first half moved by one place, which moves alike and lies elsewhere.
+- L_Pix: the other clip is shifted by one place to the right, with wrap-around. A network that matches content finds it
+  one place further on; one that matches position does not. Or the other clip is of another video, which shows nothing
+  of this one: only position can then be matched.
+- L_Fra: the second half of a clip is its first half reversed, with the same positions and other motion; or it is the
+  first half shifted by one place, with the same motion and other positions.
 """
 
 import argparse
@@ -38,12 +38,12 @@ def moved(batch: Batch, pixels: int) -> Batch:
 
 
 def at_the_same_position(batch: Batch, pixels: int) -> Batch:
-    """The same, but the box says that nothing has been moved: what is found is the position."""
+    """As `moved`, but the box is unchanged: the correct answer is the same position."""
     return moved(batch, pixels)._replace(box=batch.box)
 
 
 def of_another_video(batch: Batch, pixels: int) -> Batch:
-    """The second clip of each video is of the next video, and its box says that it were of the same."""
+    """Replace the second clip of each video by that of another video, with the box of the first clip."""
     del pixels
     clip, box = batch.clip.copy(), batch.box.copy()
     clip[:, 1], box[:, 1] = np.roll(clip[:, 1], 1, axis=0), box[:, 0]

@@ -48,7 +48,7 @@ def start(workdir: pathlib.Path, data: pathlib.Path) -> subprocess.Popen:
 
 
 def errors_of(workdir: pathlib.Path) -> pathlib.Path:
-    """The file of what a run's last process said."""
+    """The file with the error output of a run's last process."""
     return workdir.with_suffix(".log")
 
 
@@ -59,13 +59,13 @@ class Pace(NamedTuple):
     end: float
 
     def gap(self, records: int) -> float:
-        """Seconds from the moment when so many records were there to the next record, or to the end."""
+        """Seconds from record number `records` to the next record, or to the end."""
         times = (0.0, *self.moments, self.end)
         return times[records + 1] - times[records]
 
 
 def finish(workdir: pathlib.Path, data: pathlib.Path) -> Pace:
-    """Waits until a run is done, and tells at which pace it went."""
+    """Run until done, and return the pace of the run."""
     began, moments = time.monotonic(), []
     process = start(workdir, data)
     while process.poll() is None:
@@ -77,7 +77,7 @@ def finish(workdir: pathlib.Path, data: pathlib.Path) -> Pace:
 
 
 def kill(workdir: pathlib.Path, data: pathlib.Path, pace: Pace, moment: float, saving: bool) -> str | None:
-    """Starts a run and kills it at a moment, or from then on at the first sight of an unfinished checkpoint.
+    """Start a run and kill it at a moment or, if `saving`, at the first unfinished checkpoint after it.
 
     Args:
       moment: in records, for example 2.25: a quarter of the way from the second to the third.

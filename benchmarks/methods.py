@@ -1,9 +1,9 @@
 """Which method does what: all of them on Motion Sprites, and on UT-Interaction, by the same protocols (`make table`).
 
 `python benchmarks/methods.py --workdir runs/table [--data DIR]`. On sprites every method learns from the same clips, 16
-a step, in as many steps as its config has; `benchmarks/arms.py` says how it is tuned and read: here by a linear probe
-of what it learns without labels. Training is counted with all its stages, also the one that learns from labels, and
-timed beside the other --processes. With --data, the folder of UT-Interaction's segmented clips,
+a step, in as many steps as its config has; `benchmarks/arms.py` says how it is tuned and evaluated: here by a linear
+probe of features learnt without labels. The cost of training includes all stages, also the one that learns from labels;
+times are with the other --processes running. With --data, the folder of UT-Interaction's segmented clips,
 `benchmarks/ut_interaction.py` runs for each method too, at its config's own rates. What is finished is not run again.
 """
 

@@ -1,7 +1,7 @@
 """Forms of applying motion maps: `python benchmarks/motion_maps.py`.
 
-`apply_motion_maps` on frames (CGM-Net eq. 1) and on features (eq. 2, the similarity that guides), beside what jax
-derives of the same sum of shifts, patches that hold a copy for each entry of a filter, and PyTorch's `unfold` where
+`apply_motion_maps` on frames (CGM-Net eq. 1) and on features (eq. 2, the similarity that guides), compared with jax's
+own gradient of the same sum of shifts, patches with a copy for each entry of a filter, and PyTorch's `unfold` if
 PyTorch is installed. Value and gradients with respect to both. Bytes are the temporaries that the compiler reports,
 measured on a CPU: a guide to a GPU's memory, not to its speed; milliseconds are medians, all forms in turn.
 """
@@ -20,7 +20,7 @@ CASES = (((16, 48, 48, 3), 7), ((8, 112, 112, 3), 11), ((8, 28, 28, 128), 5))  #
 
 
 def windows(frames, maps):
-    """What each entry of the maps multiplies."""
+    """Yield the window that each entry multiplies."""
     size, (height, width) = filter_size(maps), frames.shape[1:3]
     margin = (size // 2, size // 2)
     padded = jnp.pad(frames, [(0, 0), margin, margin, (0, 0)], mode="edge")
@@ -61,7 +61,7 @@ def unfolded(*given):
         return None
     size = filter_size(given[1])
     frames, maps = (torch.tensor(np.moveaxis(np.asarray(x), -1, 1), requires_grad=True) for x in given)
-    # `unfold` runs over rows first and correlates: the entry of column m and row n is its last but so many.
+    # `unfold` orders entries by row and correlates: column m and row n have index n * size + m from the end.
     order = [(size - 1 - n) * size + size - 1 - m for m in range(size) for n in range(size)]
 
     def run():

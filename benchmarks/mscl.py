@@ -1,9 +1,9 @@
 """MSCL's ablations on Motion Sprites: `python benchmarks/mscl.py --workdir runs/mscl`.
 
 Its Table 1 (losses, one after another, and rotated flow), Table 2 (flow encoder in 2-D or 3-D, the pyramid or one
-stage), Table 3 (where clips start, in longer videos), Table 4 (range of the rotation); which flow gives what; and the
-levels of HCML (2,500 steps of 16 clips) and supervision by the labels of ever new clips (1,000 steps), beside MSCL's
-1,000 steps of two clips of 16 videos. `benchmarks/arms.py` says how arms are tuned and read.
+stage), Table 3 (where clips start, in longer videos), Table 4 (range of the rotation); the source of flow; and, beside
+MSCL's 1,000 steps of two clips of 16 videos, the levels of HCML (2,500 steps of 16 clips) and supervision by labels,
+with ever new clips (1,000 steps). `benchmarks/arms.py` says how arms are tuned and read.
 """
 
 import functools

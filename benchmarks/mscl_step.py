@@ -1,4 +1,4 @@
-"""What a step of MSCL costs against the passes of its encoders: `python benchmarks/mscl_step.py [--config FILE]`.
+"""Time of a step of MSCL compared with the passes of its encoders: `python benchmarks/mscl_step.py [--config FILE]`.
 
 A step is made of the passes of its encoders, forward and backward for queries, forward alone for keys, and of all else:
 augmentation, flow images, losses, queues, moving averages, the optimizer. Times are medians of rounds in which each has
@@ -48,7 +48,7 @@ def whole_step(method: MSCL, clip_shape: tuple[int, ...], batch_size: int) -> Ru
 
 
 def passes(method: MSCL, clip_shape: tuple[int, ...], batch_size: int) -> dict[str, tuple[int, Run]]:
-    """Name -> how often a step has this pass of an encoder, and what runs it."""
+    """Name -> number of these passes of an encoder in a step, and a function that runs one."""
     config, layout = method.config, Layout(make_mesh())
     variables = init_variables(method, clip_shape, 0, layout)
     inputs = jax.random.normal(jax.random.key(0), (batch_size, *clip_shape))

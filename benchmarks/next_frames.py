@@ -1,9 +1,9 @@
 """The next frames of real videos: `python benchmarks/next_frames.py --data DIR --workdir runs/next_frames`.
 
 DIR is any folder of videos. `configs/cgm_folder.py` learns motion maps of one half of its recordings without labels,
-and predicts the frames of the other half; then the other way round. Clips of one recording stay together: those of
-UT-Interaction (`<id>_<sequence>_<label>`) and of UCF-101 (`v_<class>_g<group>_c<clip>`) tell by their names; of any
-other folder each video is a recording. Beside the network's stand frames that its flow and OpenCV's make, and copies
+and predicts the frames of the other half; then the other way round. Clips of one recording stay together; it is read
+from the names of UT-Interaction (`<id>_<sequence>_<label>`) and UCF-101 (`v_<class>_g<group>_c<clip>`); in any other
+folder each video is a recording. The network is compared with frames made by its flow and by OpenCV's, and with copies
 (CGM-Net Table 1). Means and the bootstrap of intervals are over recordings. Nothing is tuned. What is finished is not
 run again.
 """

@@ -1,10 +1,10 @@
-"""What makes a level predict the future: `python benchmarks/pretext.py --workdir runs/pretext`.
+"""Ablation of a level's future prediction: `python benchmarks/pretext.py --workdir runs/pretext`.
 
-Level 0 of the demo is learnt once a seed. Then level 1 learns on top of it, and level 2 on top of the demo's level 1,
-with one thing of the demo changed at a time, in 600 steps. Each row is the mean over seeds, on the validation split:
-the share of predictions that find the right time among those of their place, beside what guessing would give; and what
-the level's features are good for. Clips are rendered as they are read, other ones in each epoch; jitter in time is
-no trial, because in 20 frames these motions leave the picture. Every run has its own folder and process, and resumes
+Level 0 of the demo is learnt once per seed. Then level 1 is learnt on top of it, and level 2 on top of the demo's level
+1, with one change to the demo at a time, in 600 steps. Each row is the mean over seeds, on the validation split: the
+share of predictions that find the right time among those of their place, with its chance level; and scores of the
+level's features. Clips are rendered as they are read, new ones in each epoch. Temporal jitter is not tried, because in
+20 frames these motions leave the picture. Every run has its own folder and process, and resumes
 where it stopped; `benchmarks/ablation.py` says how several share a GPU.
 """
 
@@ -89,7 +89,7 @@ class Trials:
 
 
 def figures(folder: pathlib.Path, level: int) -> dict[str, float]:
-    """How a level solves its task at the end, and what its features are good for."""
+    """A level's final metrics on its task, and scores of its features."""
     last = [record for record in read_records(folder) if record["split"] == "validation"][-1]
     results = read_results(folder)
     task, where = f"contrastive/level{level}", f"level{level}"

@@ -1,8 +1,8 @@
-"""What is found among queued keys once all are of one encoder: `python benchmarks/queue_age.py RUN [RUN ...]`.
+"""Accuracy among queued keys that all come from one encoder: `python benchmarks/queue_age.py RUN [RUN ...]`.
 
-While encoders move, the age of a queued key tells it from a query's own, which is a shortcut of momentum contrast. Here
-a run's encoders are held still, clips augmented as in training: after as many batches as fill the queue what is left is
-learnt. Prints, for each run, how often the best key is a positive, in the run's last record, and in so many batches.
+While encoders change, a queued key differs from a query's own key by its age, a shortcut of momentum contrast. Here a
+run's encoders are held fixed, clips augmented as in training: once new batches fill the queue, the remaining accuracy
+is learnt. Prints, for each run, how often the best key is a positive, in its last record and over --batches batches.
 """
 
 import argparse

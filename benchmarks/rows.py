@@ -1,7 +1,7 @@
 """Tables measured row by row: resumed where they stopped, within a budget, in processes that may fail.
 
-Each row is a line of DIR/<part>.jsonl as soon as it is measured, and is not measured again (delete the line to have it
-anew). A process that crashes, or takes too long for a row, costs that row alone.
+Each row is a line of DIR/<part>.jsonl as soon as it is measured, and is not measured again (delete the line to repeat
+it). If a process crashes, or takes too long for a row, only that row is lost.
 """
 
 import argparse
@@ -32,7 +32,7 @@ class Case(NamedTuple):
     Attributes:
       line: the first cells of its line in the table.
       process: "jax" or "PyTorch": each has processes of its own, one at a time, since either takes the GPU's memory.
-      measure: gives the row, from how many rounds to take (`timing.medians`).
+      measure: function from the number of rounds (`timing.medians`) to the row.
     """
 
     line: tuple[str, ...]
@@ -49,9 +49,9 @@ class Part(NamedTuple):
     """A table.
 
     Attributes:
-      heads: of its columns.
+      heads: heads of its columns.
       cases: its rows, in the order in which they are measured.
-      cells: of a line behind its first cells, from the rows of jax and of PyTorch (None: not measured).
+      cells: function from the rows of jax and of PyTorch (None: not measured) to the remaining cells of a line.
     """
 
     heads: tuple[str, ...]
@@ -64,10 +64,10 @@ Parts = Callable[[pathlib.Path, bool], dict[str, Part]]
 
 
 def timed(makers: Mapping[str, Callable], rounds: int | None, wait=jax.block_until_ready) -> Row:
-    """Makes and times programs; one that fails leaves the others alone.
+    """Compile and time programs; a failure of one does not affect the others.
 
     Args:
-      makers: name -> makes what runs once, and says what is known of it (`timing.compiled`).
+      makers: name -> function that returns a function of one run, and compile facts (`timing.compiled`).
       rounds, wait: as in `timing.medians`.
     """
     found, runs, known = {}, {}, {}
@@ -131,7 +131,7 @@ def main(parts: Parts, description: str) -> None:
 
 
 def _run(options: argparse.Namespace, name: str, part: Part) -> None:
-    """Measures in other processes what is left of a part, as far as the budget goes."""
+    """Measure the remaining rows of a part in other processes, within the budget."""
     if "XLA_PYTHON_CLIENT_MEM_FRACTION" not in os.environ:  # an older name for the same
         os.environ.setdefault("XLA_CLIENT_MEM_FRACTION", "0.9")
     until = time.time() + options.budget
@@ -149,7 +149,7 @@ def _run(options: argparse.Namespace, name: str, part: Part) -> None:
 
 
 def _work(options: argparse.Namespace, part: Part) -> None:
-    """Measures rows of the process that is next; after one that failed a new process takes over."""
+    """Measure rows of the kind of process that is next; after a failed row a new process continues."""
     left = _left(options.out, options.worker, part)
     process, rounds = left[0].process, 1 if options.small else None
     if process == "jax" and not options.small:
@@ -163,7 +163,7 @@ def _work(options: argparse.Namespace, part: Part) -> None:
         row = _measure(case, rounds, options.small)
         _record(options.out, options.worker, case, row)
         print(f"{options.worker}: {case.name}: {row['took']:.0f} s", file=sys.stderr, flush=True)
-        # An error may have broken the device's context, but not that a package is missing.
+        # An error may have broken the device's context, unless it is only that a package is missing.
         if list(_failures(row)) and "missing" not in row:
             return
         _release()
@@ -270,7 +270,7 @@ def over(a: float | str, b: float | str) -> float | str:
 
 
 def show(*values: float | str, scale: float = 1.0) -> str:
-    """Figures of three digits in one cell; words that all have, once."""
+    """Figures of three digits in one cell; words that are the same for all, once."""
     shown = [v if isinstance(v, str) else f"{float(f'{v * scale:.3g}'):,g}" for v in values]
     alike = len(set(shown)) == 1 and isinstance(values[0], str)
     return shown[0] if alike else ", ".join(shown)

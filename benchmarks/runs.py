@@ -34,16 +34,16 @@ def finish(config: Config, workdir: pathlib.Path, mode: str = "train") -> Mappin
 
 
 def _finished(config: Config, workdir: pathlib.Path) -> bool:
-    """Raises UserError if the folder holds a run of another config."""
+    """Whether the run is finished; raises UserError if it has another config."""
     folder = Workdir(workdir)
     folder.check(config=complete(config).to_dict())
     return folder.results.exists() and "unfinished" not in read_results(workdir)
 
 
 class Processes:
-    """Finishes runs side by side, each in a process of its own, whose words go to `log.txt` of its folder.
+    """Finishes runs in parallel, each in its own process, whose output goes to `log.txt` of its folder.
 
-    A folder that several threads ask for at a time is run once.
+    A folder that several threads request at the same time is run once.
     """
 
     def __init__(self, count: int):
@@ -68,7 +68,7 @@ class Processes:
         return read_results(workdir)
 
     def side_by_side(self, function: Callable[[Any], Any], keys: Sequence[Any]) -> dict[Any, Any]:
-        """What `function` gives for each key, all asked for at a time; an interruption lets no more runs begin.
+        """The result of `function` for each key, called in parallel; after an interruption no more runs begin.
 
         Raises:
           UserError: what the first of them raised, once the others are finished.

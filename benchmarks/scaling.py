@@ -1,10 +1,10 @@
-"""What a step of HCML sends and computes on many devices: `python benchmarks/scaling.py`.
+"""Communication and computation of a step of HCML on many devices: `python benchmarks/scaling.py`.
 
-On paper, from shapes alone: multiply-adds, bytes, the time of the sending as a share of that of the computing, both at
-the peaks of the machines, and the fewest clips on each device for which computing takes longer.
+Estimated from shapes alone: multiply-adds, bytes, communication time as a share of computing time, both at the
+machines' peak rates, and the fewest clips on each device for which computing takes longer.
 
-With --compiled, for the devices there are (XLA_FLAGS=--xla_force_host_platform_device_count=8): the collectives of the
-compiled program beside those on paper. Nothing is run.
+With --compiled, for the available devices (XLA_FLAGS=--xla_force_host_platform_device_count=8): the collectives of the
+compiled program beside the estimated ones. Nothing is run.
 """
 
 import argparse
@@ -67,7 +67,7 @@ class Contrast:
       similarities: multiply-adds of one device for all its similarities, once.
       key_gradients: whether keys have gradients.
       bytes: of the keys of all devices.
-      owners: bytes of whose own they are, which travel with them round the ring.
+      owners: bytes of the owners of the keys, which travel with them round the ring.
     """
 
     similarities: int
@@ -76,7 +76,7 @@ class Contrast:
     owners: int
 
     def multiply_adds(self, form: str) -> int:
-        """Forward, gradients of queries and of keys; the ring makes similarities again."""
+        """Multiply-adds forward and for gradients of queries and keys; the ring recomputes similarities."""
         return self.similarities * (2 + self.key_gradients + (form == "ring"))
 
     def received(self, form: str) -> int:
@@ -102,7 +102,7 @@ class Step:
     contrast: Contrast
 
     def sending(self, machine: Machine, form: str, devices: int) -> float:
-        """Time of what is sent, of the time of what is computed."""
+        """Communication time as a share of computing time."""
         share = (devices - 1) / devices
         sums = 2 * share * (self.gradients + self.statistics) / machine.everyone
         speed = machine.neighbour if form == "ring" else machine.everyone / share
@@ -121,7 +121,7 @@ class Step:
         return dataclasses.replace(self, network=self.network * ratio, contrast=scaled)
 
     def fewest_clips(self, machine: Machine, form: str, devices: int) -> int:
-        """On each device, such that computing takes longer than sending."""
+        """Fewest clips on each device such that computing takes longer than sending."""
         fewest = (n for n in range(1, 1000) if self.with_clips(n).sending(machine, form, devices) < 1)
         return next(fewest)
 

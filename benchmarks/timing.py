@@ -7,9 +7,9 @@ from typing import Any
 
 import jax
 
-HOPELESS = 2.0  # seconds of a run, from which on there is no other
-SHORT = 0.005  # seconds, below which several runs are timed together: to wait for a GPU takes a while itself
-ROUNDS = (3, 100)  # at least and at most, where they are as many as fit
+HOPELESS = 2.0  # seconds; a run that takes longer is not repeated
+SHORT = 0.005  # seconds; shorter runs are timed several at a time, since waiting for a GPU takes a while itself
+ROUNDS = (3, 100)  # least and most, if their number is not given
 
 
 def compiled(jitted: Callable, *arguments: Any) -> tuple[Callable, dict[str, float]]:
@@ -29,7 +29,7 @@ def compiled(jitted: Callable, *arguments: Any) -> tuple[Callable, dict[str, flo
 
 
 def once(run: Callable[[], Any], wait: Callable[[Any], Any] = jax.block_until_ready) -> float:
-    """Seconds of a run, after one to warm up; where that takes very long, its own."""
+    """Seconds of a run after a warm-up run, or of that one if it takes very long."""
     first = _time(run, 1, wait)
     return first if first > 5 * HOPELESS else _time(run, 1, wait)
 
@@ -40,12 +40,12 @@ def medians(
     wait: Callable[[Any], Any] = jax.block_until_ready,
     known: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
-    """Median seconds of a run of each function; in a round each has its turn, so that all meet the same machine.
+    """Median seconds of a run of each function; they take turns in every round, so that all have the same conditions.
 
     Args:
-      functions: name -> what runs once.
-      rounds: how many; None: as many as fit half a second, 3 at least.
-      wait: waits for what a run gave, and with it for the runs before.
+      functions: name -> function of one run.
+      rounds: number of rounds; None: as many as fit in half a second, 3 at least.
+      wait: waits for the result of a run, and thereby for the runs before it.
       known: name -> seconds of `once`, where they are known.
     """
     known = known or {name: once(run, wait) for name, run in functions.items()}
@@ -61,7 +61,7 @@ def medians(
 
 
 def _time(run: Callable[[], Any], count: int, wait: Callable[[Any], Any]) -> float:
-    """Seconds of one run, of so many one after another."""
+    """Mean seconds per run, of `count` consecutive runs."""
     start = time.perf_counter()
     for _ in range(count):
         given = run()

@@ -4,9 +4,9 @@
 `<id>_<sequence>_<label>.avi`. HCML's self-supervised stages (or another --method's) learn from all clips, without
 labels; or --weights are taken as they are. Then each sequence is left out in turn, and neighbours and probes of the
 other clips classify its clips: by every feature and read-out of the network, of the untrained one and of the baselines,
-and on reversed, shuffled and single-frame clips. Features are extracted once for all sequences. Intervals are of a
-bootstrap over all clips; of the pairs of a level and a baseline that are compared none is chosen by its score, and p is
-that of each alone. What is finished is not run again.
+and on reversed, shuffled and single-frame clips. Features are extracted once for all sequences. Intervals are from a
+bootstrap over all clips. The compared pairs of a level and a baseline are not chosen by their scores, and each p is for
+one pair alone. Finished work is not repeated.
 """
 
 import argparse
@@ -95,7 +95,7 @@ def config_of(folder: pathlib.Path, table: pathlib.Path, factor: float, method: 
 
 
 def subject_of(config: dict[str, Any], weights: str, workdir: pathlib.Path) -> Subject:
-    """The network of a config with these weights, to look at the clips of its table with."""
+    """A `Subject` with the network of a config and these weights, on the clips of its table."""
     parts = PARTS.get(config["method"]["name"], ("backbone",))
     config = complete(config | {"init_from": {"path": weights, "prefixes": parts}}).to_dict()
     typed = build(ExperimentConfig, config)
@@ -108,7 +108,7 @@ def subject_of(config: dict[str, Any], weights: str, workdir: pathlib.Path) -> S
 
 
 def scores_of(subject: Subject, sequences: np.ndarray) -> Scores:
-    """Which clips of the sequences that are left out in turn are classified rightly, as 0 and 1."""
+    """Whether each clip is classified correctly while its sequence is left out, as 0 or 1."""
     scores: Scores = {}
     sources = [REPRESENTATION, "untrained", *BASELINES]
     for source, control in itertools.product(sources, CONTROLS):

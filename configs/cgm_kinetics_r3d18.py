@@ -1,14 +1,14 @@
 """CGM-Net with 3D-ResNet-18 on Kinetics-400: the paper's recipe (4.2) with the backbone of its ablations (4.3).
 
-Motion maps are learnt without labels, then with them. The paper learns the first on 500,000 clips of YouTube-8M; so
+Motion maps are learnt without labels, then with them. The paper runs the first stage on 500,000 clips of YouTube-8M; so
 does this file, given their folder and no table:
 
     python launch.py --config configs/cgm_kinetics_r3d18.py --workdir runs/cgm_youtube8m \\
         --config.data.root=/data/youtube8m
 
-and with the labels of Kinetics the run goes on from there: --config.init_from.path=runs/cgm_youtube8m
---config.training.first_stage=joint. The paper divides the rate by ten every 50 epochs and does not say when it stops:
-after 150. It crops each clip at one of five places; here anywhere.
+and a run with the labels of Kinetics starts from it: --config.init_from.path=runs/cgm_youtube8m
+--config.training.first_stage=joint. The paper divides the rate by ten every 50 epochs and does not say when it stops;
+here after 150. It crops each clip at one of five places; here anywhere.
 
 Command:  python launch.py --config configs/cgm_kinetics_r3d18.py --workdir runs/cgm_kinetics_r3d18 \\
               --config.data.root=/data/kinetics400

@@ -1,8 +1,8 @@
 """CGM-Net on rendered Motion Sprites: motion maps without labels, then motion and action together. Tian et al., eq. 7.
 
-The backbone of frames is the HCML demo's, with its motion blocks, but without strides in time and with half of those in
-space: maps are decoded of every frame's 12 x 12 places. In a trial with a quarter of the frames and 6 x 6 places,
-frames that were made were no better than copies after 350 steps. Clips are those of MSCL and FIMA.
+The frame backbone is the HCML demo's, with its motion blocks, but without strides in time and with half of those in
+space: maps are decoded from 12 x 12 places of every frame. In a trial with a quarter of the frames and 6 x 6 places,
+predicted frames were no better than copies after 350 steps. Clips are those of MSCL and FIMA.
 
 Command:  python launch.py --config configs/cgm_sprites.py --workdir runs/cgm_sprites
 Cost:     not yet run

@@ -28,6 +28,6 @@ def get_config() -> ConfigDict:
     config["init_from"] = {"path": "runs/cgm_kinetics_resnext101", "prefixes": PREFIXES}
     config["data"] |= {"root": "data/ucf101", "frames": 32, "skip_bad": False, "validation_share": 0.05}
     config["training"]["first_stage"] = "joint"
-    # Frames are measured where motion is learnt without labels: here that is the run this one starts from.
+    # Predicted frames are measured after motion is learnt without labels: in the run that this one starts from.
     config["evaluation"] |= {"split": "test", "protocols": ("recognition", "cost")}
     return complete(config)

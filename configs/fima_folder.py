@@ -1,6 +1,6 @@
 """FIMA on any folder of videos, small enough for a laptop; no flow, no labels.
 
-Of the 16 frames that `mscl_folder.py` sees of a clip, two apart, this shows every second; the halves of L_Fra have all.
+Clips are the 16 frames of `mscl_folder.py`, two apart; the network gets every second one, the halves of L_Fra get all.
 With a table (DIR/table.csv: path, label, split) its features are evaluated too.
 
 Command:  python launch.py --config configs/fima_folder.py --workdir runs/fima_folder --config.data.root=DIR

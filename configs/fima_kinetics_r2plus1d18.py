@@ -1,8 +1,8 @@
 """FIMA with R(2+1)D-18 on Kinetics-400: the paper's recipe (A.3; Table 4: UCF-101 linear 73.1, fine-tuned 86.7).
 
-The table has columns path, label, split ("train", "val"); labels serve the evaluation alone. Queues are longer than on
-UCF-101, and L_Pix has one of its own. `finetune_ucf101.py:fima`, `finetune_diving48.py` (Table 5: 74.7) and the like go
-on from here.
+The table has columns path, label, split ("train", "val"); only the evaluation uses labels. Queues are longer than on
+UCF-101, and L_Pix has its own. `finetune_ucf101.py:fima`, `finetune_diving48.py` (Table 5: 74.7) and the like start
+from this run.
 
 Command:  python launch.py --config configs/fima_kinetics_r2plus1d18.py --workdir runs/fima_kinetics \\
               --config.data.root=/data/kinetics400

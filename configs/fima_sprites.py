@@ -1,7 +1,7 @@
 """FIMA on rendered Motion Sprites: all losses (Zhu et al., Table 1, last row).
 
-As in the paper a clip has every second frame of a window, here of 16 frames, and features stand at two times. The last
-stage of the backbone does not stride: places are 8 x 8 pixels, as a sprite's half, not 16 x 16.
+As in the paper a clip has every second frame of a window, here of 16 frames, and features have two time steps. The last
+stage of the backbone has no stride: a place is 8 x 8 pixels, like half a sprite, not 16 x 16.
 
 Command:  python launch.py --config configs/fima_sprites.py --workdir runs/fima_sprites
 Cost:     58 minutes on 2 cores beside other work, 10 of them evaluation

@@ -1,8 +1,8 @@
 """FIMA with R(2+1)D-18 on UCF-101: the paper's recipe (A.3; Table 4: linear 71.2, fine-tuned 84.1; Table 6: R@1 52.2).
 
-The table has columns path, label, split ("train", "test") of split 1; labels serve the evaluation alone. A video of
-fewer than 32 frames begins again. `finetune_ucf101.py:fima`, `linear_ucf101.py:fima`, `retrieval_ucf101.py:fima` and
-those of HMDB51 go on from here.
+The table has columns path, label, split ("train", "test") of split 1; only the evaluation uses labels. Videos of fewer
+than 32 frames are looped. `finetune_ucf101.py:fima`, `linear_ucf101.py:fima`, `retrieval_ucf101.py:fima` and those of
+HMDB51 start from this run.
 
 Command:  python launch.py --config configs/fima_ucf101_r2plus1d18.py --workdir runs/fima_ucf101 \\
               --config.data.root=/data/ucf101

@@ -1,6 +1,6 @@
 """Fine-tuning on Diving-48 (v2) of a network that was trained elsewhere: FIMA Table 5 (74.7 from Kinetics-400).
 
-By FIMA's schedule; the paper names no dropout for this dataset: that of HMDB51.
+With FIMA's schedule. The paper names no dropout for this dataset; here it is that of HMDB51.
 
 Command:  python launch.py --config configs/finetune_diving48.py --workdir runs/finetuned \\
               --config.data.root=/data/diving48 --config.init_from.path=runs/kinetics

@@ -1,6 +1,6 @@
 """Fine-tuning on HMDB51 of a network that was trained elsewhere: as `finetune_ucf101.py`, FIMA with less dropout.
 
-After the file's name stands "mscl" (MSCL Table 6: 62.8), "fima" (FIMA Table 4: 59.4) or "fima_i3d" (62.1), from
+The config's argument is "mscl" (MSCL Table 6: 62.8), "fima" (FIMA Table 4: 59.4) or "fima_i3d" (62.1), from
 Kinetics-400.
 
 Command:  python launch.py --config configs/finetune_hmdb51.py:fima --workdir runs/finetuned \\

@@ -1,8 +1,8 @@
 """Fine-tuning on Something-Something v2 of a network that was trained elsewhere: MSCL Table 7 (50.3 from Kinetics-400).
 
-The paper names no schedule for this dataset; this is the one of UCF-101 with fewer epochs, for it has 18 times the
-clips: 30, a tenth of the rate from 20 and 25 on. Dropout 0.5 is a choice of ours. A flip would change labels such as
-"left": it is off.
+The paper names no schedule for this dataset; this is that of UCF-101 with fewer epochs, because there are 18 times the
+clips: 30, with the rate divided by ten at 20 and at 25. Dropout 0.5 is our choice. Flips are off, because they would
+change labels such as "left".
 
 Command:  python launch.py --config configs/finetune_ssv2.py --workdir runs/finetuned \\
               --config.data.root=/data/ssv2 --config.init_from.path=runs/kinetics

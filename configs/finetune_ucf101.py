@@ -1,12 +1,12 @@
 """Fine-tuning on UCF-101 of a network that was trained elsewhere, by the schedule of a paper.
 
-After the file's name stands which: "hcml" (HCML Table 4: 97.8, the mean over three splits), "coclr" (HCML Table 5:
+The config's argument says which: "hcml" (HCML Table 4: 97.8, the mean over three splits), "coclr" (HCML Table 5:
 87.1), "mscl" (MSCL Table 6: 91.5), "fima" or "fima_i3d" (FIMA Table 4: 86.7 with R(2+1)D-18, 88.5 with I3D; 84.1 and
 84.2 from UCF-101); all others from Kinetics-400. HCML Table 5 and MSCL refer to CoCLR's recipe. Its published code
 differs from this in three things: Adam with decay in the gradient (here decoupled), a tenth of the rate for the
-backbone (here the same for all) and colour augmentation. Its test on five crops of each of ten clips, mirrored too,
-stands beside ten clips of the centre. MSCL does not name the stride of its 16 frames: 4. The backbone must be that of
-the run it comes from.
+backbone (here the same for all) and colour augmentation. Its test on five crops of each of ten clips, mirrored too, is
+reported beside ten centre clips. MSCL does not name the stride of its 16 frames; here 4. The backbone must be that of
+the run that the weights come from.
 
 The table has columns path, label, split ("train", "test"), one folder for each of the three splits;
 `python -m hcml_jax.evaluation.compare` of three runs prints their mean.
@@ -36,7 +36,7 @@ SCHEDULES = {
     "fima": FIMA,
     "fima_i3d": FIMA,
 }
-# The colours of its first training, without blur (A.4).
+# The colour augmentation of its pretraining, without blur (A.4).
 FIMA_FIELDS = {"dropout": 0.7, "area": (0.2, 1.0), "photometric": {"jitter": 0.2, "grayscale": 0.2, "blur": 0.0}}
 METHODS = {
     "hcml": {"backbone": {"name": "r2d_50"}, "motion_blocks": ("res2", "res3", "res4")},

@@ -1,7 +1,7 @@
 """HCML with R2D-50 on UCF-101 from scratch: the paper's recipe (C.2; Table 2: top-1 79.8 from one clip).
 
-The table has columns path, label, split ("train", "test"): split 1, say; the paper does not name one there, nor a
-schedule for UCF-101 from scratch: this is Kinetics' with one batch-norm group of 8 clips on each of 8 GPUs.
+The table has columns path, label, split ("train", "test"), for example of split 1. The paper names no split there, and
+no schedule for UCF-101 from scratch; here it is that of Kinetics, with a batch-norm group of 8 clips on each of 8 GPUs.
 
 Command:  python launch.py --config configs/hcml_ucf101_r2d50.py --workdir runs/ucf101 \\
               --config.data.root=/data/ucf101

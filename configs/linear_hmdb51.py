@@ -1,6 +1,6 @@
 """Linear training on HMDB51: as `linear_ucf101.py`.
 
-After the file's name stands "mscl" (MSCL Table 6: 56.5 from Kinetics-400), "fima" or "fima_i3d" (FIMA Table 4: 45.5 and
+The config's argument is "mscl" (MSCL Table 6: 56.5 from Kinetics-400), "fima" or "fima_i3d" (FIMA Table 4: 45.5 and
 47.3 from Kinetics-400; 41.1 and 42.8 from UCF-101).
 
 Command:  python launch.py --config configs/linear_hmdb51.py:mscl --workdir runs/linear \\

@@ -1,10 +1,10 @@
 """Linear training on UCF-101: classifiers on a frozen network, on augmented clips.
 
-After the file's name stands "mscl" (MSCL Table 6: 88.7 from Kinetics-400; CoCLR's recipe), "fima" or "fima_i3d" (FIMA
-Table 4: 73.1 with R(2+1)D-18, 76.4 with I3D; 71.2 and 75.3 from UCF-101). Rates from a tenth to 100 times each paper's
-are tried in the same run: CoCLR's code applies batch normalisation after it has brought features to length 1. That
-makes features and gradients larger; this config has no such normalisation. A twentieth of the training clips is held
-out to choose by.
+The config's argument is "mscl" (MSCL Table 6: 88.7 from Kinetics-400; CoCLR's recipe), "fima" or "fima_i3d"
+(FIMA Table 4: 73.1 with R(2+1)D-18, 76.4 with I3D; 71.2 and 75.3 from UCF-101). Rates from a tenth to 100 times each
+paper's are tried in the same run, because CoCLR's code scales features to length 1 and then applies batch
+normalisation, which makes features and gradients larger; this config has no such normalisation. A twentieth of the
+training clips is held out to choose the rate.
 
 Command:  python launch.py --config configs/linear_ucf101.py:fima --workdir runs/linear \\
               --config.data.root=/data/ucf101_split1 --config.init_from.path=runs/kinetics

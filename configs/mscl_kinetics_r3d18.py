@@ -4,8 +4,8 @@ The table has columns path, label, split ("train", "val"); labels serve the eval
 once (docs/data.md):
     python -m hcml_jax.compute_flow /data/kinetics400 --stride 16 --every 8 --out /data/kinetics400/flow \\
         --provider raft:weights/raft_large
-The paper does not say over how many clips batch statistics are taken: 16, as on 8 GPUs. `finetune_ucf101.py:mscl`,
-`linear_ucf101.py:mscl` and `finetune_ssv2.py` go on from here.
+The paper does not say over how many clips batch statistics are taken; here 16, as on 8 GPUs.
+`finetune_ucf101.py:mscl`, `linear_ucf101.py:mscl` and `finetune_ssv2.py` start from this run.
 
 Command:  python launch.py --config configs/mscl_kinetics_r3d18.py --workdir runs/mscl_kinetics \\
               --config.data.root=/data/kinetics400 --config.data.flow=/data/kinetics400/flow

@@ -1,6 +1,6 @@
 """Retrieval on HMDB51 by a network that was trained elsewhere, as it is: as `retrieval_ucf101.py`.
 
-After the file's name stands "mscl" (MSCL Table 8: R@1 32.6 from Kinetics-400, 28.9 from UCF-101), "coclr" for its S3D
+The config's argument is "mscl" (MSCL Table 8: R@1 32.6 from Kinetics-400, 28.9 from UCF-101), "coclr" for its S3D
 (25.8 from UCF-101), "fima" or "fima_i3d" (FIMA Table 6: 24.2 and 24.5, from UCF-101).
 
 Command:  python launch.py --config configs/retrieval_hmdb51.py:mscl --workdir runs/retrieval --mode=evaluate \\

@@ -1,6 +1,6 @@
-"""Retrieval on UCF-101 by a network that was trained elsewhere, as it is: test clips look for training clips.
+"""Retrieval on UCF-101 by a network that was trained elsewhere, unchanged: test clips retrieve training clips.
 
-After the file's name stands "mscl" (MSCL Table 8: R@1 63.7 from Kinetics-400, 65.6 from UCF-101), "coclr" for its S3D
+The config's argument is "mscl" (MSCL Table 8: R@1 63.7 from Kinetics-400, 65.6 from UCF-101), "coclr" for its S3D
 (63.2 from UCF-101), "fima" or "fima_i3d" (FIMA Table 6: 52.2 with R(2+1)D-18, 54.0 with I3D, from UCF-101). Features
 are means over ten clips, as in CoCLR, whose protocol MSCL refers to. Without HCML's motion blocks in the S3D:
 `'--config.method.motion_blocks=()'`.

@@ -32,7 +32,7 @@ def segment_frames(row: Row, info: VideoInfo) -> tuple[int, int]:
 
 
 def find_fault(row: Row, info: VideoInfo | VideoError, config: DataConfig, future: int = 0) -> str | None:
-    """Why no clip with `future` frames behind it can be taken of `row`; None if one can."""
+    """Why no clip with `future` frames after it can be taken from `row`; None if one can."""
     if isinstance(info, VideoError):
         return str(info)
     if info.fps == 0 and (row.start > 0 or row.end < math.inf):
@@ -49,12 +49,12 @@ def find_fault(row: Row, info: VideoInfo | VideoError, config: DataConfig, futur
 
 
 class FrameCache:
-    """Holds decoded clips until it is full.
+    """A cache of decoded clips that is filled once.
 
-    It drops nothing: an epoch visits every clip once, so no clip is wanted sooner than another.
+    It evicts nothing: an epoch visits every clip once, so no clip is needed sooner than another.
 
     Args:
-      size_mb: most it may hold, in MB.
+      size_mb: capacity in MB.
     """
 
     def __init__(self, size_mb: int):
@@ -63,7 +63,7 @@ class FrameCache:
         self._lock = threading.Lock()
 
     def get(self, key: Hashable, make: Callable[[], np.ndarray]) -> np.ndarray:
-        """What is held for `key`; if nothing, what `make` returns, held from now on if it fits."""
+        """The cached array for `key`, or else the result of `make`, which is cached if it fits."""
         frames = self._held.get(key)
         if frames is not None:
             return frames
@@ -137,7 +137,7 @@ class ClipReader:
         return None if row.flow else f"{row.path}: the table's column 'flow' names no file; flow 'dis' is computed"
 
     def flow_left_out(self, row: Row) -> str | None:
-        """Why a folder of computed flow has none of the video of `row`, known where it was computed; None if it has."""
+        """Why the computation of flow left out the video of `row`, as recorded in its folder; None if it did not."""
         return self._flow_files.left_out(row.path) if self._flow_files else None
 
     def _starts(self, row: Row, reads: Reads, moving: bool) -> np.ndarray | None:
@@ -155,14 +155,14 @@ class ClipReader:
         return example._replace(label=np.int32(label), index=np.int32(index))
 
     def _shown(self, row: Row, reads: Reads, views: list[View], keep: bool) -> np.ndarray:
-        """Frames `[V, T + F, H, W, 3]`, cropped; from memory if they are to be kept there."""
+        """Frames `[V, T + F, H, W, 3]`, cropped; with `keep`, through the cache."""
 
         def read() -> np.ndarray:
             wanted = [(view.indices, view.size) for view in views]
             clips = read_clips(row.path, wanted, self._infos[row.path])
             return np.stack([_crop(*pair) for pair in zip(clips, views, strict=True)])
 
-        # Random views hardly ever come again; the others are the same for the same row and numbers.
+        # Random views hardly ever repeat; the others depend only on the row and these numbers.
         key = row.index, reads.clips, reads.future, reads.crops, reads.corners, reads.crop, reads.short_side, reads.flow
         return self._cache.get(key, read) if keep else read()
 
@@ -182,7 +182,7 @@ class ClipReader:
 
 
 def _fit_flow(flow: np.ndarray, view: View, frame_size: tuple[int, int]) -> np.ndarray:
-    """Flow `[T, H', W', 2]` of whole frames, in pixels of its own maps, as a view of the video shows it."""
+    """Crop and resize flow `[T, H', W', 2]` of whole frames, in pixels of its own maps, to a view of the video."""
     if view.size == flow.shape[1:3]:
         return _crop(flow, view)
     down, across = (n / m for n, m in zip(flow.shape[1:3], frame_size, strict=True))

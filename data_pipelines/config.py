@@ -61,15 +61,15 @@ class SpritesConfig:
       waves: how many waves make a texture.
       contrast: standard deviation of a texture about its colour, in units of the value range.
       sharpness: how hard a texture's edges are; 0: waves as they are.
-      speed: (least, most) mean speed of a translation, a frame.
-      rotation: (least, most) angle turned, a frame.
-      zoom: (least, most) factor of growth, a frame.
-      closing_speed: (least, most) change of the distance between two sprites, a frame.
-      background_speed: greatest speed of the background in x and in y, a frame.
-      background_turn: greatest angle that the background turns, a frame.
-      background_growth: greatest logarithm of the factor by which the background grows or shrinks, a frame.
-      appearance_cue: share of the training clips whose colours go with their class; none of splits "val" and "test" do.
-      rendered: clips are rendered as they are read, and none is written; training then sees new ones in every epoch.
+      speed: (least, most) mean speed of a translation, per frame.
+      rotation: (least, most) angle turned per frame.
+      zoom: (least, most) factor of growth per frame.
+      closing_speed: (least, most) change of the distance between two sprites, per frame.
+      background_speed: greatest speed of the background in x and in y, per frame.
+      background_turn: greatest angle that the background turns per frame.
+      background_growth: greatest logarithm of the factor by which the background grows or shrinks per frame.
+      appearance_cue: share of training clips with colours that depend on the class; none in splits "val" and "test".
+      rendered: whether clips are rendered as they are read, and not written; each training epoch then has new ones.
       crf: constant rate factor of the H.264 encoder; 0 is lossless, 51 worst.
 
     Raises:
@@ -150,25 +150,25 @@ class DataConfig:
         in the folder is an unlabelled training clip.
       sprites: render Motion Sprites; None: `root` holds the user's videos.
       frames: frames of a clip.
-      stride: from one frame of a clip to the next, in frames of the video.
-      jitter: training clips start anywhere, at a random size and place; otherwise in the middle.
-      short_clips: what to do about videos shorter than a clip: "error", or "loop": begin again. `consecutive` of a
-        batch tells where, because that jump is no motion.
+      stride: step from one frame of a clip to the next, in frames of the video.
+      jitter: whether training clips have a random start, size and place; otherwise they are in the middle.
+      short_clips: handling of videos shorter than a clip: "error", or "loop": repeat them. `consecutive` of a batch
+        marks these jumps, because they are no motion.
       short_side: (least, most) shorter side of a frame after resizing; evaluation uses the least.
       crop: side of the square cut out of it, in pixels.
-      flow: where flow comes from that a method reads: "truth", files of it in the table's column `flow` (of `rendered`
-        sprites it is known); "dis", OpenCV's, between the frames as they are shown; "raft:DIR", "hcml:DIR" or
+      flow: source of the flow that a method reads: "truth", its files in the table's column `flow` (for `rendered`
+        sprites it is known); "dis", OpenCV's, between the frames of the clip; "raft:DIR", "hcml:DIR" or
         "hcml:sprites", a network's (`hcml_jax.flow_networks`), likewise, on the device; or a folder that `python -m
         hcml_jax.compute_flow` wrote.
-      moving: of computed flow, training clips start only where their motion changes more than at the median start of
-        their video (MSCL's motion differential sampling).
+      moving: whether, with computed flow, training clips start only where their motion changes more than at the median
+        start of their video (MSCL's motion differential sampling).
       validation_share: share of each class's training rows, and of the unlabelled ones, that is held out as split
         "validation"; 0: none.
-      labels_per_class: in training, only so many clips of each class keep their label; 0: all.
-      labels_seed: of which clips those are, apart from the run's own seed: runs are compared on the same ones.
+      labels_per_class: number of clips of each class that keep their label in training; 0: all.
+      labels_seed: seed of their choice, apart from the run's own seed, so that runs are compared on the same clips.
       skip_bad: leave out videos that cannot be used, instead of stopping.
       workers: threads that decode; 0: one for each core.
-      cache_mb: decoded clips held in memory, of those that are not random, at most so many MB; 0: none.
+      cache_mb: size in MB of the cache of decoded clips, for those that are not random; 0: no cache.
 
     Raises:
       ConfigError: a field is out of its range.

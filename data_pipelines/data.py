@@ -1,4 +1,4 @@
-"""Clips in splits, and their batches: which rows, in which order, by whatever reads them."""
+"""Clips in splits, and their batches: the choice and order of rows, for any reader."""
 
 import contextlib
 import dataclasses
@@ -42,11 +42,11 @@ class Reader(Protocol):
 
 
 class Data:
-    """Clips in splits: a `hcml_jax.batch.Data`, which says what everything here means.
+    """Clips in splits: an implementation of `hcml_jax.batch.Data`, where the interface is documented.
 
     Attributes:
       config: what it was opened with.
-      classes: whatever is left out.
+      classes: all classes, even if clips are left out.
       splits: in order of their first rows.
     """
 
@@ -61,8 +61,8 @@ class Data:
         future: int,
         network: Callable | None = None,
     ):
-        """`rows` are all, of which a clip can be taken of those that are `usable`; `future` and `network` as
-        `open_data` was told."""
+        """`rows` are all rows, and `usable` those from which a clip can be taken; `future` and `network` are options of
+        `open_data`."""
         self.config = config
         self.classes = classes
         self.families = class_families(rows)
@@ -80,8 +80,8 @@ class Data:
 
     @property
     def census(self) -> dict[str, Any]:
-        """What tells these clips from others: how many each split has, a digest of their rows in order, and that of the
-        network that computes their flow."""
+        """Plain values that identify these clips: the number in each split, a digest of their rows in order, and that
+        of the network that computes their flow."""
         rows = [
             (row.index, _inside(self.config.root, row.path), row.label, row.split, row.start, row.end)
             for split in self.splits
@@ -93,7 +93,7 @@ class Data:
 
     @property
     def sampling(self) -> dict[str, Any]:
-        """What tells how a clip is taken of a video in evaluation."""
+        """Plain values that describe how evaluation takes clips from a video."""
         config = self.config
         size = {"short_side": config.short_side[0], "crop": config.crop}
         return {"frames": config.frames, "stride": config.stride, "short_clips": config.short_clips} | size
@@ -125,7 +125,7 @@ class Data:
         return sum(bool(row.label) for row in self.rows(split))
 
     def video(self, row: int) -> str:
-        """The path of the video in this row of the table, below the root where it lies there, and which part of it."""
+        """The path of the video in this row of the table, relative to the root if it lies there, and its segment."""
         found = self._of_index[row]
         name, whole = _inside(self.config.root, found.path), (found.start, found.end) == (0, math.inf)
         return name if whole else f"{name} {found.start:g}-{found.end:g}"
@@ -175,8 +175,8 @@ class Data:
     ) -> Iterator[Batch]:
         """See `hcml_jax.batch.Data`.
 
-        Every epoch shows each video once, in an order of its own. A video that turns out to be broken is replaced by
-        the next one of the epoch's order, and recorded in `skipped`, if `skip_bad`.
+        Every epoch visits each video once, in its own random order. With `skip_bad`, a video that turns out to be
+        broken is replaced by the next one in that order, and recorded in `skipped`.
 
         Raises:
           ConfigError: the batch does not divide into shards.
@@ -209,8 +209,8 @@ class Data:
     ) -> Iterator[Batch]:
         """See `hcml_jax.batch.Data`.
 
-        Not `valid` are repeats of the last video, which fill up the last batch, and black clips in place of videos
-        that turn out to be broken, if `skip_bad`.
+        `valid` is False for repeats of the last video, which pad the last batch, and, with `skip_bad`, for black clips
+        in place of videos that turn out to be broken.
 
         Raises:
           ConfigError: the batch does not divide into shards.
@@ -231,8 +231,8 @@ class Data:
         return self._batches(read, (0, -(-len(rows) // batch_size) * local), local, reads)
 
     def _readable(self, split: str, reads: Reads) -> tuple[list[Row], Reads]:
-        """The rows of a split, if what `reads` asks for can be read of them; and what of it is read here: not the flow
-        that a network computes."""
+        """The rows of a split, checked to provide `reads`; and the part of `reads` that is read here, which excludes
+        flow that a network computes."""
         if reads.future > self._future:
             raise ValueError(f"open_data was told of {self._future} frames behind a clip: {reads}")
         if reads.flow and (fault := self.flow_fault(split)):
@@ -264,7 +264,7 @@ class Data:
             return self._reader.blank(reads, label, row.index)
 
     def _leave_out(self, row: Row, error: VideoError) -> None:
-        """Records a video whose beginning could be read, the rest not; raises DataError unless `skip_bad`."""
+        """Record a video of which only the beginning could be read; raise DataError unless `skip_bad`."""
         if not self.config.skip_bad:
             raise DataError(f"{error} (skip_bad=True leaves such videos out)") from error
         self._skipped.add(row, str(error))
@@ -279,13 +279,13 @@ def _flow_by(network: Callable, clip: jax.Array, future: jax.Array | None) -> ja
 
 
 def _prepare() -> None:
-    # It fails where the program ends meanwhile; who needs tensorflow imports it again.
+    # It fails if the program ends meanwhile; code that needs tensorflow imports it again.
     with contextlib.suppress(Exception):
         import_tensorflow()
 
 
 def _inside(root: str, path: Path) -> str:
-    """The path from `root` on, so that a folder may move; all of it if it lies elsewhere."""
+    """The path relative to `root`, so that the folder can be moved; the whole path if it lies elsewhere."""
     return str(path.relative_to(root) if path.is_relative_to(root) else path)
 
 

@@ -28,13 +28,13 @@ class FlowDescription:
     """How the flow of a folder was computed.
 
     Attributes:
-      provider: by what.
-      stride: of the clips that it is for.
-      over: from the first frame of a pair to the second.
-      every: from the first frame of a pair to that of the next pair.
-      short_side: of the frames that were compared, in pixels; 0: as they are.
-      scale: in pixels of these frames, the cells over which motion boundaries were averaged.
-      weighting: how these weigh a change of motion.
+      provider: method that computed it.
+      stride: stride of the clips that it is for.
+      over: frames from the first frame of a pair to the second.
+      every: frames from the first frame of a pair to that of the next pair.
+      short_side: shorter side of the frames that were compared, in pixels; 0: as they are.
+      scale: side, in pixels of these frames, of the cells over which motion boundaries were averaged.
+      weighting: how motion boundaries weight the change of motion.
     """
 
     provider: str
@@ -48,7 +48,7 @@ class FlowDescription:
 
 @dataclass(frozen=True)
 class VideoMotion:
-    """What a folder tells of a video.
+    """A folder's record of a video.
 
     Attributes:
       flow: name of its file.
@@ -68,7 +68,7 @@ class VideoMotion:
 
 
 def flow_name(root: str | Path, path: Path) -> str:
-    """What the flow of a video is called in the folder: its path below the root, or all of it."""
+    """The name of a video's flow file in the folder: its path relative to the root, or its whole path."""
     root, path = (Path(os.path.abspath(each)) for each in (root, path))
     inside = path.relative_to(root) if path.is_relative_to(root) else path.relative_to(path.anchor)
     return f"{inside.as_posix()}.npz"
@@ -96,7 +96,7 @@ def read_flow(path: Path) -> np.ndarray:
 
 
 def describe(folder: Path, description: FlowDescription) -> None:
-    """Writes what a folder holds, or checks that it holds just that.
+    """Write the description of a folder, or check that it already has the same one.
 
     Raises:
       DataError: it holds flow that was computed otherwise.
@@ -124,7 +124,7 @@ def read_description(folder: Path) -> FlowDescription:
 
 
 def add_motion(folder: Path, shard: int, entry: VideoMotion) -> None:
-    """Notes what is known of a video; NaN means nothing in it."""
+    """Append the record of a video; NaN is stored as None."""
     motion = [None if value is None or math.isnan(value) else round(float(value), 6) for value in entry.motion]
     with (folder / MOTION.format(shard)).open("a") as file:
         # On a line of its own, also behind one that was cut short.
@@ -132,7 +132,7 @@ def add_motion(folder: Path, shard: int, entry: VideoMotion) -> None:
 
 
 def read_motion(folder: Path) -> dict[str, VideoMotion]:
-    """Name of a file -> what was last noted of its video; lines that were cut short are left out."""
+    """Name of a flow file -> the last record of its video; truncated lines are skipped."""
     found = {}
     for path in sorted(folder.glob(MOTION.format("*"))):
         for line in path.read_text().splitlines():
@@ -158,7 +158,7 @@ class FlowFiles:
         self._videos: Mapping[str, VideoMotion] = read_motion(folder)
 
     def left_out(self, path: Path) -> str | None:
-        """Why it was found, where flow was computed, that a video can have none; None if it can."""
+        """Why the computation of flow left out a video; None if it did not."""
         entry = self._videos.get(flow_name(self._root, path))
         return f"{path}: has no flow in {self._folder} ({entry.fault})" if entry and entry.fault else None
 
@@ -177,11 +177,11 @@ class FlowFiles:
 
         Args:
           path: the video.
-          segment: (first frame, one past the last) of which clips are taken.
-          maps: flow maps of a clip, one after another by the stride.
-          moving: whether only starts are meant where the motion changes more than at the median one (MSCL's motion
-            differential sampling): the mean over the clip of `motion_difference`; all of them where none does.
-          loop: whether a video that is too short begins again: it then has one start, the first.
+          segment: (first frame, one past the last) from which clips are taken.
+          maps: number of flow maps of a clip, one stride apart.
+          moving: whether to return only the starts at which the motion changes more than at the median one (MSCL's
+            motion differential sampling), by the mean of `motion_difference` over the clip; all starts if none does.
+          loop: whether a video that is too short is looped: it then has one start, the first.
         """
         stride, every = self.description.stride, self.description.every
         motion = self._motion(path)
@@ -213,8 +213,8 @@ class FlowFiles:
         return flow
 
     def rows(self, frames: np.ndarray, maps: int) -> np.ndarray:
-        """Which of a video's flow maps lead from these frames; where one has none, in a video that begins again, the
-        map of the last frame before it that has one."""
+        """Indices of a video's flow maps from these frames; a frame without one, in a looped video, gets the last map
+        before it."""
         return np.minimum(frames // self.description.every, maps - 1)
 
     def _motion(self, path: Path) -> np.ndarray:

@@ -28,7 +28,7 @@ def batches(
       read: makes an example, a `Batch` without its first axis; called from `workers` threads.
       numbers: (first, one past the last).
       batch_size: examples of a batch; must divide the number of examples.
-      like: an example, which tells shapes and types; what it lacks (None) a batch lacks.
+      like: an example that defines shapes and types; fields that are None in it are None in a batch.
       workers: threads.
 
     Raises:
@@ -64,10 +64,10 @@ def num_workers(config: DataConfig) -> int:
 
 
 class _Reader:
-    """Lists the arrays that `read` gives, keeps the first exception, and lets calls run out before Python ends.
+    """Lists the arrays that `read` returns, keeps the first exception, and drains calls before Python exits.
 
-    tensorflow waits for its threads, and those that call Python while it shuts down never come back. So at exit calls
-    return at once, with an old example that nobody will see, until tensorflow's buffers are full.
+    tensorflow waits for its threads, and those that call Python while it shuts down never return. So at exit calls
+    return at once, with an old example that is never used, until tensorflow's buffers are full.
     """
 
     ending = False

@@ -1,18 +1,18 @@
 """How the sprites of each Motion Sprites class move: a path of centres, angles and sizes.
 
-All motions share one `Draw`, so nothing but the shape of the path depends on the class. Three constructions keep
-single frames silent about it:
+All motions share one `Draw`, so only the shape of the path depends on the class. Three constructions keep single frames
+from revealing it:
 
-* **Place.** A sprite that is alone lives on a torus (what leaves on one side comes back on the other) and starts
-  anywhere: at every frame its centre is uniform, whatever the motion. So is its angle.
+* **Place.** A single sprite moves on a torus (it leaves on one side and re-enters on the other) and starts anywhere: at
+  every frame its centre is uniform, whatever the motion. So is its angle.
 * **Size.** A zoom takes T sizes, evenly spaced on a log scale, one after the other, upwards or downwards. All other
   motions keep one of these T sizes, drawn at random.
 * **Distance.** Likewise two sprites have T evenly spaced distances. `approach` takes them downwards, `separate`
   upwards, `collide_and_bounce` every second one downwards and the others upwards; `follow` keeps one of them. Only
   `follow` moves the middle of the pair; the others keep one of the T places of that movement.
 
-Place and angle therefore have the same law for all classes of a family at every frame; size and distance have it for a
-frame at a random time (at a known time they cannot: what grows is small at first).
+Place and angle therefore have the same distribution for all classes of a family at every frame; size and distance have
+it for a frame at a random time (at a known time they cannot: a growing sprite is small at first).
 """
 
 from collections.abc import Callable
@@ -29,11 +29,11 @@ _PAIR_ROOM = 0.15  # the middle of a pair lies at most this times half the frame
 
 
 class Draw(NamedTuple):
-    """What is random about a motion: scalars, in pixels, radians and frames, unless noted.
+    """The random variables of a motion: scalars, in pixels, radians and frames, unless noted.
 
     Attributes:
       start: `[2]` (x, y), uniform over the frame.
-      heading: `[2]`, unit vector, uniform: where a change of speed heads, or where sprite 2 is.
+      heading: `[2]`, unit vector, uniform: direction of motions that change speed, or from sprite 1 to sprite 2.
       angles: `[2]`, uniform over the circle.
       speed: mean speed.
       rotation: angle turned per frame.

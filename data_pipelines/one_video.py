@@ -1,4 +1,4 @@
-"""Clips of a single video file, seen as an evaluation sees those of a run."""
+"""Clips of a single video file, sampled and cropped as in the evaluation of a run."""
 
 import dataclasses
 import math
@@ -29,10 +29,10 @@ def read_whole(path: Path, config: DataConfig, seconds: float = math.inf) -> tup
     Args:
       path: the video.
       config: how clips are taken of it.
-      seconds: most that is read of it.
+      seconds: length of the part that is read, at most.
 
     Returns:
-      uint8 `[N, H, W, 3]`, and how many of them are a second of the video (25 where the file does not tell).
+      uint8 `[N, H, W, 3]`, and their number per second of the video (of 25 frames a second if the file has no rate).
 
     Raises:
       DataError: the video cannot be read; says why.

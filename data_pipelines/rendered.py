@@ -30,12 +30,12 @@ class Recipe(NamedTuple):
     """What to render of B clips, in place of the frames of a batch.
 
     Attributes:
-      number: int `[B]`, of the clip in the set.
-      fresh: int `[B]`, 0: the clip of that number; others: another of its class.
-      label: int `[B]`, its class, known to the renderer alone.
-      cue: float `[B]`, the chance to have its class's colours.
-      frames: int `[B, V, T + F]`, which frames are seen.
-      box: float `[B, V, 4]`, (top, left, height, width) of what is seen of them.
+      number: int `[B]`, number of the clip in the set.
+      fresh: int `[B]`, 0: the clip of that number; other values: other clips of its class.
+      label: int `[B]`, its class, known only to the renderer.
+      cue: float `[B]`, probability that it has its class's colours.
+      frames: int `[B, V, T + F]`, indices of the frames that are read.
+      box: float `[B, V, 4]`, their crop (top, left, height, width).
     """
 
     number: Any
@@ -66,8 +66,8 @@ def open_rendered(
 class RenderedData(Data):
     """Clips of `config.sprites`.
 
-    A training clip is another one of its class in every epoch, but for those that keep their label where only some do:
-    so many labelled clips there are. Validation and test clips are those that would be written.
+    In every epoch a training clip is a new one of its class, except for those that keep their label if only some do:
+    the number of labelled clips is fixed. Validation and test clips are those that would be written.
     """
 
     @property
@@ -79,7 +79,7 @@ class RenderedData(Data):
         """See `hcml_jax.batch.Data`: there is nothing to prepare."""
 
     def eval_batches(self, *args: Any, **options: Any) -> Iterator[Batch]:
-        """See `hcml_jax.batch.Data`; on the host, where evaluations look at clips, too."""
+        """See `hcml_jax.batch.Data`; batches are on the host, where evaluations also read clips."""
         return map(jax.device_get, super().eval_batches(*args, **options))
 
     def _train_example(self, rows: Sequence[Row], key: tuple, reads: Reads, number: int) -> Batch:

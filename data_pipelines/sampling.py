@@ -20,8 +20,8 @@ class View(NamedTuple):
     """A clip's place in its video, with the F frames behind it.
 
     Attributes:
-      indices: frame numbers, int `[T + F]`; they decrease only where a short video begins again.
-      consecutive: bool `[T + F - 1]`, whether the next frame is `stride` behind.
+      indices: frame numbers, int `[T + F]`; they decrease only where a short video loops.
+      consecutive: bool `[T + F - 1]`, whether the next frame is `stride` frames later in the video.
       size: (height, width) to resize frames to.
       corner: (top, left) of the crop in the resized frame.
       side: of the crop, in pixels of the resized frame.
@@ -43,7 +43,7 @@ def epoch_order(num_rows: int, seed: int, stage: str, epoch: int) -> np.ndarray:
 
 
 def view_generator(seed: int, stage: str, epoch: int, row: int) -> np.random.Generator:
-    """The source of all that is random about one row in one epoch, whichever host reads it."""
+    """The random generator for one row in one epoch, the same on every host."""
     return _generator(_VIEW, seed, stage, epoch, row)
 
 
@@ -59,9 +59,9 @@ def draw_views(
 
     Args:
       config: how to sample.
-      reads: how many clips, of which share of the frame, with how many frames behind them.
-      segment: (first frame, one past the last) that may be shown; where they are fewer than the
-        clip spans, it begins again from the first.
+      reads: number of clips, their share of the frame, and number of frames after them.
+      segment: (first frame, one past the last) that may be shown; if they are fewer than the
+        clip spans, the segment is looped.
       frame_size: (height, width) of the video.
       generator: numpy generator, or None.
       starts: frames at which a clip may begin, in rising order, one or more; None: at any.
@@ -117,8 +117,8 @@ def _places(
 
 
 def _spread(config: DataConfig, reads: Reads, frame_size: tuple[int, int]) -> list[_Place]:
-    """The crops of an evaluation: the corners and the middle, or from one end of the longer side to the other; one
-    alone is in the middle."""
+    """The crops of an evaluation: at the corners and in the middle, or evenly spread along the longer side; a single
+    one is in the middle."""
     size, side = resized(frame_size, reads.short_side or config.short_side[0]), reads.crop or config.crop
     if reads.corners:
         everywhere = _CORNERS
@@ -142,7 +142,7 @@ def _drawn(config: DataConfig, reads: Reads, frame_size: tuple[int, int], genera
 
 
 def _corner(shares: Sequence[float], size: tuple[int, int], side: int) -> tuple[int, int]:
-    """(top, left) of a crop at these shares of the room there is."""
+    """(top, left) of a crop whose offsets are these shares of the margin."""
     top, left = (
         min(int(share * (length - side + 1)), length - side) for share, length in zip(shares, size, strict=True)
     )
@@ -152,7 +152,7 @@ def _corner(shares: Sequence[float], size: tuple[int, int], side: int) -> tuple[
 def _random_box(
     reads: Reads, frame_size: tuple[int, int], generator: np.random.Generator
 ) -> tuple[float, float] | None:
-    """(height, width) of a random share of a frame; None if it sticks out of it time and again."""
+    """(height, width) of a box with a random share of a frame; None if no try fits into the frame."""
     height, width = frame_size
     for _ in range(_TRIES):
         area = generator.uniform(*reads.area) * height * width
@@ -171,7 +171,7 @@ def _largest_box(reads: Reads, frame_size: tuple[int, int]) -> tuple[float, floa
 
 
 def _enlarged(frame_size: tuple[int, int], box: tuple[float, float], crop: int) -> tuple[int, int]:
-    """(height, width) of a frame whose part of size `box` becomes `crop` x `crop`."""
+    """(height, width) to which to resize a frame so that a part of size `box` becomes `crop` x `crop`."""
     return round(crop * frame_size[0] / box[0]), round(crop * frame_size[1] / box[1])
 
 

@@ -14,7 +14,7 @@ VERSION = 3  # of what `probe` finds: raise it when it finds something else
 
 
 def scan_videos(paths: Iterable[Path], workers: int, memory: Path | None = None) -> dict[Path, VideoInfo | VideoError]:
-    """Probes each video, or recalls it if neither its size nor its time of change differ.
+    """Probe each video, or use its cached result if its size and modification time are unchanged.
 
     Args:
       paths: video files.

@@ -1,9 +1,9 @@
 """Motion Sprites: textured shapes over a textured, slowly moving background, rendered in JAX.
 
-A class is a motion (`data_pipelines.motions`), nothing else: textures, colours, outlines, sizes and the background with
-its velocity are drawn from keys of their own, in the same way for every class. (`appearance_cue` makes colours go with
-the class in training, to see who is misled.) The families "elementary" and
-"composed" show one sprite, "relational" shows two, so one frame may tell the family.
+A class is only a motion (`data_pipelines.motions`): textures, colours, outlines, sizes and the background with its
+velocity are drawn from separate keys, in the same way for every class. (`appearance_cue` makes colours depend on the
+class in training, to see which networks are misled.) The families "elementary" and
+"composed" show one sprite, "relational" shows two, so one frame may reveal the family.
 
 Textures are sums of plane waves evaluated at the exact place of every pixel: they move by fractions of a pixel without
 interpolation, and the flow is known in closed form.
@@ -80,8 +80,8 @@ def render(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Renders one clip; usable under `jit` (`config` static) and `vmap` (over keys and classes).
 
-    Within a family, what one frame shows is independent of the class for a frame at a random time; among classes that
-    change neither size nor distance (translations, rotations, all of "composed") at every given time too.
+    Within a family, a single frame at a random time is independent of the class; among classes that change neither size
+    nor distance (translations, rotations, all of "composed"), so is a frame at any given time.
 
     Args:
       key: a random key; with the class and `config` it fixes the clip.
@@ -91,8 +91,8 @@ def render(
 
     Returns:
       clip: uint8 `[T, H, W, 3]`, RGB.
-      flow: float32 `[T-1, H, W, 2]`, (u right, v down) in pixels: how far what is seen at a pixel of frame t has
-        moved in frame t+1, be it out of the frame or behind another sprite.
+      flow: float32 `[T-1, H, W, 2]`, (u right, v down) in pixels: displacement to frame t+1 of the point seen at a
+        pixel of frame t, even if it leaves the frame or is occluded.
       mask: uint8 `[T, H, W]`, 0 background, 1 and 2 the sprites (2 in front of 1).
     """
     motion_key, look_key, radius_key, velocity_key = jax.random.split(key, 4)

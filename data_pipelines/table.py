@@ -92,7 +92,7 @@ def list_faults(faults: Sequence[str]) -> str:
 def class_names(rows: Sequence[Row], order: Sequence[str] = (), known: Sequence[str] = ()) -> tuple[str, ...]:
     """Labels of split "train", or of all rows if there is no such split: first those in `order`, then by name.
 
-    If all labels are among the classes `known` of a network that is evaluated, they are those, in their order.
+    If all labels are among the classes `known` of a network that is evaluated, the result is `known`.
     """
     labels = {row.label for row in rows if row.label}
     if labels and labels <= set(known):
@@ -122,8 +122,8 @@ def labelled_rows(rows: Sequence[Row], per_class: int, seed: int = 0) -> frozens
 
     Args:
       rows: the table.
-      per_class: so many rows of each class; 0: all that have a label.
-      seed: of which those are.
+      per_class: number of rows of each class; 0: all that have a label.
+      seed: seed of their choice.
     """
     order = np.random.default_rng(seed)
     of_class = {label: indices for label, indices in _training_rows(rows).items() if label}
@@ -132,11 +132,11 @@ def labelled_rows(rows: Sequence[Row], per_class: int, seed: int = 0) -> frozens
 
 
 def hold_out(rows: Sequence[Row], share: float) -> list[Row]:
-    """The table, with some rows of split "train", if there is one, in split "validation", drawn once and for all.
+    """Move some rows of split "train", if there is one, to split "validation"; the random choice is always the same.
 
     Args:
       rows: the table.
-      share: of the training rows of each class, and of those without a label, in [0, 1); of each at least one stays.
+      share: share of the training rows of each class, and of unlabelled ones, in [0, 1); at least one of each stays.
 
     Raises:
       DataError: there is a split "validation" already, or the share of every class is less than a row.

@@ -79,7 +79,7 @@ def read_frames(
 
 
 def read_clips(path: str | Path, clips: Sequence[tuple[Sequence[int], Size]], info: VideoInfo) -> list[np.ndarray]:
-    """Decodes clips of a video: in one pass those between whose beginnings there is nothing to jump over.
+    """Decode clips of a video; clips share one pass of the decoder if seeking between them would skip nothing.
 
     Args:
       path: video file.
@@ -155,9 +155,9 @@ def _packet_times(container, stream) -> dict[int, bool]:
 
 
 def _check_length(path: str | Path, container, stream, times: list[int | None]) -> None:
-    """Raises VideoError if a file ends before half of what its header tells; MP4 is found cut by the decoder itself.
+    """Raise VideoError if a file ends before half the length in its header; the decoder itself detects truncated MP4.
 
-    Whole files miss some of it, too: dropped frames count in AVI's header, sound that goes on in Matroska's.
+    Intact files can fall short of it too: AVI's header counts dropped frames, Matroska's includes longer sound.
     """
     told = found = 0
     if container.format.name == "avi":

@@ -1,4 +1,4 @@
-"""Opens a folder of videos: its table, a look at every file, and what can be used."""
+"""Opens a folder of videos: reads its table, probes every file, and selects the usable rows."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,8 +24,8 @@ def open_videos(
 ) -> Data:
     """Opens the videos that `config` names; writes Motion Sprites first if it says so.
 
-    Looks at every video once. With `workdir`, what was found is remembered in `videos.json` there, and clips left out
-    are listed in `skipped.jsonl`.
+    Every video is probed once. With `workdir`, the results are cached in `videos.json` there, and clips left out are
+    listed in `skipped.jsonl`.
 
     Args:
       config: which clips, and how to sample them.

@@ -39,7 +39,7 @@ def write_sprites(config: SpritesConfig, folder: str | Path) -> Path:
 
     Args:
       config: what to render.
-      folder: where; must not exist, be empty, or hold the same set.
+      folder: target folder; missing, empty, or with the same set.
 
     Raises:
       DataError: `folder` holds something else.

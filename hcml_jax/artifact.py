@@ -29,16 +29,16 @@ def save_artifact(
     described: Mapping[str, Any],
     chosen: str = "",
 ) -> None:
-    """Writes `model.jaxexport`, a program with its weights for any number of clips, and `model.json`, which tells how
-    to make clips of videos and what the classes are.
+    """Write `model.jaxexport`, a program with its weights for any number of clips, and `model.json`, which describes
+    how to take clips from videos, and lists the classes.
 
-    Convolutions are those of any device but a CPU; there `hcml_jax.load` is faster.
+    Convolutions are those for devices other than CPUs; on a CPU `hcml_jax.load` is faster.
 
     Args:
-      folder: where to.
-      method, variables: of the network.
-      classes: names in the order of the probabilities; (): it has not learnt to classify, and gives features alone.
-      described: its run, as `Workdir.read` gives it.
+      folder: target folder.
+      method, variables: those of the network.
+      classes: names in the order of the probabilities; (): it has not learnt to classify, and outputs only features.
+      described: description of its run, from `Workdir.read`.
       chosen: see `probabilities`.
     """
     (batch,) = jax_export.symbolic_shape("batch")
@@ -64,5 +64,5 @@ def save_artifact(
 
 
 def probabilities(logits: jax.Array, method: Method, chosen: str) -> jax.Array:
-    """`[B, classes]`, of a method's class scores; of its several `classifiers`' the one that is chosen."""
+    """Class probabilities `[B, classes]` from a method's scores; with several `classifiers`, of the chosen one."""
     return jax.nn.softmax(logits[:, method.classifiers.index(chosen)] if chosen else logits)

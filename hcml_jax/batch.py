@@ -179,7 +179,7 @@ class Data(Protocol):
     ) -> Iterator[Batch]:
         """Training batches for ever, from step `first_step` on: a function of (seed, stage, step) alone.
 
-        `batch_size` is the global batch's; of `num_shards` equal parts of each, part `shard_index` is given.
+        `batch_size` is that of the global batch, of which part `shard_index` of `num_shards` equal parts is returned.
         With `labelled_only`, only clips whose label training may use.
         """
 

@@ -21,10 +21,10 @@ from hcml_jax.config import ConfigError, UserError
 
 T = TypeVar("T")
 
-# A process that died is noticed after at most so long.
+# A dead process is noticed after at most this time.
 HEARTBEAT_SECONDS = 30
 
-# Long work of one process, such as looking at a million videos, is no reason for the others to give up.
+# Long work of one process, such as scanning a million videos, must not let the others time out.
 PATIENCE_DAYS = 10
 
 _meetings = itertools.count()  # alike in all processes, for they meet in the same order
@@ -37,17 +37,17 @@ _OWN_FAULTS = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "FAILED_PRECONDITION", 
 
 
 def join(coordinator: str = "", num_processes: int = 0, process_id: int = -1) -> None:
-    """Starts `jax.distributed` if this process is one of several; before anything else of jax.
+    """Start `jax.distributed` if this process is one of several; call it before any other use of jax.
 
     Args:
       coordinator: "host:port" of the first process; "": ask Slurm, Open MPI, Kubernetes or the TPU pod, whichever
-        started this process, and where there is none, be alone.
-      num_processes: of the run; with `coordinator` alone.
-      process_id: this one's number, from 0; with `coordinator` alone.
+        started this process; without any, it is the only process.
+      num_processes: number of processes of the run; only with `coordinator`.
+      process_id: index of this process, from 0; only with `coordinator`.
 
     Raises:
       ConfigError: some of the three are given, not all.
-      UserError: the processes do not come together.
+      UserError: the processes cannot connect.
     """
     given = {"coordinator": coordinator, "num_processes": num_processes > 0, "process_id": process_id >= 0}
     missing = [f"--{name}" for name, value in given.items() if not value]
@@ -59,7 +59,7 @@ def join(coordinator: str = "", num_processes: int = 0, process_id: int = -1) ->
     if not missing:
         _start(coordinator, **explicit, cluster_detection_method="deactivate")
     elif launcher := started_by():
-        # Left out, a process of Slurm or Open MPI takes one device; the only one of its host should take all.
+        # By default a process of Slurm or Open MPI takes one device; the only process of a host should take all.
         _start(launcher, local_device_ids=[] if _processes_on_host(launcher) == 1 else None)
 
 
@@ -87,7 +87,7 @@ def _is_tpu_host() -> bool:
 
 
 def _start(named: str, **arguments) -> None:
-    # When the first process dies, the runtime ends this one with a line that says so; no stacks after it.
+    # If the first process dies, the runtime ends this one with a message; no stack traces after it.
     faulthandler.disable()
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     # Signals are the loop's: it saves first (training/stopping.py).
@@ -113,9 +113,9 @@ def end(message: str) -> None:
 
 
 def meet() -> None:
-    """Returns once all processes have come here, however long the last one takes.
+    """A barrier: return once all processes have reached it, however long the last one takes.
 
-    A collective of devices would do, but gives up after half a minute where it is the first.
+    A device collective would do, but it times out after half a minute if it is the first one.
     """
     if jax.process_count() == 1:
         return
@@ -131,7 +131,7 @@ class PartnerLostError(UserError):
 
 @contextlib.contextmanager
 def noticing_lost_partners():
-    """Makes what the runtime raises once a process is gone a PartnerLostError; elsewhere it passes."""
+    """Convert the runtime's error after the loss of a process to a PartnerLostError; other errors pass."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
@@ -155,14 +155,14 @@ def shard() -> dict[str, int]:
 
 
 def say(line: str) -> None:
-    """A line to the standard error stream, from the first process alone; a progress bar makes room for it."""
+    """Print a line to standard error, in the first process only; it does not break progress bars."""
     if is_first():
         tqdm.write(line, file=sys.stderr)
         sys.stderr.flush()
 
 
 def first_then_others(action: Callable[[], T]) -> T:
-    """What `action` returns, which the first process runs before all others, so that they find what it wrote.
+    """Run `action` in the first process, then in the others, so that they find what it wrote; return its result.
 
     Raises:
       UserError: in the others, if the first one failed.
@@ -185,7 +185,7 @@ def first_then_others(action: Callable[[], T]) -> T:
 
 
 def of_first(truth: bool) -> bool:
-    """What the first process says, on all of them."""
+    """Broadcast the first process's value to all processes."""
     if jax.process_count() == 1:
         return truth
     return bool(multihost_utils.broadcast_one_to_all(np.array(truth)))

@@ -1,8 +1,8 @@
 """Computes the flow of videos once: `python -m hcml_jax.compute_flow ROOT --stride 8 --out FOLDER`.
 
-What is stored serves `config.data.flow=FOLDER`: flow from every `--every`-th frame of each video to the one `--over`
-frames later, and how much the motion changes there. Work that was interrupted goes on where it stopped; several
-processes share it by `--shard 0/4`, `--shard 1/4`, ...; on each, pairs of frames are split over its devices.
+The output is used with `config.data.flow=FOLDER`: flow from every `--every`-th frame of each video to the one `--over`
+frames later, and how much the motion changes there. Interrupted work is resumed. Several processes share the work with
+`--shard 0/4`, `--shard 1/4`, ...; each splits pairs of frames over its devices.
 """
 
 import argparse
@@ -41,8 +41,8 @@ from hcml_jax.visualization import draw_motion, save_figure
 
 TRUTH = "truth"
 DRAWN = 6  # videos whose change of motion is drawn
-PAIRS = 16  # compared at a time by networks
-SIDES = 8  # the sides of resized frames divide by this, so that networks meet few sizes
+PAIRS = 16  # pairs of frames per call of a network
+SIDES = 8  # sides of resized frames are multiples of this, so that networks get few different sizes
 
 
 class Provider(NamedTuple):
@@ -51,7 +51,7 @@ class Provider(NamedTuple):
     Attributes:
       of_pairs: pairs of frames, uint8 `[N, 2, H, W, 3]` -> flow `[N, H, W, 2]` from each first one to its second, in
         pixels; None: flow is that of the table.
-      least: the shortest side of frames that it takes, in pixels.
+      least: minimum side of its frames, in pixels.
     """
 
     of_pairs: Callable[[np.ndarray], np.ndarray] | None
@@ -59,7 +59,7 @@ class Provider(NamedTuple):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Computes what is not there yet, and lists the videos that have none."""
+    """Compute missing flow, and list the videos that were left out."""
     given = _parser().parse_args(arguments)
     try:
         if find_spec("av") is None:
@@ -98,9 +98,9 @@ def compute(
     provider: Provider,
     shard: int = 0,
 ) -> list[str]:
-    """Stores the flow of videos that have none yet, or have changed since; returns why videos were left out.
+    """Store the flow of videos that have none yet, or have changed since; return why videos were left out.
 
-    `videos` are paths, each with that of the file of its true flow, where there is one.
+    `videos` maps the path of each video to that of its true flow, or None.
     """
     known, left_out = read_motion(out), []
     names = {video: flow_name(root, video) for video in videos}
@@ -164,7 +164,7 @@ def flow_of(
 
 
 def _true_flow(video: pathlib.Path, truth: pathlib.Path | None, shape: tuple[int, int, int]) -> np.ndarray:
-    """The flow `[T - 1, H, W, 2]` that a table tells of a video."""
+    """Read a video's flow `[T - 1, H, W, 2]` from the file that the table names."""
     if truth is None:
         raise VideoError(f"{video}: the table's column 'flow' names no file")
     try:
@@ -196,8 +196,8 @@ def _motion(pairs: jax.Array, scale: int, weighting: str) -> jax.Array:
 
 
 def make_provider(name: str) -> Provider:
-    """What computes flow: "dis"; "raft:DIR", imported weights; "hcml:DIR" or "hcml:sprites", level 0 of a network;
-    "truth", the table's, which is stored as it is.
+    """The provider of a name: "dis"; "raft:DIR", imported weights; "hcml:DIR" or "hcml:sprites", level 0 of a network;
+    "truth", the table's flow, which is stored unchanged.
 
     Raises:
       ConfigError: there is no such provider, or DIR holds something else.
@@ -227,7 +227,7 @@ def _in_parts(network: Callable) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _parts(pairs: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Parts of one size, the last filled up with its last pair, and how many of each count."""
+    """Yield parts of length `size`, the last padded with its last pair, and the number of real pairs in each."""
     for start in range(0, len(pairs), size):
         part = pairs[start : start + size]
         yield np.concatenate([part, part[-1:].repeat(size - len(part), axis=0)]), len(part)

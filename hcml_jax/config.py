@@ -54,7 +54,7 @@ def build(cls: type[T], values: Mapping[str, Any], path: str = "config") -> T:
 def fill(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
     """`values` with the defaults of the dataclass `cls` for what they leave out, as plain values.
 
-    Nested dataclasses are filled too. What `build` would refuse is kept for it to name.
+    Nested dataclasses are filled too. Invalid values are kept, so that `build` reports them.
     """
     hints = typing.get_type_hints(cls)
     filled = dict(values)

@@ -69,7 +69,7 @@ def run(config: Mapping[str, Any], workdir: str, mode: str) -> None:
         page of what was evaluated) or "export".
 
     Raises:
-      UserError, OSError: what a user can mend; the message says how.
+      UserError, OSError: errors that the user can fix; the message says how.
     """
     config = _filled(config)
     typed = build(ExperimentConfig, config)
@@ -109,7 +109,7 @@ def run(config: Mapping[str, Any], workdir: str, mode: str) -> None:
     if mode == "train":
         train(method, data, typed.training, folder.path, typed.seed, start)
     _evaluate(typed, folder, method, data, given)
-    cluster.meet()  # the first one draws; the others would not wait as long at their end
+    cluster.meet()  # the first process still draws figures; at exit the others would not wait that long
 
 
 def _write(what: str, folder: Workdir) -> None:

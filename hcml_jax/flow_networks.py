@@ -39,8 +39,8 @@ def flow_network(name: str) -> FlowNetwork:
     """The network of a name: "raft:DIR", imported weights; "hcml:DIR" or "hcml:sprites", level 0 of what `load` takes.
 
     Raises:
-      ConfigError: the name is no network's, or DIR holds something else, or a network that looks further than from one
-        frame to the next.
+      ConfigError: the name is no network's, DIR holds something else, or a network whose flow depends on more frames
+        than the pair.
       CheckpointError, WeightsError: as `load` and `read_imported` do.
     """
     kind, _, source = name.partition(":")
@@ -74,7 +74,7 @@ def _level0(source: str) -> FlowNetwork:
     shortest, *sides = method.config.backbone.bare.shortest_clip
 
     def flow(clips: jax.Array) -> jax.Array:
-        # What is behind two frames makes no difference to their flow, or this network is refused below.
+        # Frames after a pair do not change its flow, or this network is rejected below.
         missing = max(0, shortest - clips.shape[1])
         longer = jnp.concatenate([clips, jnp.repeat(clips[:, -1:], missing, axis=1)], axis=1)
         return method.encode(variables, longer).flow["level0"][:, : clips.shape[1] - 1]
@@ -84,8 +84,8 @@ def _level0(source: str) -> FlowNetwork:
 
 
 def _check_looks_at_pairs(model: Model, flow: Callable, clip: tuple[int, int, int]) -> None:
-    """Raises ConfigError unless the flow of frames 1 and 2 of a clip `(T, H, W)` is from the one to the other, whatever
-    stands around them: a backbone may stride, or look, over time below its level 0."""
+    """Raise ConfigError unless the flow from frame 1 to frame 2 of a clip `(T, H, W)` is independent of other frames: a
+    backbone may have strides, or kernels, over time below its level 0."""
     steps = np.diff(model.method.frames_of(clip[0])["level0"])
     frames = np.random.default_rng(0).integers(0, 256, (1, *clip, 3), dtype=np.uint8)
     others = np.concatenate([255 - frames[:, :1], frames[:, 1:3], 255 - frames[:, 3:]], axis=1)

@@ -1,4 +1,4 @@
-"""A trained network for notebooks and programs: `load(workdir)`; and its export without what serves training."""
+"""Trained networks for notebooks and programs: `load(workdir)`; and their export, without training-only variables."""
 
 import functools
 import json
@@ -28,10 +28,10 @@ class Model:
     """A trained network with jitted functions of clips `[B, T, H, W, 3]`, uint8 or float `[0, 1]`.
 
     Attributes:
-      method, variables: what it is made of.
-      classes: class names in the order of the scores; empty where it learnt to name none.
+      method, variables: the method and its variables.
+      classes: class names in the order of the scores; empty if it was trained without classes.
       clip_shape: `(T, H, W, 3)`, the clips it was trained on.
-      trained: whether what classifies has been trained.
+      trained: whether its classifier has been trained.
       chosen: which of a method's several `classifiers` predicts; "": it has one, or none has been chosen.
       recognises: whether it has a classifier that has been trained, and chosen if there are several.
     """
@@ -116,8 +116,8 @@ def load(workdir: str | pathlib.Path, stage: str = "") -> Model:
       stage: of a run: at the end of this stage; "": at its last checkpoint.
 
     Raises:
-      ConfigError: if the folder holds neither, or the stage has not ended; or if an export, which has none, is asked
-        for one.
+      ConfigError: if the folder holds neither, the stage has not ended, or a stage is given for an export, which has
+        none.
       CheckpointError: if the run has no checkpoint yet, or one of another model.
       WeightsError: if an export is damaged.
     """
@@ -141,7 +141,7 @@ def load(workdir: str | pathlib.Path, stage: str = "") -> Model:
 
 
 def _exported(path: pathlib.Path, abstract: Variables) -> Variables:
-    """The variables of an export, where those of `abstract` are to lie."""
+    """The variables of an export, with the shardings of `abstract`."""
     found, wanted = (flax.traverse_util.flatten_dict(tree, sep="/") for tree in (read_variables(path), abstract))
     names = sorted({*found, *wanted})
     differ = [name for name in names if np.shape(found.get(name)) != np.shape(wanted.get(name))]
@@ -152,7 +152,7 @@ def _exported(path: pathlib.Path, abstract: Variables) -> Variables:
 
 
 def _placed(array: np.ndarray, sharding: jax.sharding.Sharding) -> jax.Array:
-    """An array that every process has read, without waiting for the others, as `device_put` would."""
+    """Place an array that every process has read, without waiting for the others (`device_put` would wait)."""
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
@@ -166,8 +166,8 @@ def _selected(workdir: Workdir, position: Position) -> str:
 
 
 def export(workdir: pathlib.Path) -> pathlib.Path:
-    """Writes `<workdir>/export`: the network without what serves training, for `load`; `model.jaxexport`, for jax alone
-    (see `artifact`); and `backbone.safetensors`, its backbone and classifier for PyTorch, under the names of the
+    """Write `<workdir>/export`: the network without training-only variables, for `load`; `model.jaxexport`, for jax
+    alone (see `artifact`); and `backbone.safetensors`, its backbone and classifier for PyTorch, under the names of the
     package that publishes such a network.
 
     Raises:

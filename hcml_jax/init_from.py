@@ -47,16 +47,16 @@ class InitFrom:
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-    """The variables that an `InitFrom` brings, held against those of a run: what `read_start` makes.
+    """The variables that an `InitFrom` loads, checked against those of a run; result of `read_start`.
 
     Attributes:
-      path: where they come from.
+      path: their source.
       taken: arrays by path.
-      fresh: parts of the run's network of which the folder has nothing.
-      caution: of clips that are normalised otherwise than those that the backbone comes from; "": they are not.
-      recognises: whether a classifier that has been trained is among them.
-      classes: names of its classes; (): they are not known.
-      chosen: which of several classifiers its run has chosen; "": none.
+      fresh: parts of the run's network that the folder lacks.
+      caution: warning if clips are normalised differently from those the backbone was trained on; "": they are not.
+      recognises: whether a trained classifier is among them.
+      classes: names of its classes; (): unknown.
+      chosen: the one of several classifiers that its run chose; "": none.
     """
 
     path: str
@@ -73,7 +73,7 @@ class Start:
         return frozenset(path[1] for path in self.taken)
 
     def __call__(self, variables: Variables) -> Variables:
-        """The run's fresh variables with what was taken in place; each array stays where it lies."""
+        """Replace the run's fresh variables by those taken; each array keeps its sharding."""
         flat = flax.traverse_util.flatten_dict(variables)
         for path, array in self.taken.items():
             old = flat[path]
@@ -86,8 +86,7 @@ class Start:
 
 
 def known_classes(config: InitFrom) -> tuple[str, ...]:
-    """The classes that all of a run or its export classifies; () where it classifies none that is known, or less is
-    taken."""
+    """The classes of a run or its export, if all of it is taken; () if only a part is, or no classes are known."""
     folder = Workdir(folder_of(config.path))
     if not config.path or config.prefixes or not folder.claimed:
         return ()
@@ -97,7 +96,7 @@ def known_classes(config: InitFrom) -> tuple[str, ...]:
 
 
 def start_of(config: InitFrom, method: Method, clip_shape: tuple[int, ...]) -> Callable[[], Start] | None:
-    """Reads what a run of `method` starts from, once, and only when called; None: it starts from fresh variables."""
+    """A cached function that reads what a run of `method` starts from; None: it starts from fresh variables."""
 
     @functools.cache
     def read() -> Start:
@@ -115,8 +114,8 @@ def read_start(
 ) -> Start:
     """Reads the folder and checks that it fits a run.
 
-    A part of the network, such as "backbone/res2", "backbone/level0" or "classifier/logits", is taken whole or, where
-    the folder has nothing of it, starts fresh. Collections that serve training alone, such as queues, are not taken.
+    A part of the network, such as "backbone/res2", "backbone/level0" or "classifier/logits", is taken whole or, if the
+    folder lacks it, initialised afresh. Collections that only serve training, such as queues, are not taken.
 
     Args:
       config: what to take.
@@ -125,8 +124,8 @@ def read_start(
       deployed: see `Method`.
 
     Raises:
-      ConfigError: if it does not fit: it has arrays for which the run has no place, lacks some of a part, or has some
-        of another shape; or if the folder holds no variables.
+      ConfigError: if it does not fit: it has arrays that the run does not, lacks some arrays of a part, or has some of
+        another shape; or if the folder holds no variables.
     """
     found, theirs, trained, classes, chosen = _read(config)
     taken = _under(found, config.prefixes, config.path)
@@ -169,8 +168,8 @@ def _check_fits(folder: str, taken: Mapping[Path, np.ndarray], here: Mapping[Pat
 
 
 def _read(config: InitFrom) -> tuple[dict[Path, np.ndarray], Normalisation, bool, tuple[str, ...], str]:
-    """What the folder has learnt, by which mean and deviation its clips were normalised, whether it can classify,
-    what, if that is known, and by which of several classifiers."""
+    """The folder's learnt variables, the mean and deviation that normalised its clips, whether its classifier is
+    trained, its classes, if known, and the chosen one of several classifiers."""
     folder = folder_of(config.path)
     try:
         if is_imported(folder):

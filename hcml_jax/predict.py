@@ -1,4 +1,4 @@
-"""Names what happens in a video, and shows its flow: `python -m hcml_jax.predict VIDEO --model DIR`."""
+"""Classifies a video, and shows its flow: `python -m hcml_jax.predict VIDEO --model DIR`."""
 
 import argparse
 import dataclasses
@@ -51,10 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def data_config(model: pathlib.Path) -> DataConfig:
-    """How clips are taken of videos for the network that `load(model)` gives.
+    """The config by which clips are taken from videos for the network of `load(model)`.
 
     Raises:
-      ConfigError: the folder holds neither.
+      ConfigError: the folder holds neither a run nor an export.
     """
     config = build(DataConfig, Workdir(folder_of(model)).read()["config"]["data"], "config.data")
     root = config.root or "."  # rendered clips have none

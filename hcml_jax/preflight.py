@@ -1,4 +1,4 @@
-"""What is checked before a run begins, so that nothing that cannot work costs an hour."""
+"""Checks before a run begins, so that a run that cannot work fails at once instead of after an hour."""
 
 import functools
 import re
@@ -31,7 +31,7 @@ def check_devices(training: TrainingConfig) -> None:
 
 
 def check_splits(training: TrainingConfig, evaluation: EvaluationConfig) -> None:
-    """Raises ConfigError if what is reported would also be what is chosen by."""
+    """Raise ConfigError if the reported split is also the one that choices are made by."""
     split = training.validation_split
     if split and split == evaluation.split and not training.validate_on_reported:
         raise ConfigError(
@@ -42,7 +42,7 @@ def check_splits(training: TrainingConfig, evaluation: EvaluationConfig) -> None
 
 
 def check_data(data: Data, training: TrainingConfig | None, evaluation: EvaluationConfig) -> None:
-    """Raises ConfigError for splits and labels that would be missed only later; training None: it only evaluates."""
+    """Raise ConfigError if splits or labels that a later step needs are missing; training None: it only evaluates."""
     classes, splits = data.classes, data.splits
     wanted = {"evaluation.split": evaluation.split} if classes else {}
     if training or (classes and _wants_gallery(evaluation)):
@@ -89,7 +89,7 @@ def _wants_gallery(evaluation: EvaluationConfig) -> bool:
 
 
 def check_given(start: Start | None, data: Data) -> None:
-    """Tells what is evaluated; raises ConfigError if it is a trained classifier of other classes than the clips'."""
+    """Report what is evaluated; raise ConfigError if its trained classifier has other classes than the clips."""
     if not start:
         return
     cluster.say(f"nothing was trained here: what config.init_from names is evaluated, {start.path}")
@@ -149,7 +149,7 @@ def _completed(data: Data, batch: Batch, reads: Reads) -> Batch:
 
 
 def check_crop(method: Method, data: Data, evaluation: EvaluationConfig) -> None:
-    """Raises ConfigError if the network does not fit the clips that an evaluation crops otherwise than training."""
+    """Raise ConfigError if the network does not fit clips of the evaluation's own crop size."""
     if not (side := evaluation.crop):
         return
     clips = jax.ShapeDtypeStruct((1, data.clip_shape[0], side, side, 3), np.uint8)
@@ -164,7 +164,7 @@ def check_crop(method: Method, data: Data, evaluation: EvaluationConfig) -> None
 
 
 def check_stages(method: Method, data: Data, training: TrainingConfig) -> None:
-    """Traces the loss of every stage, and `encode`, so that what does not fit fails now, not when its stage comes.
+    """Trace the loss of every stage, and `encode`, so that a mismatch fails now instead of when its stage begins.
 
     Raises:
       ConfigError: if one does not work with these clips and this batch.

@@ -11,10 +11,10 @@ INTERVAL = 5.0  # seconds between lines
 
 
 class Progress:
-    """Counts finished items, in the first process alone; tells at once that the work begins.
+    """Counter of finished items, shown only by the first process; it is shown from the start of the work.
 
     Args:
-      name: what the work is.
+      name: name of the work.
       total: number of items.
       unit: what the items are.
       done: how many of them were finished before.
@@ -31,7 +31,7 @@ class Progress:
             cluster.say(self._line())
 
     def add(self, count: int = 1, told: str = "") -> None:
-        """Counts `count` more finished items; `told` is what else to say from now on, for example a loss."""
+        """Add `count` finished items; `told` is further text to show from now on, for example a loss."""
         self._done += count
         self._told = told or self._told
         if self._bar is not None:
@@ -42,7 +42,7 @@ class Progress:
             cluster.say(self._line())
 
     def close(self) -> None:
-        """Ends the bar, or tells how far the work came."""
+        """Close the bar, or print the final progress."""
         if self._bar is not None:
             self._bar.close()
         elif self._done > self._first:

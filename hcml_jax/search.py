@@ -106,7 +106,7 @@ class Index:
         self.unreadable: dict[str, str] = {}
 
     def update(self) -> None:
-        """Reads what was kept, adds what is new or has changed, forgets what is gone.
+        """Read cached features, add those of new and changed videos, drop those of deleted ones.
 
         Raises:
           DataError: the folder holds no videos, or none that can be read.

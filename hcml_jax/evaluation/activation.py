@@ -10,7 +10,7 @@ from hcml_jax.methods.base import Method, Variables
 
 
 def grad_cam(method: Method, variables: Variables, clips, classes=None) -> tuple[jax.Array, jax.Array]:
-    """Where the evidence for a class lies: Grad-CAM++ (Chattopadhyay et al., 2018, eq. 19) of the last features.
+    """Grad-CAM++ (Chattopadhyay et al., 2018, eq. 19) of the last features: where the evidence for a class lies.
 
     Args:
       method, variables: of a network with class scores.
@@ -30,7 +30,7 @@ def grad_cam(method: Method, variables: Variables, clips, classes=None) -> tuple
 
 
 def activation(method: Method, variables: Variables, clips) -> jax.Array:
-    """Where the last features are strong, whatever the class: their length, float32 `[B, T', H', W']`."""
+    """The norm of the last features at each place, whatever the class: float32 `[B, T', H', W']`."""
     _, features = _forward(method, variables, clips, None)
     return jnp.linalg.norm(features.astype(jnp.float32), axis=-1)
 
@@ -39,7 +39,7 @@ def feature_gradient(
     method: Method, variables: Variables, clips, classes=None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The classes (see `grad_cam`), the last features `[B, T', H', W', C]`, float32, and the gradient of each clip's
-    score of its class by them."""
+    class score with respect to them."""
     shape = jax.eval_shape(lambda: _forward(method, variables, clips, None)[1])
 
     def score(change):

@@ -1,4 +1,4 @@
-"""What needs no network, to hold networks against: maps of pixels, of frame differences, of classical optical flow."""
+"""Baselines without a network: maps of pixels, of frame differences, of classical optical flow."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

@@ -17,14 +17,14 @@ from hcml_jax.training.mesh import Layout
 
 @dataclasses.dataclass(frozen=True)
 class Clips:
-    """Clips of videos, seen in one way.
+    """Clips of videos, sampled and cropped in one way.
 
     Attributes:
-      data: where they come from.
-      batch_size: clips at a time, over all devices of all processes; at least one each.
-      layout: of this process's own devices.
-      views: clips and squares of each video: see `EvaluationConfig`.
-      crop, short_side: as there.
+      data: source of the clips.
+      batch_size: clips per batch, over all devices of all processes; at least one per device.
+      layout: layout of this process's own devices.
+      views: clips and crops of each video: see `EvaluationConfig`.
+      crop, short_side: see `EvaluationConfig`.
     """
 
     data: Data
@@ -43,7 +43,7 @@ class Clips:
 
     @property
     def about(self) -> dict[str, Any]:
-        """What tells these clips from others, plain values."""
+        """Plain values that identify these clips."""
         sampling = dict(self.data.sampling)
         seen = {name: getattr(self, name) or sampling.get(name) for name in ("crop", "short_side")}
         return {"clips": dict(self.data.census), "sampling": sampling | seen | {"views": self.views}}
@@ -75,13 +75,13 @@ class Clips:
 
     @property
     def videos(self) -> int:
-        """Videos of a batch: as many as keep its clips within `batch_size`, and divide over all devices."""
+        """Videos per batch: the most whose clips are within `batch_size` and that divide over all devices."""
         devices = jax.device_count()
         return max(1, self.batch_size // self.count // devices) * devices
 
 
 def with_mirrored(batch: Batch) -> Batch:
-    """The clips of each video, then the same mirrored; without what is read beside them."""
+    """Append the mirrored clips of each video to its clips; flow and future frames are dropped."""
     twice = {name: np.concatenate([getattr(batch, name)] * 2, axis=1) for name in ("box", "start", "consecutive")}
     return batch._replace(clip=_with_mirrored(batch.clip), future=None, flow=None, **twice)
 

@@ -1,7 +1,7 @@
 """Runs side by side: `python -m hcml_jax.evaluation.compare runs/sprites runs/supervised`.
 
-Of two runs on the same videos each score's difference is tested in pairs of videos; of more, the mean is shown, as for
-the splits of one dataset.
+For two runs on the same videos, the difference of each score is tested with paired videos. For more runs, the mean is
+shown, as for the splits of one dataset.
 """
 
 import json
@@ -58,8 +58,8 @@ def table(runs: Mapping[str, Mapping[str, Any]], more: Mapping[str, Mapping[str,
 def differences(one: str, other: str) -> dict[str, dict[str, str]]:
     """Columns for `table`: how much the second run's scores lie above the first one's, on the videos of both.
 
-    The interval is a bootstrap's over videos, p a paired permutation test's; empty where a run has no
-    `per_video.npz`, or they share no video.
+    The interval is from a bootstrap over videos, p from a paired permutation test. Empty if a run has no
+    `per_video.npz` or they share no video.
     """
     paths = [Workdir(pathlib.Path(folder)).per_video for folder in (one, other)]
     if not all(path.exists() for path in paths):
@@ -87,7 +87,7 @@ def means(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
 
 
 def _headline(results: Mapping[str, Any]) -> dict[str, float]:
-    """Without what only a closer look needs: `results.json` has it."""
+    """The headline figures; `results.json` also has the details."""
     flat = {name: value for name, value in flatten_dict(results, sep=".").items() if isinstance(value, int | float)}
     return {name: value for name, value in flat.items() if _is_headline(name)}
 

@@ -12,10 +12,10 @@ from hcml_jax.evaluation.readouts import parse_readout
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """What a protocol asks for.
+    """Requirements of a protocol.
 
     Attributes:
-      lacking: why it may have nothing to do.
+      lacking: reason to report if it has nothing to measure.
       gallery: whether it learns from the labels of split "train".
     """
 
@@ -45,15 +45,15 @@ class EvaluationConfig:
     Attributes:
       protocols: what to do, in this order; docs/evaluation.md says what each measures.
       split: the table's split that is reported; galleries and probes are of split "train".
-      batch_size: clips at a time; 0: the training batch.
-      views: what recognition averages over, for example "10x3": see `parse_views`. Each is reported; the first is what
-        all other protocols see.
-      crop, short_side: of a square, and of the frame that it is cut out of, in pixels; 0: those of the data.
-      selection: the split by whose top-1 one of several `classifiers` of a method is chosen.
+      batch_size: clips per batch; 0: that of training.
+      views: sets of views that recognition averages over, for example "10x3": see `parse_views`. Each is reported; all
+        other protocols use the first.
+      crop, short_side: side of a square crop, and shorter side of its frame, in pixels; 0: those of the data.
+      selection: split whose top-1 chooses one of several `classifiers` of a method.
       average: what is averaged over views: "probabilities" or "scores" (before the softmax).
       readouts: grids that maps are pooled to, beside their means: see `parse_readout`.
-      baselines: what needs no network, to hold networks against.
-      neighbours: k of nearest-neighbour classification; the first is the one of "knn".
+      baselines: baselines without a network, for comparison.
+      neighbours: values of k for nearest-neighbour classification; "knn" uses the first.
       temperature: of weighted votes.
       recall_at: k of retrieval.
       figure_clips: how many clips the pictures show; 0: no pictures are drawn.
@@ -102,9 +102,9 @@ _AVERAGES = ("probabilities", "scores")
 
 
 class Views(NamedTuple):
-    """How often a video is seen: `clips` times `squares`, and as often again if each is `mirrored` too.
+    """Views of a video: `clips` clips times `squares` crops, and twice as many if each is `mirrored` too.
 
-    `corners` says that the squares, five, are the four corners and the middle of a frame.
+    With `corners`, the five crops are the four corners and the middle of a frame.
     """
 
     clips: int
@@ -119,7 +119,7 @@ class Views(NamedTuple):
 
 
 def parse_views(name: str) -> Views:
-    """The views of a name: "10x3", ten clips evenly spread over a video times three squares along the longer side of
+    """Parse the name of views: "10x3", ten clips evenly spread over a video times three crops along the longer side of
     each; "10xcorners", times four corners and the middle; "10xcorners+flip", each mirrored too.
 
     Raises:

@@ -25,17 +25,17 @@ PARTS: dict[str, Callable[[Subject], Iterator]] = {
     "controls": controls.parts,
     "cost": cost.parts,
 }
-DETAILS = ("classes", "gains")  # of which `per_video.npz` has nothing: "knn" says it
+DETAILS = ("classes", "gains")  # left out of `per_video.npz`: "knn" already has them
 
 
 def evaluate(subject: Subject) -> dict[str, Any]:
-    """Evaluates by every protocol; `results.json` is written anew with each part.
+    """Run every protocol; `results.json` is rewritten after each part.
 
-    Until all are there, its "unfinished" names those to come. Beside each score, "intervals" has its 95% interval in
-    the same place; `per_video.npz` has what each video adds to a score, by its name, for `compare`.
+    Until all parts are done, its "unfinished" names the remaining ones. "intervals" holds the 95% interval of each
+    score at the same path; `per_video.npz` holds each video's contribution to a score, by its name, for `compare`.
 
     Returns:
-      what `results.json` holds.
+      the contents of `results.json`.
     """
     parts = []
     for protocol in subject.config.protocols:

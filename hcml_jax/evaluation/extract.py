@@ -25,12 +25,12 @@ CLIPS_A_FILE = 2048
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """What makes features of clips.
+    """A source of features of clips.
 
     Attributes:
-      name: of the folder that they lie in.
+      name: name of their folder.
       encode: clips uint8 `[B, T, H, W, 3]` -> (name -> `[B, C]`, class scores or None).
-      about: what tells it from others, plain values.
+      about: plain values that identify it.
     """
 
     name: str
@@ -61,13 +61,13 @@ def make_encoder(method: Method, readouts: Sequence[str]) -> Callable:
 
 
 def network(name: str, variables: Variables, encoder: Callable, readouts: Sequence[str]) -> Source:
-    """The source that a network is: its variables and what `make_encoder` made."""
+    """The source of a network's features: its variables and the function from `make_encoder`."""
     about = {"network": digest(variables), "readouts": list(readouts)}
     return Source(name, functools.partial(encoder, variables), about)
 
 
 def baseline(name: str, readouts: Sequence[str]) -> Source:
-    """The source that a baseline is: its map, averaged over time, as the feature of its own name; and its read-outs."""
+    """The source of a baseline's features: its map averaged over time, by the baseline's name, and its read-outs."""
     grids = {name: Readout(1, SIDE, SIDE)} | {f"{name}/{grid}": parse_readout(grid) for grid in readouts}
 
     def encode(clips):
@@ -78,17 +78,17 @@ def baseline(name: str, readouts: Sequence[str]) -> Source:
 
 
 def extract(source: Source, clips: Clips, split: str, folder: pathlib.Path, control: str, features: bool) -> Extracted:
-    """What a source makes of the labelled videos of a split, read from files where they are there already.
+    """Extract a source's features of the labelled videos of a split, or read them from files that exist already.
 
-    An extraction that was interrupted goes on where it was.
+    An interrupted extraction is resumed.
 
     Args:
-      source: of the features.
-      clips: of all splits.
-      split: whose videos.
-      folder: of the run's features.
-      control: a name of `CONTROLS`, for clips so changed; "": as they are.
-      features: whether features are wanted beside class scores.
+      source: source of the features.
+      clips: clips of all splits.
+      split: split of the videos.
+      folder: folder of the run's features.
+      control: name in `CONTROLS` of a change to the clips; "": none.
+      features: whether to extract features in addition to class scores.
 
     Raises:
       FeatureError: a file is damaged, or no labelled video could be read.

@@ -1,4 +1,4 @@
-"""Features on disk: what one network, or baseline, makes of the clips of a split; kept for all protocols."""
+"""Features on disk: those that one network or baseline extracts from a split's clips, shared by all protocols."""
 
 import contextlib
 import dataclasses
@@ -23,11 +23,11 @@ class FeatureError(UserError):
 
 @dataclasses.dataclass(frozen=True)
 class Extracted:
-    """Features of videos, read from disk when they are asked for.
+    """Features of videos, read from disk on access.
 
     Attributes:
       arrays: as in a file of `FeatureFiles`.
-      kept: int `[N]`, which places of the arrays, in the table's order.
+      kept: int `[N]`, indices into the arrays, in the table's order.
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -69,20 +69,20 @@ class Extracted:
         return self.arrays["logits"][self.kept]
 
     def where(self, chosen: np.ndarray) -> "Extracted":
-        """The same of some videos alone: bool `[N]`."""
+        """Select the videos of a mask, bool `[N]`."""
         return dataclasses.replace(self, kept=self.kept[chosen])
 
 
 class FeatureFiles(Mapping):
-    """A folder of `about.json`, which tells what the features are of, and files of clips, in any order.
+    """A folder with `about.json`, which describes the source of the features, and files of clips, in any order.
 
-    A file holds, of its N videos with V views each: "index" `[N]`, rows of the table; "video" `[N]`, names; "label"
+    A file holds, for its N videos with V views each: "index" `[N]`, rows of the table; "video" `[N]`, names; "label"
     `[N]`, -1 without one; "start" `[N, V]` and "box" `[N, V, 4]`, what each view shows (see `Batch`); "features/NAME"
     `[N, C]`, float32, each, means over the views; "logits" `[N, V, classes]`, where there is a classifier. As a mapping
-    it gives the arrays of all its files.
+    it returns the joined arrays of all its files.
 
     Args:
-      folder: where; made by `claim`.
+      folder: its path; `claim` creates it.
     """
 
     def __init__(self, folder: pathlib.Path):
@@ -90,10 +90,10 @@ class FeatureFiles(Mapping):
 
     @property
     def about(self) -> dict[str, Any] | None:
-        """What the features are of; None where there are none.
+        """Description of the features' source; None if there are no features.
 
         Raises:
-          FeatureError: the file that tells is damaged.
+          FeatureError: `about.json` is damaged.
         """
         path = self.folder / "about.json"
         if not path.exists():
@@ -104,7 +104,7 @@ class FeatureFiles(Mapping):
             raise FeatureError(f"{path} is damaged ({error}): delete {self.folder} and evaluate again") from error
 
     def claim(self, about: Mapping[str, Any]) -> bool:
-        """Makes the folder that of these features; returns whether it held others, which are deleted then."""
+        """Assign the folder to these features; return whether it held others, which are then deleted."""
         about = json.loads(json.dumps(about))
         found = self.about
         if found != about:

@@ -1,4 +1,4 @@
-"""How much optical flow a level holds: the error of its own head, and of a linear read-out of its features."""
+"""Optical flow in a level's features: the errors of its own head, and of a linear read-out of them."""
 
 import functools
 import operator
@@ -19,7 +19,7 @@ from hcml_jax.ops import backward_warp, end_point_error, psnr, resize_flow, ssim
 
 
 def flow_between(flow, frames: np.ndarray) -> jax.Array:
-    """Flow from each of these frames to the next, chained from flow over one: what a level that strides in time sees.
+    """Flow from each of these frames to the next of them, chained from flow over one frame, for levels strided in time.
 
     Args:
       flow: `[B, T - 1, H, W, 2]`, from each frame to the next, in pixels.
@@ -48,7 +48,7 @@ def flow_of_levels(method: Method, flow) -> dict[str, jax.Array]:
 class LinearReadout:
     """Ridge regression from motion features to the flow at their place, in cells of their grid.
 
-    It shows what flow the features of a level hold, also of levels that no flow head teaches (cf. HCML Figure 4).
+    It measures the flow in a level's features, even if no flow head trains that level (cf. HCML Figure 4).
     """
 
     def __init__(self, ridge: float = 1e-3):
@@ -120,7 +120,7 @@ def make_flow_reader(method: Method, variables: Variables, readouts: Mapping[str
 def flow_errors(method: Method, read: FlowReader, batches: Iterable[Batch]) -> dict[str, Any]:
     """End-point errors in pixels, of clips with `flow`, as `PerVideo`.
 
-    A level's flow leads from each of the frames that it stands at to the next; its zero flow is held to the same.
+    A level's flow leads from the frame of each of its time steps to the next one's; zero flow has the same target.
 
     Returns:
       by level, "epe_by_level" (of the heads), "readout_epe" and "epe_zero_by_level"; "epe" and "epe_zero", those of the
@@ -146,13 +146,13 @@ def flow_errors(method: Method, read: FlowReader, batches: Iterable[Batch]) -> d
 
 
 def frame_errors(method: Method, read: FlowReader, batches: Iterable[Batch], classical: bool) -> dict[str, Any]:
-    """How well flow explains a level's frames: each one, against the next one warped back, as `PerVideo`.
+    """How well flow explains a level's frames: errors of the next one warped back to each, as `PerVideo`.
 
     Args:
-      method: of the network.
-      read: its flow; only levels that have a head are looked at.
+      method: method of the network.
+      read: reader of its flow; only levels with a head are measured.
       batches: clips.
-      classical: whether OpenCV's flow is measured beside it.
+      classical: whether OpenCV's flow is measured as well.
 
     Returns:
       "l1" (CGM-Net Table 1: of values in [-1, 1]), "psnr" in dB and "ssim", each: whose flow ("learnt", "zero",
@@ -182,7 +182,7 @@ def frame_errors(method: Method, read: FlowReader, batches: Iterable[Batch], cla
 
 
 def per_video(measure: Callable[[Batch], Any], batches: Iterable[Batch]) -> dict[str, Any]:
-    """What `measure` finds of each video of all processes: its arrays `[B]` as `PerVideo`, without padding."""
+    """Apply `measure` to all batches; return its arrays `[B]` of all processes as `PerVideo`, without padding."""
     found, index = [], []
     for batch in batches:
         found.append(jax.tree.map(operator.itemgetter(batch.valid), jax.device_get(measure(batch))))

@@ -12,14 +12,14 @@ _BLOCK = 2**24  # weights held at once
 
 @dataclasses.dataclass(frozen=True)
 class PerVideo:
-    """A score that is a mean over videos, with what each video adds to it.
+    """A score that is a mean over videos, with the value of each video.
 
     Attributes:
-      values: float `[N]`, one a video, such as 1 where it was recognised or its end-point error; NaN where the score
-        does not look at a video.
-      index: int `[N]`, the videos' rows in the table, rising.
+      values: float `[N]`, one per video, such as 1 if it was recognised, or its end-point error; NaN for videos that
+        the score leaves out.
+      index: int `[N]`, the videos' rows in the table, increasing.
       groups: int `[N]`: the score is the mean of the groups' means (mean class accuracy); None: the plain mean.
-      then: a rising function of that mean which gives the score; it may give None.
+      then: an increasing function from that mean to the score; it may return None.
     """
 
     values: np.ndarray
@@ -35,7 +35,7 @@ class PerVideo:
 
     @property
     def shares(self) -> np.ndarray | None:
-        """`[N]`, what each video adds, such that the plain mean is the score; None where `then` is no plain number."""
+        """`[N]`, each video's contribution, whose plain mean is the score; None if `then` is not the identity."""
         if self.then is not float or self.groups is None:
             return self.values if self.then is float else None
         seen = ~np.isnan(self.values)
@@ -44,7 +44,7 @@ class PerVideo:
         return self.values * weights[self.groups]
 
     def over(self, index: np.ndarray) -> "PerVideo":
-        """The same over more videos, of these rows of the table."""
+        """Extend to the videos at these rows of the table, with NaN."""
         places = np.searchsorted(index, self.index)
         values = np.full(len(index), np.nan)
         values[places] = self.values
@@ -109,15 +109,15 @@ def _mean_of_met(means: np.ndarray) -> np.ndarray:
 
 
 def paired_difference(one: np.ndarray, other: np.ndarray, seed: int = 0) -> tuple[float, list[float], float]:
-    """How much two runs differ on the same videos.
+    """The difference between two runs on the same videos.
 
     Args:
-      one, other: `[N]` each, what the same video adds to the score of either; NaN where a score does not look at it.
-      seed: of the resamples and of the signs that are drawn.
+      one, other: `[N]` each, contributions of the same videos to either score; NaN if the score leaves a video out.
+      seed: seed of the resamples and of the random signs.
 
     Returns:
       The mean of `one - other`; its 95% interval by a bootstrap over videos; the p-value of a paired permutation test:
-      how often a mean at least as far from 0 comes of differences whose signs are drawn at random.
+      how often differences with random signs have a mean at least as far from 0.
 
     Raises:
       ValueError: the scores are not of the same number of videos, or share none.

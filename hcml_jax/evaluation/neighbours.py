@@ -13,7 +13,7 @@ class Nearest(NamedTuple):
     """Rows of a gallery, most similar first.
 
     Attributes:
-      rows: int `[Q, K]`; of equally similar ones the first comes first.
+      rows: int `[Q, K]`; of equally similar rows, lower ones come first.
       cosines: float `[Q, K]`.
     """
 
@@ -28,7 +28,7 @@ def nearest(gallery: np.ndarray, queries: np.ndarray, count: int, *, centred: bo
       gallery: `[G, C]`.
       queries: `[Q, C]`.
       count: K.
-      centred: whether the gallery's mean is taken off both first. Published codes differ in this.
+      centred: whether the gallery's mean is first subtracted from both. Published implementations differ in this.
 
     Raises:
       ValueError: K is not in 1..G.
@@ -75,13 +75,13 @@ def knn_classify(
 
 
 def vote(labels: np.ndarray, cosines: np.ndarray, temperature: float | None = None) -> np.ndarray:
-    """The label with the most votes in each row of `labels` `[Q, k]`; of equal ones, the label met first.
+    """The label with the most votes in each row of `labels` `[Q, k]`; of equal ones, the label that occurs first.
 
     A neighbour has one vote or, with a temperature, exp(cosine / temperature) votes (Wu et al., 2018, section 3.4).
     """
     counts = np.zeros((len(labels), labels.max(initial=0) + 1))
     if temperature is None:
-        # An earlier neighbour weighs more by too little to overturn a majority.
+        # Earlier neighbours have slightly larger weights, too little to overturn a majority.
         votes = np.broadcast_to(1.0 + 1e-3 * 0.5 ** np.arange(1, labels.shape[1] + 1), labels.shape)
     else:
         votes = np.exp((cosines - cosines[:, :1]) / temperature)
@@ -137,7 +137,7 @@ def _nearest(gallery, mean, queries: np.ndarray, count: int) -> tuple[np.ndarray
 
 
 def _largest(x: np.ndarray, count: int) -> np.ndarray:
-    """Columns of the `count` largest of each row, from left to right; of equal ones the leftmost; NaN counts least."""
+    """Columns of the `count` largest values of each row, in column order; ties go to the left; NaN is smallest."""
     np.nan_to_num(x, copy=False, nan=-np.inf)
     count = min(count, x.shape[1])
     least = np.partition(x, -count, axis=1)[:, -count, None]

@@ -16,13 +16,13 @@ from hcml_jax.training.workdir import Workdir
 
 
 class Given(Protocol):
-    """Variables from elsewhere, evaluated as they are.
+    """Loaded variables, evaluated without training.
 
     Attributes:
-      path: where they come from.
+      path: source of the variables.
       recognises: whether their classifier has been trained.
-      modules: the top-level modules of which there are any.
-      chosen: which of a method's several `classifiers` has been chosen; "": none.
+      modules: top-level modules that have variables.
+      chosen: the chosen one of a method's several `classifiers`; "": none.
     """
 
     path: str
@@ -31,15 +31,15 @@ class Given(Protocol):
     chosen: str
 
     def __call__(self, variables: Variables) -> Variables:
-        """Puts them in place of fresh ones."""
+        """Replace fresh variables by these."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Networks:
-    """The networks of a run by name, whole on each of this process's devices.
+    """The networks of a run by name, replicated on this process's devices.
 
-    "representation" and "last" (see `training.restore`), which are both those given where there are some; "untrained",
-    what it started from; "random", a fresh network beside it if it started from given variables.
+    "representation" and "last" (see `training.restore`; both are `given` unless it is None); "untrained", the variables
+    that the run started from; "random", a fresh network, in addition, if it started from given variables.
     """
 
     method: Method
@@ -55,7 +55,7 @@ class Networks:
 
     @functools.cached_property
     def positions(self) -> dict[str, Position]:
-        """Where the run can be read; nowhere if variables are given."""
+        """Checkpoints of the run, by name; none if variables are given."""
         return {} if self.given else positions(self.method, self.workdir.path)
 
     @property
@@ -65,16 +65,16 @@ class Networks:
 
     @property
     def beside(self) -> tuple[str, ...]:
-        """What a representation is held against; the last one is fresh."""
+        """Networks that the representation is compared with; the last one is fresh."""
         return ("untrained", "random") if "start" in self.positions else ("untrained",)
 
     def same(self, name: str) -> str:
-        """The network's first name, if it has two."""
+        """The network's canonical name, if it has two."""
         where = self.positions.get
         return "representation" if name == "last" and where("last") == where("representation") else name
 
     def load(self, name: str) -> Variables:
-        """The network's variables; of given ones, no module that serves training alone and is not among them."""
+        """The network's variables; with given ones, only of deployed modules and of those given."""
         clip_shape = self.data.clip_shape
         if name == self.beside[-1] or self.given:
             fresh = init_variables(self.method, clip_shape, self.seed, self.layout)

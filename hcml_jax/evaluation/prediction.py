@@ -1,4 +1,4 @@
-"""How well frames are predicted from those before them, by a network and by flow (CGM-Net Table 1)."""
+"""Errors of frames predicted from the previous ones, by a network and by flow (CGM-Net Table 1)."""
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
@@ -12,20 +12,20 @@ from hcml_jax.batch import Batch
 from hcml_jax.evaluation.flow import per_video
 from hcml_jax.ops import backward_warp, psnr, ssim
 
-FrameMaker = Callable[[Any], Any]  # uint8 clips [B, T, H, W, 3] -> the frame behind each, [B, T, H, W, 3] in [0, 1]
+FrameMaker = Callable[[Any], Any]  # uint8 clips [B, T, H, W, 3] -> the frame after each, [B, T, H, W, 3] in [0, 1]
 
 
 def prediction_errors(makers: Mapping[str, FrameMaker], batches: Iterable[Batch]) -> dict[str, Any]:
-    """Errors of frames that are predicted from those before them, as `PerVideo`.
+    """Errors of frames predicted from the previous ones, as `PerVideo`.
 
     Args:
-      makers: name -> what makes them.
-      batches: clips, with the frame behind them or without.
+      makers: name -> function that predicts the frames.
+      batches: clips, with or without the frame after them.
 
     Returns:
-      "seen", of the clip's frames from the second on, and "unseen", of the frame behind it where there is one, each:
-      "l1" (of values in [-1, 1]), "psnr" in dB and "ssim", each: name -> measure. Values beyond [0, 1] are cut off.
-      Where a video begins again nothing is measured.
+      "seen", of the clip's frames from the second on, and "unseen", of the frame after it if there is one, each:
+      "l1" (of values in [-1, 1]), "psnr" in dB and "ssim", each: name -> measure. Values are clipped to [0, 1].
+      Frames at which a looped video restarts are left out.
     """
 
     def of_batch(batch: Batch) -> dict[str, Any]:
@@ -47,9 +47,9 @@ def copies(clips) -> jax.Array:
 
 
 def by_flow(flow_of: Callable[[Any], Any]) -> FrameMaker:
-    """Moves each frame to the next by the flow between the two; the last, whose next is not known, as the one before.
+    """Warp each frame to the next by the flow between them; the last, whose next is unknown, by the previous flow.
 
-    Each pixel of a frame is fetched from where it was: the flow is that of the clip played backwards.
+    Pixels are sampled from their earlier position (backward warp): the flow is that of the reversed clip.
 
     Args:
       flow_of: uint8 clips `[B, T, H, W, 3]` -> flow from each frame to the next `[B, T - 1, H, W, 2]`, in pixels.
@@ -72,7 +72,7 @@ def _moved(clips: jax.Array, back: jax.Array) -> jax.Array:
 def _errors(
     made: jax.Array, following: jax.Array, consecutive: jax.Array, seen: int
 ) -> dict[str, dict[str, jax.Array]]:
-    """Of the first `seen` frames, and of one behind them, where there is one."""
+    """Errors of the first `seen` frames, and of the one after them, if there is one."""
     images, following = jnp.clip(made, 0.0, 1.0), augment.to_float(following)
     kinds = {"l1": 2 * jnp.abs(images - following).mean((2, 3, 4)), "psnr": psnr(images, following)}
     kinds |= {"ssim": ssim(images, following)}

@@ -1,4 +1,4 @@
-"""Read-outs: what of a map of features a clip is told by, pooled to a grid in time, height and width."""
+"""Read-outs: feature maps, pooled to a grid in time, height and width, as features of a clip."""
 
 import re
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""What an evaluation looks at: networks and baselines on clips, and what protocols share of them."""
+"""The subject of an evaluation: networks and baselines on clips, and results that protocols share."""
 
 import functools
 from collections.abc import Callable, Hashable, Sequence
@@ -42,7 +42,7 @@ class Subject:
 
     @property
     def sources(self) -> list[str]:
-        """What features are compared: the representation first, then what it is held against."""
+        """The compared sources of features: the representation first, then networks and baselines beside it."""
         return [REPRESENTATION, *self.networks.beside, *self.config.baselines]
 
     @property
@@ -52,7 +52,7 @@ class Subject:
 
     @property
     def reported(self) -> str:
-        """The split that is reported; the only one where videos without labels have no such split."""
+        """The split that is reported; the first one of the data if that split is missing (videos without labels)."""
         return self.config.split if self.config.split in self.data.splits else self.data.splits[0]
 
     @property
@@ -68,7 +68,7 @@ class Subject:
 
     @property
     def makes_frames(self) -> bool:
-        """Whether the network makes the frame that follows each frame, and the frame behind a clip can be read."""
+        """Whether the network predicts the frame that follows each frame, and the frame after a clip can be read."""
         clips = jax.ShapeDtypeStruct((1, *self.data.clip_shape), np.uint8)
         made = jax.eval_shape(self.method.next_frames, self.variables(REPRESENTATION), clips)
         return made is not None and self.reads_future
@@ -80,7 +80,7 @@ class Subject:
 
     @functools.cached_property
     def flow_readouts(self) -> dict[str, np.ndarray]:
-        """Level -> weights of its linear read-out of flow, fitted on the training split; empty without its flow."""
+        """Level -> weights of its linear read-out of flow, fitted on split "train"; empty if its flow is unknown."""
         if "train" not in self.data.splits or not self._knows_flow("train"):
             return {}
         rows = self.data.spread("train", READOUT_CLIPS)
@@ -100,34 +100,34 @@ class Subject:
         return self._once(self.networks.load, self.networks.same(name))
 
     def clips(self, views: str = "") -> Clips:
-        """The clips, seen as `views` says; "": as most protocols see them."""
+        """The clips with views `views`; "": the first views, which most protocols use."""
         size = {"crop": self.config.crop, "short_side": self.config.short_side}
         return Clips(self.data, self._batch_size, self.networks.layout, views or self.config.views[0], **size)
 
     def extracted(self, source: str, split: str, control: str = "", views: str = "") -> Extracted:
-        """What a source makes of the labelled videos of a split; in other views than the first, class scores alone."""
+        """A source's features and scores of the labelled videos of a split; for views but the first, only scores."""
         return self._once(self._extract, self.networks.same(source), split, control, views or self.config.views[0])
 
     def gallery(self, source: str) -> Extracted:
-        """Of split "train"."""
+        """Features on split "train"."""
         return self.extracted(source, "train")
 
     def test(self, source: str, control: str = "") -> Extracted:
-        """Of the split that is reported."""
+        """Features on the reported split."""
         return self.extracted(source, self.config.split, control)
 
     def few_labels(self, source: str) -> Extracted | None:
-        """Of the gallery, the videos whose label training may use; None if those are all."""
+        """The videos of the gallery whose label training may use; None if those are all."""
         gallery = self.gallery(source)
         few = np.isin(gallery.index, list(self.data.labelled))
         return None if few.all() else gallery.where(few)
 
     def names(self, source: str, readouts: bool = False) -> list[str]:
-        """Names of a source's features; or of what its read-outs make of its maps, such as "level0/3x3"."""
+        """Names of a source's features; with `readouts`, of the read-outs of its maps, such as "level0/3x3"."""
         return [name for name in self.gallery(source).names if ("/" in name) == readouts]
 
     def usable(self, ks: Sequence[int]) -> list[int]:
-        """Those of the numbers of neighbours that the gallery has."""
+        """The values k that do not exceed the size of the gallery."""
         return [k for k in ks if k <= len(self.gallery(REPRESENTATION).index)]
 
     def nearest(self, source: str, name: str, *, centred: bool = True, control: str = "") -> Nearest:
@@ -139,7 +139,7 @@ class Subject:
         return self._once(self._fit, source, name)
 
     def _once(self, make: Callable, *given: Hashable) -> Any:
-        """What `make` makes of these arguments; made when it is first asked for."""
+        """The result of `make` for these arguments, computed on first use."""
         key = make.__name__, *given
         if key not in self._kept:
             self._kept[key] = make(*given)

@@ -10,7 +10,7 @@ img { max-width: 100%; height: auto; }
 
 
 def document(title: str, body: str, style: str = "") -> str:
-    """A whole document of a body, readable on phones too; `style` is added to that of all."""
+    """A complete document around `body`, readable on phones too; `style` is added to the common style."""
     view = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
     icon = '<link rel="icon" href="data:,">'  # browsers ask for one
     head = f"<head>{view}{icon}<title>{html.escape(title)}</title><style>{STYLE}{style}</style></head>"

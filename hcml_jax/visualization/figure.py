@@ -20,7 +20,7 @@ def save_figure(figure: Figure, path) -> Path:
 
     Args:
       figure: any matplotlib figure.
-      path: where to, ending in .png by custom.
+      path: target file, by convention ending in .png.
 
     Returns:
       `path`, as a Path.

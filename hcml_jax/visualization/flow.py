@@ -77,7 +77,7 @@ def _longest(flow):
 
 
 def _draw_wheel(axes, size=151):
-    """The colour of each direction, by pointing there; white where there is no motion."""
+    """Draw the colour wheel: each direction has its colour, no motion is white."""
     axis = np.linspace(-1, 1, size, dtype=np.float32)
     flow = np.stack(np.meshgrid(axis, axis), axis=-1)
     outside = np.linalg.norm(flow, axis=-1, keepdims=True) > 1

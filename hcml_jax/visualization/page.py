@@ -181,7 +181,7 @@ def _retrieval(results: Mapping, scores: _Scores) -> str:
 
 
 def _ways(results: Mapping, scores: _Scores) -> str:
-    """Neighbours that vote otherwise or are not centred, other k, and efficacy."""
+    """A table of other kinds of kNN (weighted votes, not centred, other k), and of efficacy."""
     ways = {name: (name,) for name in ("knn", "knn_weighted", "knn_uncentred") if name in results}
     ways |= {f"knn, k {k}": ("knn_by_k", k) for k in results.get("knn_by_k", {})}
     features = list(results.get("knn", {}))
@@ -233,7 +233,7 @@ def _named(path: Sequence[str]) -> str:
 
 
 def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], shown: Any) -> str:
-    """A table; its first cells are names, the others are made here. "" unless it is to be shown."""
+    """An HTML table; the first cells are names (escaped), the others HTML from this module. "" unless `shown`."""
     if not shown:
         return ""
     head = "".join(f"<th>{html.escape(name)}</th>" for name in heads)

@@ -1,4 +1,4 @@
-"""Frames that a method makes, beside the true ones and what both miss."""
+"""Predicted frames beside the true ones, with the errors of prediction and of copying."""
 
 from collections.abc import Sequence
 
@@ -11,15 +11,15 @@ GAIN = 4  # by which errors are shown
 
 
 def predicted_rows(frames, predicted, follows) -> dict[str, np.ndarray]:
-    """What is shown of clips, row by row, for `draw_strips`: each time is that of the frame that is predicted.
+    """Rows of images for `draw_strips`: each time is that of the predicted frame.
 
     Args:
       frames: uint8 `[N, T + 1, H, W, 3]`, of which all but the first are to be predicted.
-      predicted: float `[N, T, H, W, 3]` in `[0, 1]`, or little beyond.
-      follows: bool `[N, T]`, whether the next frame follows in the video; nothing is shown where it does not.
+      predicted: float `[N, T, H, W, 3]` in `[0, 1]`, or slightly outside.
+      follows: bool `[N, T]`, whether the next frame follows in the video; images are black if it does not.
 
     Returns:
-      name -> uint8 `[N, T, H, W, 3]`; errors are four times as large as they are.
+      name -> uint8 `[N, T, H, W, 3]`; errors are multiplied by four.
 
     Raises:
       ValueError: the shapes do not fit.
@@ -40,7 +40,7 @@ def predicted_rows(frames, predicted, follows) -> dict[str, np.ndarray]:
 
 
 def moving_prediction(rows: dict[str, np.ndarray], titles: Sequence[str]) -> list[list[tuple]]:
-    """The same, a row of moving pictures for each clip, whose title stands over the first, for `save_moving`."""
+    """Rows for `save_moving`, from those of `predicted_rows`: one per clip, with its title over the first picture."""
     return [
         [(images[number], name if column else title, "black") for column, (name, images) in enumerate(rows.items())]
         for number, title in enumerate(titles)

@@ -32,9 +32,9 @@ LEAST_CLIPS = 5  # that can be laid out in the plane
 
 
 def write_report(subject: Subject, records: Sequence[Mapping], folder: pathlib.Path) -> None:
-    """Writes every picture there is something to show for to `folder`.
+    """Write to `folder` every picture for which there are data.
 
-    Of features and class scores, those that the evaluation's protocols have extracted; `records` are those of
+    Features and class scores are those that the evaluation's protocols have extracted; `records` are those of
     `metrics.jsonl`.
     """
     done = subject.config.protocols
@@ -62,9 +62,9 @@ def write_report(subject: Subject, records: Sequence[Mapping], folder: pathlib.P
 
 
 def _draw_flow(subject: Subject, path: pathlib.Path) -> None:
-    """Flow of each level: by its own head where it has one, by its linear read-out where there is truth.
+    """Draw the flow of each level: from its head, if it has one, and from its linear read-out, if true flow is known.
 
-    Where a level strides in time, its flow over several frames is shown as flow over one.
+    If a level has a temporal stride, its flow over several frames is scaled to flow over one.
     """
     batch = _shown_batch(subject, Reads(flow=subject.has_flow))
     clips = batch.clip[:, 0]
@@ -82,7 +82,7 @@ def _draw_flow(subject: Subject, path: pathlib.Path) -> None:
 
 
 def _draw_prediction(subject: Subject, folder: pathlib.Path) -> None:
-    """Frames predicted from the ones before, also the one behind the clip."""
+    """Draw frames predicted from the previous ones, including the one after the clip."""
     batch, variables = _shown_batch(subject, Reads(future=1)), subject.variables(REPRESENTATION)
     predicted = jax.jit(subject.method.next_frames)(variables, batch.clip[:, 0])
     frames = np.concatenate([batch.clip[:, 0], batch.future[:, 0]], axis=1)
@@ -114,7 +114,7 @@ def _draw_embedding(subject: Subject, path: pathlib.Path) -> None:
 
 
 def _draw_activation(subject: Subject, path: pathlib.Path, graded: bool) -> None:
-    """Activation whatever the class; where one classifier is `graded`, Grad-CAM++ for the class it predicts."""
+    """Draw class-independent activation and, if one classifier is `graded`, Grad-CAM++ for the class it predicts."""
     method, variables = subject.method, subject.variables(LAST if graded else REPRESENTATION)
     batch = _shown_batch(subject)
     clips, names = batch.clip[:, 0], np.array([*subject.data.classes, "no label"])
@@ -128,7 +128,7 @@ def _draw_activation(subject: Subject, path: pathlib.Path, graded: bool) -> None
 
 
 def _draw_what_is_compared(subject: Subject, folder: pathlib.Path) -> None:
-    """What a method sees and learns: flow that it reads, similarities of what it compares, highlights."""
+    """Draw the flow that a method reads, similarities of the features that it compares, and its highlights."""
     stages = subject.method.stages
     stage = next((stage for stage in stages if stage.reads.flow or stage.reads.clips > 1), stages[0])
     if stage.reads.flow and subject.data.flow_fault(subject.reported):

@@ -10,10 +10,10 @@ from hcml_jax.visualization.figure import new_figure
 
 
 def draw_similarities(matrices: Mapping[str, np.ndarray], titles: Sequence[str]) -> Figure:
-    """Draws a row of matrices for each clip; what should be most similar lies on the diagonal.
+    """Draw a row of matrices for each clip; pairs that should be most similar lie on the diagonal.
 
     Args:
-      matrices: name -> cosines `[N, T, T']`, of each time of one thing with those of another.
+      matrices: name -> cosines `[N, T, T']`, between each time of one sequence and those of another.
       titles: a line for each clip.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Strips of frames: some times of each clip side by side, what goes with them below."""
+"""Strips of frames: some times of each clip side by side, related images below."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,1 +1,1 @@
-"""Published weights in and out: what their tensors are called, torch files, import, export."""
+"""Import and export of published weights: names of their tensors, torch files."""

@@ -15,8 +15,8 @@ def save_tensors(path: pathlib.Path, arch: str, variables: Mapping[str, Any]) ->
     """Writes the variables of "backbone" and, where there is one, "classifier".
 
     Tensors have the names and shapes of the package that publishes `arch` (torchvision's, where it does), so that its
-    network's `load_state_dict` takes them; the file's metadata names it. What that network does not have, such as
-    motion blocks, keeps this project's names with dots, kernels in PyTorch's order.
+    network's `load_state_dict` takes them; the file's metadata names it. Modules that it lacks, such as motion blocks,
+    keep this project's names with dots, kernels in PyTorch's order.
 
     Args:
       path: the file.

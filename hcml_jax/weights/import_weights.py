@@ -38,13 +38,13 @@ class Imported:
     Attributes:
       variables: {"params": ..., "batch_stats": ...} of "backbone" and, where the file has one, "classifier"; or of
         "raft".
-      source: whose names the tensors have.
-      mean, std: by which the clips it was trained on were normalised, in `[0, 1]`.
+      source: the package whose tensor names the file has.
+      mean, std: normalisation of the clips that it was trained on, in `[0, 1]`.
       caution: what its names leave open.
-      classes: of the classifier; 0: the file has none.
-      ignored: tensors that count training steps, which nothing depends on.
-      unused: tensors for which the network has no place.
-      missing: variables for which the file has no tensor; they are a fresh network's.
+      classes: number of classes; 0: the file has no classifier.
+      ignored: tensors that count training steps, which nothing uses.
+      unused: tensors without a counterpart in the network.
+      missing: variables without a tensor in the file; they are initialised as in a fresh network.
     """
 
     variables: dict[str, Any]
@@ -65,12 +65,12 @@ def convert(
     allow_missing: bool = False,
     **options: Any,
 ) -> Imported:
-    """Variables of the backbone (or RAFT) `arch` from published tensors by name; `options` are those of its module,
-    where it is not as published.
+    """Convert published tensors, by name, to variables of the backbone (or RAFT) `arch`; `options` are options of its
+    module that differ from the published network's.
 
     Raises:
-      WeightsError: if the tensors are another network's: none has a name of this one's, or one has another shape; if
-        there are some without a place (unless `allow_unused`) or some are lacking (unless `allow_missing`).
+      WeightsError: if the tensors are another network's: no name matches, or a shape differs; if some have no
+        counterpart (unless `allow_unused`) or some are missing (unless `allow_missing`).
     """
     known = published_layouts(arch)
     if not known:
@@ -118,9 +118,9 @@ def import_weights(
     allow_missing: bool = False,
     normalisation: Normalisation | None = None,
 ) -> Imported:
-    """Reads a weight file and writes the folder `out`: the variables, and `weights.json`, which tells of them.
+    """Read a weight file and write the folder `out`: the variables, and `weights.json`, which describes them.
 
-    `normalisation` is by which mean and deviation the file's clips were normalised; None: as published with its names.
+    `normalisation` is the mean and deviation that normalised the file's clips; None: those published with its names.
 
     Raises:
       WeightsError: if the file is damaged or another network's, or holds tensors without a place (unless
@@ -164,7 +164,7 @@ def read_imported(folder: pathlib.Path) -> tuple[dict[str, Any], Normalisation]:
 
 
 def _abstract(run: Callable) -> tuple[dict[Path, tuple[int, ...]], int]:
-    """The shape of each of the network's variables, and the channels that a classifier of it would see."""
+    """The shape of each of the network's variables, and the number of channels that a classifier would get."""
     output, variables = jax.eval_shape(run, jax.random.key(0))
     flat = flax.traverse_util.flatten_dict(variables)
     return {path: leaf.shape for path, leaf in flat.items()}, output.shape[-1]
@@ -183,7 +183,7 @@ def _run(arch: str, options: Mapping[str, Any], key: jax.Array) -> tuple[jax.Arr
 def _classifier_shapes(
     tensors: Mapping[str, np.ndarray], layout: PublishedLayout, channels: int
 ) -> dict[Path, tuple[int, ...]]:
-    """The variables of the file's classifier; none if it has none."""
+    """Shapes of the variables of the file's classifier; empty if it has none."""
     weight = tensors.get(layout.name((*CLASSIFIER, "kernel")))
     if weight is None:
         return {}
@@ -202,7 +202,7 @@ def _converted(tensor, name: str, path: Path, shape: tuple[int, ...], arch: str)
 
 
 def _initial(run: Callable, paths: Collection[Path], shapes: Mapping[Path, tuple[int, ...]]) -> dict[Path, np.ndarray]:
-    """What a fresh network has at these paths; zeros in the classifier."""
+    """Values of a fresh network at these paths; zeros in the classifier."""
     if not paths:
         return {}
     _, variables = jax.jit(run)(jax.random.key(0))

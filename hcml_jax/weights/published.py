@@ -1,6 +1,6 @@
-"""Published weights: what their tensors are called, and how they are laid out, beside this project's variables.
+"""Published weights: names and layouts of their tensors for this project's variables.
 
-A layout translates the path of a module, such as `res2/block0/conv1/conv`, to the name its tensors begin with, such as
+A layout translates the path of a module, such as `res2/block0/conv1/conv`, to the prefix of its tensors' names, such as
 `layer1.0.conv1`, by replacing patterns one after another.
 """
 
@@ -130,13 +130,13 @@ _C3D = ((r"^conv([12])/a", r"conv\1"), (r"^conv([345])/", r"conv\1"), (r"^classi
 
 @dataclasses.dataclass(frozen=True)
 class PublishedLayout:
-    """How a network is published.
+    """The published form of a network's weights.
 
     Attributes:
-      source: whose names these are.
-      patterns: what of a module's path is replaced by what, one after another.
-      mean, std: by which its weights' clips were normalised, in `[0, 1]`.
-      two_d: whether kernels have no axis of time.
+      source: the package that has these names.
+      patterns: (pattern, replacement) pairs for a module's path, applied one after another.
+      mean, std: normalisation of the clips that the weights were trained on, in `[0, 1]`.
+      two_d: whether kernels have no time axis.
       convolved: whether the classifier is a 1x1x1 convolution.
       caution: what the names leave open.
     """
@@ -163,7 +163,7 @@ class PublishedLayout:
         return f"{module}.{_LEAVES[leaf]}".replace("/", ".")
 
     def export(self, path: Path, array: np.ndarray) -> np.ndarray:
-        """A variable in PyTorch's order, as this layout's network takes it."""
+        """A variable in PyTorch's axis order, with its shape in this layout's network."""
         if path[-1] != "kernel":
             return array
         array = np.moveaxis(array, (-1, -2), (0, 1))  # [..., C, D] to [D, C, ...]
@@ -182,10 +182,10 @@ def _is_motion(path: Path) -> bool:
 
 
 def from_torch(tensor: np.ndarray, path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    """A tensor as the variable of this path and shape, float32; None where its shape is not one that belongs there.
+    """Convert a tensor to the variable of this path and shape, float32; None if its shape does not fit.
 
-    A kernel of one frame may come as a 2-D one, one of one cell as a matrix, and the one that a flattened map is
-    multiplied with (C3D's `fc6`) as a matrix too.
+    A kernel of one frame may be stored as a 2-D kernel, one of a single cell as a matrix, and the kernel for a
+    flattened map (C3D's `fc6`) as a matrix too.
     """
     if path[-1] != "kernel":
         return tensor.astype(np.float32) if tensor.shape == shape else None

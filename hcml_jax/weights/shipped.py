@@ -7,6 +7,6 @@ SHIPPED = {"sprites": pathlib.Path(__file__).parent / "sprites"}
 
 
 def folder_of(path: str | pathlib.Path) -> pathlib.Path:
-    """The folder of the weights of that name, unless there is one of one's own by that path; others as they are."""
+    """The folder of the shipped weights of that name, unless a folder of that path exists; other paths unchanged."""
     own = pathlib.Path(path)
     return own if own.exists() else SHIPPED.get(str(path), own)

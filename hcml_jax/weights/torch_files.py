@@ -21,7 +21,7 @@ import safetensors
 
 from hcml_jax.config import UserError
 
-# Where training programs keep the tensors inside what they save.
+# Keys under which training programs save the tensors.
 NESTED = ("state_dict", "model_state", "model_state_dict", "model")
 
 MAGIC = 0x1950A86A20F9469CFC6C  # begins files that PyTorch wrote before its version 1.6
@@ -47,7 +47,7 @@ class WeightsError(UserError, ValueError):
 
 
 def read_tensors(path: str | pathlib.Path) -> dict[str, np.ndarray]:
-    """The tensors of a `.pth`, `.pt`, `.pyth` or `.safetensors` file by name, less "module." or "model." in front.
+    """Read tensors of a `.pth`, `.pt`, `.pyth` or `.safetensors` file by name, without "module." or "model." prefix.
 
     Raises:
       WeightsError: if the file is cut off, damaged, holds code or holds no tensors.
@@ -80,7 +80,7 @@ def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _named_tensors(saved: Any, storages: Mapping[str, bytes]) -> dict[str, np.ndarray]:
-    """The tensors of what was saved: itself, or what it holds under a name that training programs use."""
+    """The tensors of a saved object: its own, or those under a key that training programs use."""
     for name in NESTED:
         if isinstance(saved, Mapping) and isinstance(saved.get(name), Mapping):
             saved = saved[name]
@@ -109,7 +109,7 @@ def _read_pickle(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _read_zip(file: BinaryIO) -> tuple[Any, dict[str, bytes]]:
-    """What PyTorch has written since its version 1.6: a zip archive of a pickle and one entry for each storage."""
+    """Read the format of PyTorch since version 1.6: a zip archive of a pickle and one entry for each storage."""
     storages: dict[str, bytes] = {}
     with zipfile.ZipFile(file) as archive:
         (pickled,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
@@ -126,7 +126,7 @@ def _read_zip(file: BinaryIO) -> tuple[Any, dict[str, bytes]]:
 
 
 def _read_legacy(file: BinaryIO) -> tuple[Any, dict[str, bytes]]:
-    """What it wrote before: pickles one after another, then the storages' numbers."""
+    """Read the older format: pickles one after another, then the storages' data."""
     size = os.fstat(file.fileno()).st_size
     known: dict[str, _Storage] = {}
 
@@ -154,11 +154,11 @@ class _ForbiddenError(Exception):
     """A name that no weights need."""
 
 
-# A pickle can write attributes on what its reader hands out: nothing of that can be written to.
+# A pickle can set attributes of the objects that its reader returns: these objects do not allow it.
 
 
 class _Storage(NamedTuple):
-    """The numbers that tensors are views of, by a key of `DTYPES` and a key in the file."""
+    """Data that tensors are views of, given by a key of `DTYPES` and a key in the file."""
 
     dtype: str
     key: str
@@ -203,7 +203,7 @@ class _Callable:
 
 
 class _Dtype:
-    """A numpy dtype's name; numpy tells it its byte order, the machine's, afterwards."""
+    """A numpy dtype's name; its byte order, which must be the machine's, is set by the pickle afterwards."""
 
     __slots__ = ("_name",)
 
@@ -231,7 +231,7 @@ def _scalar(dtype, content) -> np.generic:
     return dtype.scalar(content)
 
 
-# What a pickle may name: (module, name) -> what its reader takes for it.
+# Names allowed in a pickle: (module, name) -> the reader's stand-in.
 KNOWN: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("torch._utils", "_rebuild_tensor"): _Callable(_rebuild_tensor),
@@ -249,7 +249,7 @@ KNOWN: dict[tuple[str, str], Any] = {
 
 
 class _Unpickler(pickle.Unpickler):
-    """An unpickler that calls nothing but what `KNOWN` holds; `found` is told of each storage."""
+    """An unpickler that calls only functions in `KNOWN`; it passes each storage to `found`."""
 
     def __init__(self, file: BinaryIO, found: Callable[[_Storage], None]):
         super().__init__(file, encoding="latin1")

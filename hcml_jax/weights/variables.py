@@ -36,7 +36,7 @@ def read_variables(path: pathlib.Path) -> dict[str, Any]:
 
 
 def digest(variables: Mapping[str, Any]) -> str:
-    """A number for all arrays and their places; any change of them changes it."""
+    """A hash of all arrays and their paths; any change of them changes it."""
     found = hashlib.sha256()
     for path, array in sorted(flax.traverse_util.flatten_dict(jax.device_get(variables), sep="/").items()):
         found.update(f"{path} {array.dtype} {array.shape}".encode())

@@ -1,5 +1,5 @@
-"""What can be measured of a network: one file a protocol.
+"""Evaluation protocols, one per file.
 
-A protocol is a function `parts(subject)` that gives, in order, names and functions; each function measures and returns
-a nested dictionary of scores (`PerVideo`, or plain numbers), which `results.json` takes in.
+A protocol is a function `parts(subject)` that yields names and functions, in order. Each function measures and returns
+a nested dictionary of scores (`PerVideo`, or plain numbers), which is merged into `results.json`.
 """

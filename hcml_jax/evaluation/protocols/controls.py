@@ -1,4 +1,4 @@
-"""How much of a score is motion: the same tests on clips that are reversed, shuffled, or one frame alone."""
+"""Temporal controls: the tests on reversed, shuffled and single-frame clips, to see how much of a score is motion."""
 
 import functools
 from collections.abc import Iterator
@@ -23,9 +23,9 @@ def parts(subject: Subject) -> Iterator:
 
 
 def _control(subject: Subject, control: str) -> dict[str, Any]:
-    """Of those that are among the protocols: "top1" and others, "knn", "linear", of the baselines too.
+    """Scores of the configured protocols: "top1" and others, "knn", "linear", also of the baselines.
 
-    Galleries and probes stay.
+    Galleries and probes are those of unchanged clips.
     """
     found, asked = {}, subject.config.protocols
     if "recognition" in asked and subject.networks.recognises:

@@ -16,7 +16,7 @@ Hits = Callable[..., np.ndarray | dict[str, np.ndarray]]
 
 
 def compared(subject: Subject, title: str, kind: str, hits: Hits, more: Callable[[Subject], dict]) -> Iterator:
-    """The parts of a protocol that classifies features; `more` is what it measures of the representation besides."""
+    """The parts of a protocol that classifies features; `more` measures its further scores of the representation."""
     if subject.labelled:
         yield title, lambda: merge(of_representation(subject, kind, hits), more(subject))
         for source in subject.sources[1:]:
@@ -24,7 +24,7 @@ def compared(subject: Subject, title: str, kind: str, hits: Hits, more: Callable
 
 
 def of_representation(subject: Subject, kind: str, hits: Hits) -> dict[str, Any]:
-    """Scores of all features and read-outs; by family; by the few labels of training, if it had fewer."""
+    """Scores of all features and read-outs; by family; with training's labels only, if training had fewer."""
     found, test = scores(subject, kind, hits, REPRESENTATION), subject.test(REPRESENTATION)
     labels = {"all": len(subject.gallery(REPRESENTATION).index)}
     for name in subject.names(REPRESENTATION):

@@ -16,7 +16,7 @@ def accuracy(hits: np.ndarray, test: Extracted, then: Callable = float) -> PerVi
 
 
 def mean_class_accuracy(hits: np.ndarray, test: Extracted) -> PerVideo:
-    """The mean over the classes that have test videos of the share that was hit."""
+    """The accuracy of each class, averaged over the classes that have test videos."""
     return PerVideo(hits.astype(float), test.index, groups=test.labels)
 
 

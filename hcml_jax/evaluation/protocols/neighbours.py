@@ -17,7 +17,7 @@ GAINING = 5  # classes that are named
 
 
 def parts(subject: Subject) -> Iterator:
-    """ "knn" of every source: centred, one vote each, the first k; and all other ways for the representation."""
+    """ "knn" of every source: centred, one vote each, the first k; for the representation, all variants."""
     return compared(subject, "neighbours", "knn", hits, _more)
 
 
@@ -32,7 +32,7 @@ def hits(
     centred: bool = True,
     temperature: float | None = None,
 ) -> np.ndarray:
-    """Which test videos the neighbours of a feature classify rightly; k 0: the first."""
+    """Which test videos the neighbours by a feature classify correctly; k 0: the first k of the config."""
     test, k = subject.test(source, control), k or subject.config.neighbours[0]
     if few_labels:
         few = subject.few_labels(source)
@@ -44,7 +44,7 @@ def hits(
 
 
 def _more(subject: Subject) -> dict[str, Any]:
-    """Weighted votes, features that are not centred, every other k; by class, and the classes that gain most."""
+    """Scores with weighted votes, without centring, with every other k; by class, and the classes that gain most."""
     config, test = subject.config, subject.test(REPRESENTATION)
     ways = {("knn_weighted",): {"temperature": config.temperature}, ("knn_uncentred",): {"centred": False}}
     ways |= {("knn_by_k", str(k)): {"k": k} for k in subject.usable(config.neighbours[1:])}

@@ -1,4 +1,4 @@
-"""Prediction: how near frames that a network makes, or its flow, come to the true ones (CGM-Net Table 1)."""
+"""Prediction: errors of frames that a network, or its flow, predicts (CGM-Net Table 1)."""
 
 import functools
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def _errors(subject: Subject, makers: dict[str, FrameMaker]) -> dict[str, Any]:
 
 
 def _makers(subject: Subject) -> dict[str, FrameMaker]:
-    """Of the network: itself, if it makes frames, and its flow, if it gives that of every frame."""
+    """The network's frame makers: itself, if it predicts frames, and its flow, if it outputs that of every frame."""
     method, variables = subject.method, subject.variables(REPRESENTATION)
     makers, (frames, *_) = {}, subject.data.clip_shape
     if subject.makes_frames:

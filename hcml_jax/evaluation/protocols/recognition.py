@@ -20,7 +20,7 @@ def parts(subject: Subject) -> Iterator:
 
 
 def recognise(subject: Subject, views: str, control: str = "") -> dict[str, Any]:
-    """ "top1", "top5", "mean_class_accuracy" and, by family, "top1"; below "views" those of all ways but the first."""
+    """ "top1", "top5", "mean_class_accuracy" and, by family, "top1"; under "views" those of all views but the first."""
     test = subject.extracted(LAST, subject.config.split, control, views)
     scores = average_views(test.logits, subject.config.average)
     if subject.method.classifiers:
@@ -34,9 +34,9 @@ def recognise(subject: Subject, views: str, control: str = "") -> dict[str, Any]
 
 
 def select(subject: Subject) -> tuple[int, dict[str, Any]]:
-    """Which of the classifiers is best on the split "selection", seen as most protocols see clips; and why.
+    """The index of the best classifier on the split `selection`, with the first views; and a report of the choice.
 
-    Given variables keep the one that their own run has chosen.
+    Given variables keep the classifier that their own run chose.
     """
     given = subject.networks.given
     if given and given.chosen:
@@ -60,12 +60,12 @@ def _recognised(subject: Subject, test: Extracted, scores: np.ndarray) -> dict[s
 
 
 def average_views(logits: np.ndarray, average: str) -> np.ndarray:
-    """Class scores `[N, ...]` of those of all views `[N, V, ..., classes]`: the mean of "probabilities" or "scores"."""
+    """Class scores `[N, ...]`: those of views `[N, V, ..., classes]`, averaged as "probabilities" or "scores"."""
     return (softmax(logits, axis=-1) if average == "probabilities" else logits).mean(1)
 
 
 def in_top(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
-    """bool `[N]`: whether fewer than k classes score higher than, or as high as and before, the label."""
+    """bool `[N]`: whether the label is among the k highest scores; of equal scores, earlier classes rank first."""
     own = np.take_along_axis(scores, labels[:, None], 1)
     before = (scores == own) & (np.arange(scores.shape[1]) < labels[:, None])
     return ((scores > own) | before).sum(1) < k
