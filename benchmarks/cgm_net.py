@@ -2,11 +2,11 @@
 
 Its Tables 6 and 7 (upsampling that is learnt or not; and the same layer with motion features instead of context, which
 is not in the paper), Figure 6 (scales; maps are no coarser than the features they are decoded from, so 8 and 16 need a
-backbone of fewer rows and columns, which is run with scale 4, too),
-Table 8 (which pipelines classify the action, in the same networks; the same backbone on the labels alone, in as many
-steps), sizes of filters, which the paper leaves open, and HCML on the same clips. `benchmarks/arms.py` says how arms
-are tuned and evaluated: here rates of both stages by top-1, even if frames are reported. Frames are those at the end of
-the stage "motion"; HCML's are made by the flow of its level 0.
+backbone of fewer rows and columns, which is run with scale 4, too), Table 8 (the same network with several choices of
+pipelines; the same backbone on the labels alone, in as many steps), sizes of filters, which the paper leaves open, and
+HCML on the same clips. `benchmarks/arms.py` says how arms are tuned and evaluated: here the rates of both stages are
+chosen by top-1, even if frames are reported. Frames are predicted by the network as the stage "motion" leaves it; those
+of HCML by the flow of its level 0.
 """
 
 import functools

@@ -12,18 +12,16 @@ The clips of a split are changed so that the answers differ, and a trained netwo
 
 import argparse
 import functools
-import json
 import pathlib
 from collections.abc import Callable
 
 import jax
 import numpy as np
+from runs import call, open_run
 
-from data_pipelines import open_data
 from hcml_jax.batch import Batch
-from hcml_jax.config import build
-from hcml_jax.experiment import ExperimentConfig
-from hcml_jax.inference import load
+from hcml_jax.config import UserError
+from hcml_jax.methods.fima import FIMA
 from hcml_jax.methods.fima_config import FRAME, PIXEL
 
 BATCH = 16
@@ -79,10 +77,10 @@ QUESTIONS = {
 
 def answers(folder: pathlib.Path, split: str) -> dict[str, tuple[float, float]]:
     """Question -> (chance, how often the answer is right), among the places or halves of the clip."""
-    model, config = load(folder), json.loads((folder / "run.json").read_text())["config"]
-    typed = build(ExperimentConfig, config)
+    model, _, data = open_run(folder)
+    if not isinstance(model.method, FIMA):
+        raise UserError(f"{folder} holds no run of the method 'fima'")
     (stage,) = model.method.stages
-    data = open_data(typed.data, None, future=stage.reads.future)
     backbone = model.method.config.backbone.bare
     pixels = backbone.feature_spec[backbone.stages[-1]].strides[2]
     ask = jax.jit(functools.partial(model.method.loss, stage=stage, train=False))
@@ -110,4 +108,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    call(main)

@@ -14,21 +14,16 @@ import pathlib
 
 import jax
 import numpy as np
+from runs import call, open_run
 
-from data_pipelines import open_data
-from hcml_jax.config import build
-from hcml_jax.experiment import ExperimentConfig
-from hcml_jax.inference import load
 from hcml_jax.methods.base import QUEUE
 
 
 def found(folder: pathlib.Path, count: int) -> dict[str, tuple[float, float, float]]:
     """Metric -> (chance, the run's last training record, the mean over `count` batches of still encoders)."""
-    model, config = load(folder), json.loads((folder / "run.json").read_text())["config"]
-    typed = build(ExperimentConfig, config)
+    model, typed, data = open_run(folder)
     method = dataclasses.replace(model.method, config=dataclasses.replace(model.method.config, momentum=1.0))
     (stage,) = method.stages
-    data = open_data(typed.data, None, future=stage.reads.future)
     step = jax.jit(functools.partial(method.loss, stage=stage, train=True))
     size = typed.training.batch_size
     queues = [leaf for leaf in jax.tree.leaves(model.variables[QUEUE]) if leaf.ndim == 2]
@@ -58,4 +53,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    call(main)

@@ -12,9 +12,11 @@ from typing import Any
 
 import jax
 
-from hcml_jax.config import UserError
+from hcml_jax.batch import Data
+from hcml_jax.config import UserError, build
 from hcml_jax.evaluation.compare import read_results
-from hcml_jax.experiment import complete, run
+from hcml_jax.experiment import ExperimentConfig, complete, run
+from hcml_jax.inference import Model, load
 from hcml_jax.training.stopping import Stopped
 from hcml_jax.training.workdir import Workdir
 
@@ -38,6 +40,20 @@ def _finished(config: Config, workdir: pathlib.Path) -> bool:
     folder = Workdir(workdir)
     folder.check(config=complete(config).to_dict())
     return folder.results.exists() and "unfinished" not in read_results(workdir)
+
+
+def open_run(folder: pathlib.Path) -> tuple[Model, ExperimentConfig, Data]:
+    """A finished run: its network, its config, and its clips.
+
+    Raises:
+      UserError: the folder holds no run.
+    """
+    from data_pipelines import open_data
+
+    model, described = load(folder), Workdir(folder).read()
+    config = build(ExperimentConfig, described["config"])
+    future = max(stage.reads.future for stage in model.method.stages)
+    return model, config, open_data(config.data, None, future=future)
 
 
 class Processes:
