@@ -3,9 +3,10 @@
 Level 0 of the demo is learnt once per seed. Then level 1 is learnt on top of it, and level 2 on top of the demo's level
 1, with one change to the demo at a time, in 600 steps. Each row is the mean over seeds, on the validation split: the
 share of predictions that find the right time among those of their place, with its chance level; and scores of the
-level's features. Clips are rendered as they are read, new ones in each epoch. Temporal jitter is not tried, because in
-20 frames these motions leave the picture. Every run has its own folder and process, and resumes
-where it stopped; `benchmarks/ablation.py` says how several share a GPU.
+level's features. `--whole` learns the demo's levels 1 and 2 and its joint stage, in the demo's steps, with the change
+in all of them: what a change is worth to the network. Clips are rendered as they are read, new ones in each epoch.
+Temporal jitter is not tried, because in 20 frames these motions leave the picture. Every run has its own folder and
+process, and resumes where it stopped; `benchmarks/ablation.py` says how several share a GPU.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from hcml_jax.evaluation.compare import read_results
 from hcml_jax.training.metrics import read_records
 
 STEPS = 600
+PROTOCOLS = ("neighbours", "linear")
 DEMO = "the demo"
 LETTER = {"self_paired": True, "motion_share": 0.0, "temporal_weight": 0.0, "centre_targets": False}
 # Row -> part of the config -> its fields that differ from the demo's.
@@ -47,21 +49,28 @@ TRIALS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def config_of(seed: int, levels: int, changes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The demo's levels without its joint stage, read on the validation split."""
-    config = hcml_sprites.get_config().to_dict()
+    """The demo's levels without its joint stage."""
+    config = whole_config(seed, changes)
     names = [f"level{level}" for level in range(levels)]
     stages = {name: config["method"]["stages"][name] for name in names}
     if levels > 1:
         stages[names[-1]] |= {"steps": STEPS} | dict(changes.get("stage", {}))
+    config["method"] |= {"levels": config["method"]["levels"][:levels], "stages": stages}
+    config["evaluation"]["protocols"] = PROTOCOLS if levels > 1 else ()
+    return config
+
+
+def whole_config(seed: int, changes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The demo, read on the validation split."""
+    config = hcml_sprites.get_config().to_dict()
     config["seed"] = seed
     config["data"] |= {"root": ""} | dict(changes.get("data", {}))
     config["data"]["sprites"]["rendered"] = True
-    config["method"] |= {"levels": config["method"]["levels"][:levels], "stages": stages}
     config["method"] |= changes.get("method", {})
     config["training"] |= {"validate_on_reported": True, "checkpoint_every": 1000} | dict(changes.get("training", {}))
     config["evaluation"] |= {
         "split": "val",
-        "protocols": ("neighbours", "linear") if levels > 1 else (),
+        "protocols": (*PROTOCOLS, "recognition"),
         "readouts": ("Tx1x1", "3x3"),
         "baselines": (),
         "neighbours": (10,),
@@ -81,16 +90,30 @@ class Trials:
         """The folder of a level that is learnt with a change, on what the demo learns below it."""
         config = config_of(seed, level + 1, TRIALS[name])
         if level:
-            config["init_from"] = {"path": str(self.run(level - 1, DEMO, seed))}
-            config["training"]["first_stage"] = f"level{level}"
-        folder = self._workdir / f"level{level}-{''.join(c if c.isalnum() else '_' for c in name)}-{seed}"
+            self._go_on(config, level, self.run(level - 1, DEMO, seed))
+        return self._finish(config, f"level{level}", name, seed)
+
+    def whole(self, name: str, seed: int) -> pathlib.Path:
+        """The folder of the demo with a change, from level 1 to the joint stage, on the demo's level 0."""
+        config = whole_config(seed, TRIALS[name])
+        config["data"]["labels_seed"] = seed
+        self._go_on(config, 1, self.run(0, DEMO, seed))
+        return self._finish(config, "whole", name, seed)
+
+    def _go_on(self, config: dict[str, Any], level: int, below: pathlib.Path) -> None:
+        config["init_from"] = {"path": str(below)}
+        config["training"]["first_stage"] = f"level{level}"
+
+    def _finish(self, config: dict[str, Any], kind: str, name: str, seed: int) -> pathlib.Path:
+        folder = self._workdir / f"{kind}-{''.join(c if c.isalnum() else '_' for c in name)}-{seed}"
         self._processes.finish(config, folder)
         return folder
 
 
 def figures(folder: pathlib.Path, level: int) -> dict[str, float]:
-    """A level's final metrics on its task, and scores of its features."""
-    last = [record for record in read_records(folder) if record["split"] == "validation"][-1]
+    """A level's final metrics on its task, and scores of its features, and of the classifier if there is one."""
+    records = (record for record in read_records(folder) if record["split"] == "validation")
+    last = [record for record in records if record["stage"] == f"level{level}"][-1]
     results = read_results(folder)
     task, where = f"contrastive/level{level}", f"level{level}"
     return {
@@ -103,7 +126,7 @@ def figures(folder: pathlib.Path, level: int) -> dict[str, float]:
         "linear": results["linear"][where],
         "time kept": results["readouts"][f"{where}/Tx1x1"]["linear"],
         "3x3": results["readouts"][f"{where}/3x3"]["linear"],
-    }
+    } | ({"top-1": results["top1"]} if "top1" in results else {})
 
 
 def table(rows: Mapping[str, list[dict[str, float]]]) -> str:
@@ -124,18 +147,20 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--trials", nargs="+", choices=list(TRIALS), default=list(TRIALS))
     parser.add_argument("--levels", type=int, nargs="+", choices=(1, 2), default=[1, 2])
+    parser.add_argument("--whole", action="store_true", help="the demo from level 1 to its end, for each trial")
     parser.add_argument("--processes", type=int, default=1, help="runs at a time")
     arguments = parser.parse_args()
     processes = Processes(arguments.processes)
     trials = Trials(arguments.workdir, processes)
     asked = list(itertools.product(arguments.levels, arguments.trials, arguments.seeds))
-    folders = processes.side_by_side(lambda one: trials.run(*one), asked)
+    run = (lambda level, name, seed: trials.whole(name, seed)) if arguments.whole else trials.run
+    folders = processes.side_by_side(lambda one: run(*one), asked)
     for level in arguments.levels:
         rows = {
             name: [figures(folders[level, name, seed], level) for seed in arguments.seeds] for name in arguments.trials
         }
         text = f"level {level}\n\n{table(rows)}\n"
-        (arguments.workdir / f"level{level}.md").write_text(text)
+        (arguments.workdir / f"{'whole-' if arguments.whole else ''}level{level}.md").write_text(text)
         print(text, flush=True)
 
 

@@ -153,15 +153,20 @@ def test_trials_of_the_pretext_are_configs(monkeypatch, tmp_path):
     class Recorder:
         def finish(self, config, folder):
             made[folder.name] = build(ExperimentConfig, config := complete(config).to_dict())
-            assert methods.build_method(config["method"], 16).stages[-1].name == folder.name.partition("-")[0]
+            last, kind = methods.build_method(config["method"], 16).stages[-1].name, folder.name.partition("-")[0]
+            assert last == ("joint" if kind == "whole" else kind)
 
     trials = pretext.Trials(tmp_path, Recorder())
     for level in (1, 2):
         for name in pretext.TRIALS:
             trials.run(level, name, 5)
+    assert trials.whole("half in time", 5).name == "whole-half_in_time-5"
     levels = [{name for name in made if name.startswith(f"level{level}")} for level in range(3)]
     assert levels[0] == {"level0-the_demo-5"} and len(levels[1]) == len(levels[2]) == len(pretext.TRIALS)
     demo = made["level1-the_demo-5"]
     assert demo.init_from.path == str(tmp_path / "level0-the_demo-5") and demo.training.first_stage == "level1"
     assert {c.evaluation.split for c in made.values()} == {"val"}
     assert {made[name].init_from.path for name in levels[2]} == {str(tmp_path / "level1-the_demo-5")}
+    whole = made["whole-half_in_time-5"]
+    assert (whole.init_from, whole.training.first_stage) == (demo.init_from, "level1")
+    assert (whole.method["temporal_weight"], whole.method["stages"]["level1"]["steps"]) == (0.5, 1000)
