@@ -17,7 +17,8 @@ from timing import medians
 
 from hcml_jax.batch import blank_batch
 from hcml_jax.methods import build_method
-from hcml_jax.methods.mscl import FLOW, MSCL, RGB
+from hcml_jax.methods.mscl import MSCL
+from hcml_jax.methods.mscl_config import FLOW, RGB
 from hcml_jax.models import TrainMode
 from hcml_jax.training.mesh import Layout, make_mesh
 from hcml_jax.training.optimizer import make_optimizer

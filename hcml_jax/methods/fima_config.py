@@ -1,6 +1,7 @@
 """The config of FIMA."""
 
 import dataclasses
+import functools
 
 import jax.numpy as jnp
 
@@ -179,6 +180,16 @@ class FIMAConfig:
     def reads(self) -> Reads:
         """Two clips of each video."""
         return Reads(clips=2, area=self.area, min_offset=self.min_offset, max_offset=self.max_offset)
+
+    @functools.cached_property
+    def strides(self) -> tuple[int, int, int]:
+        """Frames, rows and columns of the input per cell of the backbone's last features."""
+        bare = self.backbone.bare
+        return bare.feature_spec[bare.stages[-1]].strides
+
+    def times(self, frames: int) -> int:
+        """T', the number of times of the backbone's last features, for `frames` frames read."""
+        return frames // self.stride // self.strides[0]
 
     def build_backbone(self) -> Backbone:
         """The module of the backbone."""

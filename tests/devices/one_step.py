@@ -13,7 +13,8 @@ from hcml_jax.methods import build_method
 from hcml_jax.training.mesh import Layout, make_mesh
 from hcml_jax.training.optimizer import make_optimizer
 from hcml_jax.training.step import init_state, init_variables, make_train_step
-from tests.methods import test_cgm_net, test_fima, test_mscl, tiny
+from tests.methods import fima as small_fima
+from tests.methods import test_cgm_net, test_mscl, tiny
 from tests.methods.stages import leaves
 
 CLIPS = 16
@@ -40,7 +41,7 @@ def cases():
     hcml = tiny.hcml(joint_batch_norm_group=8, flip=True)
     rest = {"queue": 1024, "rotated_weight": 0.5, "momentum_steps": 4}
     mscl = build_method(test_mscl.CONFIG | rest, num_classes=0)
-    fima = build_method(test_fima.CONFIG | {"queue": 1024, "pixel_group": 4, "difference_weight": 0.5}, num_classes=0)
+    fima = build_method(small_fima.CONFIG | {"queue": 1024, "pixel_group": 4, "difference_weight": 0.5}, num_classes=0)
     found = {stage.name: (hcml, stage, tiny.CLIP_SHAPE, 5) for stage in hcml.stages}
     found["mscl"] = mscl, mscl.stages[0], tiny.CLIP_SHAPE, 5
     found["fima"] = fima, fima.stages[0], (8, 32, 32, 3), 8
@@ -73,7 +74,7 @@ def one_step(method, stage, clip_shape, seed, layout):
     if layout.shard_state:
         assert any(not x.sharding.is_fully_replicated for x in jax.tree.leaves(state.variables["params"]))
     step = make_train_step(method, stage, optimizer, 0, layout)
-    batch = tiny.batch(CLIPS, seed, clip_shape, reads=stage.reads)._replace(box=test_fima.boxes(CLIPS))
+    batch = tiny.batch(CLIPS, seed, clip_shape, reads=stage.reads)._replace(box=small_fima.boxes(CLIPS))
     given = state, layout.shard_batch(own_part(batch))
     program = step.lower(*given).compile()
     cluster.meet()  # the first collective gives up after half a minute, and one process may compile for longer
