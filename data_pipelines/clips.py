@@ -14,7 +14,7 @@ from data_pipelines.flow import dis_flow
 from data_pipelines.flow_files import FlowFiles
 from data_pipelines.sampling import View, draw_views
 from data_pipelines.table import Row
-from data_pipelines.video import VideoInfo, read_clips
+from data_pipelines.video import Part, VideoInfo, read_clips
 from hcml_jax.batch import Batch, Reads, blank_batch
 from hcml_jax.files import DAMAGED, read_array
 
@@ -158,9 +158,8 @@ class ClipReader:
         """Frames `[V, T + F, H, W, 3]`, cropped; with `keep`, through the cache."""
 
         def read() -> np.ndarray:
-            wanted = [(view.indices, view.size) for view in views]
-            clips = read_clips(row.path, wanted, self._infos[row.path])
-            return np.stack([_crop(*pair) for pair in zip(clips, views, strict=True)])
+            wanted = [(view.indices, Part(view.box, (view.side, view.side))) for view in views]
+            return np.stack(read_clips(row.path, wanted, self._infos[row.path]))
 
         # Random views hardly ever repeat; the others depend only on the row and these numbers.
         key = row.index, reads.clips, reads.future, reads.crops, reads.corners, reads.crop, reads.short_side, reads.flow
@@ -183,8 +182,6 @@ class ClipReader:
 
 def _fit_flow(flow: np.ndarray, view: View, frame_size: tuple[int, int]) -> np.ndarray:
     """Crop and resize flow `[T, H', W', 2]` of whole frames, in pixels of its own maps, to a view of the video."""
-    if view.size == flow.shape[1:3]:
-        return _crop(flow, view)
     down, across = (n / m for n, m in zip(flow.shape[1:3], frame_size, strict=True))
     side, (top, left, height, width) = view.side, np.multiply(view.box, (down, across, down, across))
     box = left, top, left + width, top + height
@@ -193,11 +190,6 @@ def _fit_flow(flow: np.ndarray, view: View, frame_size: tuple[int, int]) -> np.n
     planes = [Image.fromarray(plane).resize((side, side), bilinear, box) for plane in planes]
     flow = np.moveaxis(np.stack(planes).reshape(-1, 2, side, side), 1, -1)
     return flow * np.float32([side / width, side / height])
-
-
-def _crop(images: np.ndarray, view: View) -> np.ndarray:
-    (top, left), side = view.corner, view.side
-    return images[:, top : top + side, left : left + side]
 
 
 def _read_flow(row: Row, info: VideoInfo) -> np.ndarray:

@@ -11,6 +11,8 @@ import numpy as np
 from data_pipelines.config import DataConfig
 from hcml_jax.batch import Reads
 
+Box = tuple[int, int, int, int]  # (top, left, height, width)
+
 _ORDER, _VIEW = 1, 2  # keep the streams of random numbers apart
 _CORNERS = (0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.5)  # shares of the room down and across
 _TRIES = 10  # of a random share of a frame
@@ -22,18 +24,14 @@ class View(NamedTuple):
     Attributes:
       indices: frame numbers, int `[T + F]`; they decrease only where a short video loops.
       consecutive: bool `[T + F - 1]`, whether the next frame is `stride` frames later in the video.
-      size: (height, width) to resize frames to.
-      corner: (top, left) of the crop in the resized frame.
-      side: of the crop, in pixels of the resized frame.
-      box: (top, left, height, width) of the crop in pixels of the video.
+      box: (top, left, height, width) of the part that is shown, in whole pixels of the video.
+      side: of the square that this part is resized to.
     """
 
     indices: np.ndarray
     consecutive: np.ndarray
-    size: tuple[int, int]
-    corner: tuple[int, int]
+    box: Box
     side: int
-    box: tuple[float, float, float, float]
 
 
 @lru_cache(maxsize=4)
@@ -74,15 +72,9 @@ def draw_views(
     for start in _starts(reads, allowed, generator):
         indices = first + (start + steps) % (last - first)
         consecutive = np.diff(indices) == config.stride
-        for size, side, corner in _places(config, reads, frame_size, generator):
-            views.append(View(indices, consecutive, size, corner, side, _box(side, frame_size, size, corner)))
+        for box in _boxes(config, reads, frame_size, generator):
+            views.append(View(indices, consecutive, box, reads.crop or config.crop))
     return views
-
-
-def resized(frame_size: tuple[int, int], short_side: int) -> tuple[int, int]:
-    """(height, width) whose shorter side is `short_side`, at the same ratio."""
-    scale = short_side / min(frame_size)
-    return round(frame_size[0] * scale), round(frame_size[1] * scale)
 
 
 def _generator(stream: int, seed: int, stage: str, *numbers: int) -> np.random.Generator:
@@ -101,81 +93,65 @@ def _starts(reads: Reads, allowed: np.ndarray, generator: np.random.Generator | 
     return [first, *others[generator.integers(len(others), size=reads.clips - 1)].tolist()]
 
 
-class _Place(NamedTuple):
-    """Size of the resized frame, side of the crop, and the crop's corner, in pixels of the resized frame."""
-
-    size: tuple[int, int]
-    side: int
-    corner: tuple[int, int]
-
-
-def _places(
+def _boxes(
     config: DataConfig, reads: Reads, frame_size: tuple[int, int], generator: np.random.Generator | None
-) -> list[_Place]:
-    """Where a clip is cropped: once at random, or as often as an evaluation asks for."""
+) -> list[Box]:
+    """What a clip shows: one box at random, or as many as an evaluation asks for."""
     return _spread(config, reads, frame_size) if generator is None else [_drawn(config, reads, frame_size, generator)]
 
 
-def _spread(config: DataConfig, reads: Reads, frame_size: tuple[int, int]) -> list[_Place]:
-    """The crops of an evaluation: at the corners and in the middle, or evenly spread along the longer side; a single
+def _spread(config: DataConfig, reads: Reads, frame_size: tuple[int, int]) -> list[Box]:
+    """The boxes of an evaluation: at the corners and in the middle, or evenly spread along the longer side; a single
     one is in the middle."""
-    size, side = resized(frame_size, reads.short_side or config.short_side[0]), reads.crop or config.crop
+    size = _square(frame_size, reads.crop or config.crop, reads.short_side or config.short_side[0])
     if reads.corners:
         everywhere = _CORNERS
     else:
         along = np.linspace(0, 1, reads.crops) if reads.crops > 1 else [0.5]
-        everywhere = [(share, 0.5) if size[0] > size[1] else (0.5, share) for share in along]
-    return [_Place(size, side, _corner(shares, size, side)) for shares in everywhere]
+        everywhere = [(share, 0.5) if frame_size[0] > frame_size[1] else (0.5, share) for share in along]
+    return [_placed(size, shares, frame_size) for shares in everywhere]
 
 
-def _drawn(config: DataConfig, reads: Reads, frame_size: tuple[int, int], generator: np.random.Generator) -> _Place:
-    """A random crop."""
-    shares, side = (0.5, 0.5), config.crop
+def _drawn(config: DataConfig, reads: Reads, frame_size: tuple[int, int], generator: np.random.Generator) -> Box:
+    """A random box."""
+    shares = 0.5, 0.5
     if reads.area is None:
-        size = resized(frame_size, int(generator.integers(*config.short_side, endpoint=True)))
+        size = _square(frame_size, config.crop, int(generator.integers(*config.short_side, endpoint=True)))
         shares = generator.random(2)
-    elif box := _random_box(reads, frame_size, generator):
-        size, shares = _enlarged(frame_size, box, side), generator.random(2)
+    elif size := _random_size(reads, frame_size, generator):
+        shares = generator.random(2)
     else:
-        size = _enlarged(frame_size, _largest_box(reads, frame_size), side)
-    return _Place(size, side, _corner(shares, size, side))
+        size = _largest_size(reads, frame_size)
+    return _placed(size, shares, frame_size)
 
 
-def _corner(shares: Sequence[float], size: tuple[int, int], side: int) -> tuple[int, int]:
-    """(top, left) of a crop whose offsets are these shares of the margin."""
-    top, left = (
-        min(int(share * (length - side + 1)), length - side) for share, length in zip(shares, size, strict=True)
-    )
-    return top, left
+def _square(frame_size: tuple[int, int], crop: int, short_side: int) -> tuple[int, int]:
+    """(height, width) of the square that is `crop` across once the shorter side of the frame is `short_side`."""
+    side = max(round(crop * min(frame_size) / short_side), 1)
+    return side, side
 
 
-def _random_box(
-    reads: Reads, frame_size: tuple[int, int], generator: np.random.Generator
-) -> tuple[float, float] | None:
+def _random_size(reads: Reads, frame_size: tuple[int, int], generator: np.random.Generator) -> tuple[int, int] | None:
     """(height, width) of a box with a random share of a frame; None if no try fits into the frame."""
     height, width = frame_size
     for _ in range(_TRIES):
         area = generator.uniform(*reads.area) * height * width
         aspect = math.exp(generator.uniform(*map(math.log, reads.aspect)))
-        box = math.sqrt(area / aspect), math.sqrt(area * aspect)
-        if 1 <= box[0] <= height and 1 <= box[1] <= width:
-            return box
+        size = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
+        if 1 <= size[0] <= height and 1 <= size[1] <= width:
+            return size
     return None
 
 
-def _largest_box(reads: Reads, frame_size: tuple[int, int]) -> tuple[float, float]:
+def _largest_size(reads: Reads, frame_size: tuple[int, int]) -> tuple[int, int]:
     """(height, width) of the largest part of a frame at an allowed aspect ratio."""
     height, width = frame_size
     least, most = reads.aspect
-    return min(height, width / least), min(width, height * most)
+    return round(min(height, width / least)), round(min(width, height * most))
 
 
-def _enlarged(frame_size: tuple[int, int], box: tuple[float, float], crop: int) -> tuple[int, int]:
-    """(height, width) to which to resize a frame so that a part of size `box` becomes `crop` x `crop`."""
-    return round(crop * frame_size[0] / box[0]), round(crop * frame_size[1] / box[1])
-
-
-def _box(crop: int, frame_size, size, corner) -> tuple[float, float, float, float]:
-    """(top, left, height, width) in pixels of the video, exact for the rounded size."""
-    down, across = (f / s for f, s in zip(frame_size, size, strict=True))
-    return corner[0] * down, corner[1] * across, crop * down, crop * across
+def _placed(size: tuple[int, int], shares: Sequence[float], frame_size: tuple[int, int]) -> Box:
+    """The box of a size whose distances from the top and the left are these shares of the margin."""
+    pairs = zip(shares, size, frame_size, strict=True)
+    top, left = (min(int(share * (length - side + 1)), length - side) for share, side, length in pairs)
+    return top, left, *size

@@ -10,7 +10,7 @@ from data_pipelines.video import VideoInfo, probe
 from hcml_jax.files import replace_text
 from hcml_jax.progress import Progress
 
-VERSION = 3  # of what `probe` finds: raise it when it finds something else
+VERSION = 4  # of what `probe` finds: raise it when it finds something else
 
 
 def scan_videos(paths: Iterable[Path], workers: int, memory: Path | None = None) -> dict[Path, VideoInfo | VideoError]:
@@ -64,8 +64,8 @@ def _stamp(path: Path) -> list[int] | None:
 
 def _info(values: list) -> VideoInfo:
     """A VideoInfo read back from JSON."""
-    *numbers, keyframes = values
-    return VideoInfo(*numbers, tuple((frame, time) for frame, time in keyframes))
+    info = VideoInfo(*values)
+    return info._replace(keyframes=tuple((frame, time) for frame, time in info.keyframes))
 
 
 def _recall(memory: Path | None) -> dict:

@@ -2,17 +2,21 @@
 
 Frames are numbered in display order. MP4 and Matroska store a presentation time with every packet, so there packets are
 counted, and reading starts at the keyframe before the first wanted frame. Elsewhere packets and frames need not match
-(AVI packs two frames into one packet, VP8 has frames that are never shown): those files are decoded from their start,
-once to count the frames and again at every reading. Pixels are taken as square.
+(AVI may pack two frames into one packet, VP8 has frames that are never shown): those files are decoded once to count
+the frames, and are read from their start unless all packets matched a frame. Pixels are taken as square.
+
+Only what is wanted is worked on: frames to which no other refers are not decoded where their times tell their numbers,
+and a part of a frame is cut out before it is resized and converted to RGB.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import av
+import av.filter
 import numpy as np
 
 from data_pipelines.errors import VideoError
@@ -25,6 +29,18 @@ _UNTIMED_CODECS = {"vp8", "libvpx"}  # hides frames in packets of their own
 Size = tuple[int, int]  # (height, width)
 
 
+class Part(NamedTuple):
+    """A part of each frame of a clip.
+
+    Attributes:
+      box: (top, left, height, width) in pixels of the upright frame.
+      size: to resize it to, bilinearly and antialiased.
+    """
+
+    box: tuple[int, int, int, int]
+    size: Size
+
+
 class VideoInfo(NamedTuple):
     """What `probe` finds.
 
@@ -33,6 +49,7 @@ class VideoInfo(NamedTuple):
       width, height: of an upright frame, in pixels.
       fps: mean frames per second; 0 where the file does not tell.
       keyframes: (frame, presentation time) where decoding may start; empty: at the start only.
+      first_time, step: presentation time of frame 0, and from one frame to the next; step 0: it varies or is not known.
     """
 
     num_frames: int
@@ -40,6 +57,14 @@ class VideoInfo(NamedTuple):
     height: int
     fps: float
     keyframes: tuple[tuple[int, int], ...] = ()
+    first_time: int = 0
+    step: int = 0
+
+    @property
+    def whole(self) -> Part:
+        """All of a frame, as it is."""
+        size = self.height, self.width
+        return Part((0, 0, *size), size)
 
 
 def probe(path: str | Path) -> VideoInfo:
@@ -52,14 +77,17 @@ def probe(path: str | Path) -> VideoInfo:
     """
     with _opened(path) as (container, stream):
         times = _packet_times(container, stream)
+        told = container.format.name in _TIMED_CONTAINERS and stream.codec_context.name not in _UNTIMED_CODECS
     with _opened(path) as (container, stream):
         frames = container.decode(stream)
         first = next(frames, None)
         if first is None:
             raise VideoError(f"{path}: has no frames")
-        if times and first.pts != min(times):  # cut out of a longer video: frames without a keyframe come first
-            times = {}
-        shown = sorted(times) or [first.pts, *(frame.pts for frame in frames)]
+        if told and times and first.pts == min(times):  # otherwise, frames without a keyframe come first
+            shown = sorted(times)
+        else:
+            shown = [first.pts, *(frame.pts for frame in frames)]
+            times = times if shown == sorted(times) else {}
         _check_length(path, container, stream, shown)
         width, height = first.width, first.height
         if _quarter_turns(first) % 2:
@@ -67,7 +95,7 @@ def probe(path: str | Path) -> VideoInfo:
         fps = _frame_rate(stream, list(times))
     order = {time: i for i, time in enumerate(shown)}
     keyframes = tuple((order[time], time) for time, is_key in times.items() if is_key)
-    return VideoInfo(len(shown), width, height, fps, keyframes)
+    return VideoInfo(len(shown), width, height, fps, keyframes, *_rhythm(sorted(times)))
 
 
 def read_frames(
@@ -75,17 +103,15 @@ def read_frames(
 ) -> np.ndarray:
     """Decodes the frames at `indices`, of `size` or as they are: one clip of `read_clips`."""
     info = info or probe(path)
-    return read_clips(path, [(indices, size or (info.height, info.width))], info)[0]
+    return read_clips(path, [(indices, Part(info.whole.box, size or info.whole.size))], info)[0]
 
 
-def read_clips(path: str | Path, clips: Sequence[tuple[Sequence[int], Size]], info: VideoInfo) -> list[np.ndarray]:
+def read_clips(path: str | Path, clips: Sequence[tuple[Sequence[int], Part]], info: VideoInfo) -> list[np.ndarray]:
     """Decode clips of a video; clips share one pass of the decoder if seeking between them would skip nothing.
 
     Args:
       path: video file.
-      clips: for each clip its frame numbers in display order, from 0, in any order; and the (height, width) to resize
-        its frames to, bilinearly and antialiased. Done while converting from YUV to RGB, which costs far less than
-        resizing afterwards.
+      clips: for each clip its frame numbers in display order, from 0, in any order; and which part of its frames.
       info: what `probe` found for this file.
 
     Returns:
@@ -95,30 +121,30 @@ def read_clips(path: str | Path, clips: Sequence[tuple[Sequence[int], Size]], in
       VideoError: the file is unusable (see `probe`), corrupt, or ends before the last.
       ValueError: a clip has no frames, or some outside the video.
     """
-    clips = [(np.asarray(indices).tolist(), size) for indices, size in clips]
+    clips = [(np.asarray(indices).tolist(), part) for indices, part in clips]
     for indices, _ in clips:
         if not indices or min(indices) < 0 or max(indices) >= info.num_frames:
             raise ValueError(f"{path}: indices {indices} must be some of its {info.num_frames} frames")
     found = {}
     for start, wanted in _passes(clips, info):
-        frames = _decode(path, wanted, start)
-        if frames is None:  # the keyframe was not where the packets said
-            frames = _decode(path, wanted, None)
+        frames = _decode(path, wanted, info, start)
+        if wanted - frames.keys():  # a keyframe or a time was not where the packets said
+            frames = _decode(path, wanted, info, None)
         missing = wanted - frames.keys()
         if missing:
             raise VideoError(f"{path}: ends before frame {min(missing)[0]} of {info.num_frames}")
         found |= frames
-    return [np.stack([found[i, size] for i in indices]) for indices, size in clips]
+    return [np.stack([found[i, part] for i in indices]) for indices, part in clips]
 
 
-def _passes(clips: list[tuple[list[int], Size]], info: VideoInfo) -> list[tuple]:
-    """(keyframe to start from, wanted {(frame number, size)}) of each run of the decoder."""
+def _passes(clips: list[tuple[list[int], Part]], info: VideoInfo) -> list[tuple]:
+    """(keyframe to start from, wanted {(frame number, part)}) of each run of the decoder."""
     passes, last = [], -1
-    for indices, size in sorted(clips, key=lambda clip: min(clip[0])):
+    for indices, part in sorted(clips, key=lambda clip: min(clip[0])):
         start = max((key for key in info.keyframes if key[0] <= min(indices)), default=None)
         if not passes or (start is not None and start[0] > last):
             passes.append((start, set()))
-        passes[-1][1].update((i, size) for i in indices)
+        passes[-1][1].update((i, part) for i in indices)
         last = max(last, *indices)
     return passes
 
@@ -146,8 +172,6 @@ def _opened(path: str | Path) -> Iterator[tuple]:
 
 def _packet_times(container, stream) -> dict[int, bool]:
     """Presentation time of each packet -> is it a keyframe? Empty if packets are not frames."""
-    if container.format.name not in _TIMED_CONTAINERS or stream.codec_context.name in _UNTIMED_CODECS:
-        return {}
     packets = [packet for packet in container.demux(stream) if packet.size]
     times = {packet.pts: packet.is_keyframe for packet in packets}
     odd = any(packet.is_discard or packet.is_corrupt for packet in packets)
@@ -175,33 +199,56 @@ def _frame_rate(stream, times: list[int]) -> float:
     return float(stream.average_rate or 0)
 
 
+def _rhythm(times: list[int]) -> tuple[int, int]:
+    """(first time, step) of times in rising order; (0, 0) if they are not evenly spaced."""
+    steps = set(np.diff(times).tolist())
+    return (times[0], steps.pop()) if len(steps) == 1 else (0, 0)
+
+
 def _decode(
-    path: str | Path, wanted: set[tuple[int, Size]], start: tuple[int, int] | None
-) -> dict[tuple[int, Size], np.ndarray] | None:
-    """(frame number, size) -> pixels, decoding from keyframe `start`; None if no wanted frame comes."""
-    found, sizes = {}, defaultdict(list)
-    for number, size in wanted:
-        sizes[number].append(size)
+    path: str | Path, wanted: set[tuple[int, Part]], info: VideoInfo, start: tuple[int, int] | None
+) -> dict[tuple[int, Part], np.ndarray]:
+    """(frame number, part) -> pixels, decoding from keyframe `start`; from the first frame on, and all, if None."""
+    found, parts, graphs = {}, defaultdict(list), {}
+    for number, part in wanted:
+        parts[number].append(part)
     with _opened(path) as (container, stream):
-        frames = enumerate(container.decode(stream))
-        if start is not None and start[0] > 0:
-            container.seek(start[1], stream=stream)
-            frames = _count_from(container.decode(stream), *start)
-        converters = defaultdict(av.video.reformatter.VideoReformatter)  # making one is slow
+        if start is None:
+            frames = enumerate(container.decode(stream))
+        else:
+            if start[0] > 0:
+                container.seek(start[1], stream=stream)
+            evenly = info.step > 0
+            frames = _at_times(container, stream, info, parts) if evenly else _count_from(container, stream, start)
         for number, frame in frames:
-            for size in sizes.get(number, ()):
-                found[number, size] = _upright(frame, converters[size], size)
+            for part in parts.get(number, ()):
+                found[number, part] = _cut_out(frame, part, info, graphs)
             if len(found) == len(wanted):
                 break
-    return found if found or start is None else None
+    return found
 
 
-def _count_from(frames: Iterator, number: int, time: int) -> Iterator[tuple[int, object]]:
-    """Numbers frames from the one at `time`, which is frame `number`; nothing if there is none."""
+def _count_from(container, stream, start: tuple[int, int]) -> Iterator[tuple[int, object]]:
+    """Numbers frames from the keyframe `start` on; nothing if it does not come."""
+    number, time = start
+    frames = container.decode(stream)
     for frame in frames:
         if frame.pts == time:
             yield number, frame
             yield from enumerate(frames, number + 1)
+
+
+def _at_times(container, stream, info: VideoInfo, wanted: Iterable[int]) -> Iterator[tuple[int, object]]:
+    """The frames of these numbers, by their times. The decoder passes over others that none refers to."""
+    numbers = {info.first_time + number * info.step: number for number in wanted}
+    for count, packet in enumerate(container.demux(stream)):
+        if not count and not packet.is_keyframe:  # the file has no index to seek by
+            return
+        unwanted = packet.pts is not None and packet.pts not in numbers
+        stream.codec_context.skip_frame = "NONREF" if unwanted else "DEFAULT"
+        for frame in packet.decode():
+            if frame.pts in numbers:
+                yield numbers[frame.pts], frame
 
 
 def _quarter_turns(frame) -> int:
@@ -209,9 +256,32 @@ def _quarter_turns(frame) -> int:
     return frame.rotation // 90 % 4 if frame.rotation % 90 == 0 else 0
 
 
-def _upright(frame, converter, size: Size) -> np.ndarray:
-    """RGB `[H, W, 3]` of a frame, always of `size`, even where the stream changes its own."""
+def _cut_out(frame, part: Part, info: VideoInfo, graphs: dict) -> np.ndarray:
+    """A part of a frame, RGB `[H, W, 3]`, upright; the stream may have changed its own size since `probe`."""
     turns = _quarter_turns(frame)
-    height, width = size[::-1] if turns % 2 else size
-    rgb = converter.reformat(frame, width=width, height=height, format="rgb24").to_ndarray()
-    return np.rot90(rgb, turns)
+    key = part, turns, frame.width, frame.height, frame.format.name
+    if key not in graphs:  # making one takes as long as some frames
+        graphs[key] = _graph(frame, turns, part, info)
+    graphs[key].push(frame)
+    return np.rot90(graphs[key].pull().to_ndarray(), turns)
+
+
+def _graph(frame, turns: int, part: Part, info: VideoInfo) -> av.filter.Graph:
+    """Cuts a part out of frames like this one, resizes it and converts it to RGB."""
+    box, size = part.box, (info.height, info.width)
+    for _ in range(turns):  # back to how the frame is stored
+        (top, left, height, width), size = box, size[::-1]
+        box = left, size[1] - top - height, width, height
+    down, across = (n / m for n, m in zip((frame.height, frame.width), size, strict=True))
+    top, left, height, width = (round(n * scale) for n, scale in zip(box, (down, across, down, across), strict=True))
+    height, width = max(height, 1), max(width, 1)
+    rows, columns = part.size[::-1] if turns % 2 else part.size
+    graph = av.filter.Graph()
+    graph.link_nodes(
+        graph.add_buffer(width=frame.width, height=frame.height, format=frame.format.name, time_base=frame.time_base),
+        graph.add("crop", f"{width}:{height}:{left}:{top}:exact=1"),
+        graph.add("scale", f"{columns}:{rows}:flags=bilinear"),
+        graph.add("format", "rgb24"),
+        graph.add("buffersink"),
+    ).configure()
+    return graph

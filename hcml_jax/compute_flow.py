@@ -28,7 +28,6 @@ from data_pipelines.flow_files import (
     read_motion,
     save_flow,
 )
-from data_pipelines.sampling import resized
 from data_pipelines.table import read_table
 from hcml_jax.config import ConfigError, UserError
 from hcml_jax.files import DAMAGED, read_array
@@ -237,7 +236,8 @@ def _size(height: int, width: int, short_side: int) -> tuple[int, int]:
     """The size of frames that are compared; sides of resized ones are multiples of `SIDES`."""
     if not short_side:
         return height, width
-    return tuple(max(SIDES, round(side / SIDES) * SIDES) for side in resized((height, width), short_side))
+    scale = short_side / min(height, width)
+    return tuple(max(SIDES, round(side * scale / SIDES) * SIDES) for side in (height, width))
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -437,20 +437,14 @@ def linear_flow(moving):
 
 
 def test_flow_is_resized_scaled_and_cropped_like_its_frames(moving):
-    data = open_videos(moving, frames=4, stride=1, short_side=(48, 48), crop=40)
+    data = open_videos(moving, frames=4, stride=1, short_side=(48, 48), crop=36)
     (batch,) = data.eval_batches("train", 1, reads=FLOW)
-    np.testing.assert_allclose(batch.flow, np.broadcast_to([1.5, -0.75], (1, 1, 3, 40, 40, 2)))
+    np.testing.assert_allclose(batch.flow, np.broadcast_to([1.5, -0.75], (1, 1, 3, 36, 36, 2)))
     # 2 frames later the picture has moved by whole pixels (3, -1.5): 4 frames would leave the crop
     clip = batch.clip[0, 0].astype(float)
     back = (clip[2, :-2, 3:] + clip[2, 1:-1, 3:])[:-1] / 2  # at (x + 3, y - 1.5)
     np.testing.assert_allclose(back, clip[0, 2:-1, :-3], atol=6)
     assert np.abs(clip[2] - clip[0]).mean() > 15
-
-
-def test_flow_is_scaled_by_each_side_of_the_resized_frame(moving):
-    data = open_videos(moving, frames=4, stride=1, short_side=(45, 45), crop=40)
-    (batch,) = data.eval_batches("train", 1, reads=FLOW)
-    np.testing.assert_allclose(batch.flow[0, 0, 0, 0, 0], [2 * 68 / 96, -45 / 64], rtol=1e-6)
 
 
 @pytest.mark.parametrize("future", [0, 1])

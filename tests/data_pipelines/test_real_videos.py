@@ -59,6 +59,14 @@ def test_odd_files_give_frames_or_one_clear_error(name):
     assert last.shape == (1, info.height, info.width, 3)
 
 
+def test_only_where_packets_are_frames_does_reading_start_at_keyframes():
+    """Some AVI files pack two frames into one packet."""
+    packed = probe(DATA / "clips" / "RATRACE_wave_f_nm_np1_fr_goo_37.avi")
+    plain = probe(DATA / "clips" / "v_SoccerJuggling_g23_c01.avi")
+    assert (packed.num_frames, packed.keyframes, packed.step) == (72, (), 0)
+    assert (plain.num_frames, len(plain.keyframes), plain.step) == (240, 20, 1)
+
+
 @pytest.mark.parametrize("pattern", ["clips/*", "ut_interaction/1*_1_*"])
 def test_seeking_gives_the_frames_that_decoding_in_order_gives(pattern):
     for path in sorted(DATA.glob(pattern)):

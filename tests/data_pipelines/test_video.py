@@ -2,13 +2,15 @@
 
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
 
+from data_pipelines import video
 from data_pipelines.errors import VideoError
-from data_pipelines.video import probe, read_clips, read_frames
+from data_pipelines.video import Part, probe, read_clips, read_frames
 from tests.data_pipelines.videos import numbered_frames, read_numbers, write_video
 
 CODECS = {
@@ -42,13 +44,62 @@ def test_frames_are_the_ones_asked_for(coded):
         assert read_numbers(read_frames(coded, list(indices))) == list(indices)
 
 
+def test_frames_are_those_of_a_decoder_that_is_told_nothing(coded):
+    """Also where it passes over frames that no other refers to."""
+    with av.open(str(coded)) as container:
+        whole = [frame.to_ndarray(format="rgb24") for frame in container.decode(container.streams.best("video"))]
+    for first in (0, 11, 26):
+        indices = range(first, first + 13, 3)
+        tolerance = 40 if coded.endswith("ten_bit.mp4") else 0  # of its colours, two ways to interpolate
+        np.testing.assert_allclose(
+            read_frames(coded, indices), np.stack([whole[i] for i in indices]), rtol=0, atol=tolerance
+        )
+
+
+def test_frames_that_no_other_refers_to_are_not_decoded(tmp_path):
+    options = {"bf": "2", "g": "40", "x264-params": "b-pyramid=none:b-adapt=0:scenecut=0"}
+    path = write_video(tmp_path / "a.mp4", numbered_frames(40), **options)
+    with av.open(path) as container:
+        (stream,) = container.streams.video
+        decoded = []
+
+        class Counted:
+            """A container whose packets tell what they decode to."""
+
+            def demux(self, stream):
+                for packet in container.demux(stream):
+
+                    def decode(packet=packet):
+                        decoded.extend(frames := packet.decode())
+                        return frames
+
+                    yield SimpleNamespace(pts=packet.pts, is_keyframe=packet.is_keyframe, decode=decode)
+
+        numbers = [number for number, _ in video._at_times(Counted(), stream, probe(path), [0, 20])]
+    assert numbers == [0, 20] and len(decoded) < 20
+
+
+@pytest.mark.parametrize("change", [{"first_time": 10**6}, {"step": 7}])
+def test_times_that_do_not_come_out_are_not_trusted(tmp_path, change):
+    path = write_video(tmp_path / "a.mp4", numbered_frames(40), g="10")
+    assert read_numbers(read_frames(path, [27, 30], probe(path)._replace(**change))) == [27, 30]
+
+
 def test_reading_starts_at_a_keyframe_where_that_is_exact(tmp_path):
     path = write_video(tmp_path / "a.mp4", numbered_frames(40), bf="2", g="10", sc_threshold="0")
     assert [frame for frame, _ in probe(path).keyframes] == [0, 10, 20, 30]
-    avi = write_video(tmp_path / "a.avi", numbered_frames(40), codec="mpeg4", g="10")
-    assert probe(avi).keyframes == ()
-    vp8 = write_video(tmp_path / "a.webm", numbered_frames(40), codec="libvpx", g="10")
-    assert probe(vp8).keyframes == ()
+    avi = write_video(tmp_path / "a.avi", numbered_frames(40), codec="mpeg4", g="10", sc_threshold="1000000000")
+    assert probe(avi).keyframes == ((0, 0), (10, 10), (20, 20), (30, 30))
+
+
+@pytest.mark.parametrize("name", ["mpeg4.avi", "hidden_frames.webm"])
+def test_packets_that_are_not_frames_are_not_trusted(tmp_path, monkeypatch, name):
+    """As where AVI packs two frames into one packet, or VP8 has one that is never shown."""
+    path, times = write_video(tmp_path / name, numbered_frames(40), **CODECS[name]), video._packet_times
+    monkeypatch.setattr(video, "_packet_times", lambda *a: {**times(*a), -5: False})
+    info = probe(path)
+    assert (info.num_frames, info.keyframes, info.step) == (40, (), 0)
+    assert read_numbers(read_frames(path, [31, 7], info)) == [31, 7]
 
 
 def test_a_keyframe_that_does_not_come_out_is_not_trusted(tmp_path):
@@ -109,6 +160,9 @@ def test_rotated_videos_are_set_upright(tmp_path, quarters):
     np.testing.assert_allclose(read_frames(path, [0, 1, 2]), upright, atol=12)
     half = upright.shape[1] // 2, upright.shape[2] // 2
     assert read_frames(path, [0], size=half).shape[1:3] == half
+    top, left, height, width = 10, 4, 30, 20
+    (shown,) = read_clips(path, [([0, 2], Part((top, left, height, width), (height, width)))], info)
+    np.testing.assert_allclose(shown, upright[:2, top : top + height, left : left + width], atol=12)
 
 
 def _rotate_file(path: Path, quarters: int) -> None:
@@ -224,8 +278,8 @@ def test_clips_side_by_side_are_decoded_in_one_pass(tmp_path, monkeypatch, first
     path = write_video(tmp_path / "a.mp4", numbered_frames(40), g="10", sc_threshold="0")
     info, opened, open_file = probe(path), [], av.open
     monkeypatch.setattr(av, "open", lambda *a, **k: opened.append(a) or open_file(*a, **k))
-    wanted = [(range(i, i + 8, 2), (24 + 2 * n, 32)) for n, i in enumerate(firsts)]
+    wanted = [(range(i, i + 8, 2), Part((0, 0, 48, 64), (24 + 2 * n, 32))) for n, i in enumerate(firsts)]
     clips = read_clips(path, wanted, info)
     assert [read_numbers(clip) for clip in clips] == [list(indices) for indices, _ in wanted]
-    assert [clip.shape[1:3] for clip in clips] == [size for _, size in wanted]
+    assert [clip.shape[1:3] for clip in clips] == [part.size for _, part in wanted]
     assert len(opened) == passes
