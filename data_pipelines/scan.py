@@ -1,13 +1,12 @@
 """Looks at every video once before training, side by side, and remembers what it found."""
 
-import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from data_pipelines.errors import VideoError
+from data_pipelines.memory import FileMemory
 from data_pipelines.video import VideoInfo, probe
-from hcml_jax.files import replace_text
 from hcml_jax.progress import Progress
 
 VERSION = 4  # of what `probe` finds: raise it when it finds something else
@@ -24,16 +23,20 @@ def scan_videos(paths: Iterable[Path], workers: int, memory: Path | None = None)
     Returns:
       What `probe` found, or the VideoError that it raised, for each path.
     """
-    paths = sorted(set(paths))
-    known = _recall(memory)
-    stamps = {path: _stamp(path) for path in paths}
-    recalled = {path: known.get(str(path.absolute()), {}) for path in paths}
-    new = [path for path in paths if recalled[path].get("stamp", ()) != stamps[path]]
-    found = {path: _info(recalled[path]["info"]) for path in set(paths) - set(new)}
-    if new:
-        found |= _look(new, workers)
-        if memory is not None:
-            _remember(memory, known, stamps, found)
+    known, found, new = FileMemory(memory, VERSION), {}, []
+    for path in sorted(set(paths)):
+        values = known.recall(path)
+        if values is None:
+            new.append(path)
+        else:
+            found[path] = _info(values)
+    if not new:
+        return found
+    for path, result in _look(new, workers).items():
+        found[path] = result
+        if isinstance(result, VideoInfo):
+            known.keep(path, result)
+    known.save()
     return found
 
 
@@ -53,30 +56,7 @@ def _probe(path: Path) -> VideoInfo | VideoError:
         return error
 
 
-def _stamp(path: Path) -> list[int] | None:
-    """Size and time of change of a file; None where it is gone."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return [status.st_size, status.st_mtime_ns]
-
-
 def _info(values: list) -> VideoInfo:
     """A VideoInfo read back from JSON."""
     info = VideoInfo(*values)
     return info._replace(keyframes=tuple((frame, time) for frame, time in info.keyframes))
-
-
-def _recall(memory: Path | None) -> dict:
-    try:
-        found = json.loads(memory.read_text()) if memory else {}
-        return found["videos"] if found["version"] == VERSION else {}
-    except (OSError, ValueError, KeyError, TypeError):  # none yet, or not ours: look again
-        return {}
-
-
-def _remember(memory: Path, known: dict, stamps: dict, found: dict) -> None:
-    good = {path: info for path, info in found.items() if isinstance(info, VideoInfo)}
-    entries = {str(path.absolute()): {"stamp": stamps[path], "info": info} for path, info in good.items()}
-    replace_text(memory, json.dumps({"version": VERSION, "videos": known | entries}))

@@ -13,6 +13,7 @@ import numpy as np
 
 from data_pipelines.errors import DataError, TableError
 from hcml_jax.config import nearest
+from hcml_jax.files import new_file
 
 TABLE = "table.csv"
 VALIDATION = "validation"  # the split that `hold_out` makes
@@ -81,6 +82,28 @@ def read_table(root: str | Path, table: str | Path = "") -> list[Row]:
     _check_files(path, rows)
     _check_labels(path, rows)
     return rows
+
+
+def write_table(path: Path, rows: Sequence[Row], root: str | Path) -> None:
+    """Writes a table that `read_table` reads back: paths under `root` relative to it, other ones whole."""
+
+    def name(file: Path | None) -> str:
+        return "" if file is None else str(file.relative_to(root) if file.is_relative_to(root) else file.absolute())
+
+    def seconds(time: float) -> str:
+        return f"{time:.6f}".rstrip("0").rstrip(".") if 0 < time < math.inf else ""
+
+    cells = {
+        **{"path": lambda row: name(row.path), "label": lambda row: row.label, "split": lambda row: row.split},
+        **{"start": lambda row: seconds(row.start), "end": lambda row: seconds(row.end)},
+        **{"family": lambda row: row.family, "flow": lambda row: name(row.flow)},
+    }
+    columns = {column: [cell(row) for row in rows] for column, cell in cells.items()}
+    used = {column: texts for column, texts in columns.items() if column in REQUIRED or any(texts)}
+    with new_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(used)
+        writer.writerows(zip(*used.values(), strict=True))
 
 
 def list_faults(faults: Sequence[str]) -> str:

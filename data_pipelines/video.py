@@ -20,6 +20,7 @@ import av.filter
 import numpy as np
 
 from data_pipelines.errors import VideoError
+from data_pipelines.verdict import Decoded
 
 _TIMED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
 # Titles that are not UTF-8 do no harm; from version 19 on PyAV knows that by itself.
@@ -98,6 +99,24 @@ def probe(path: str | Path) -> VideoInfo:
     return VideoInfo(len(shown), width, height, fps, keyframes, *_rhythm(sorted(times)))
 
 
+def decode_all(path: str | Path) -> Decoded:
+    """Decodes every frame of a video that can be probed, and keeps none.
+
+    Raises:
+      VideoError: the file cannot even be opened.
+    """
+    count, last, in_order, fault = 0, None, True, ""
+    with _opened(path) as (container, stream):
+        told, codec = stream.frames, stream.codec_context.name
+        try:
+            for frame in container.decode(stream):
+                in_order = in_order and frame.pts is not None and (last is None or frame.pts > last)
+                count, last = count + 1, frame.pts
+        except (av.FFmpegError, OSError) as error:
+            fault = f"{path}: cannot be decoded ({_reason(error)})"
+    return Decoded(count, fault, told, in_order, codec)
+
+
 def read_frames(
     path: str | Path, indices: Sequence[int], info: VideoInfo | None = None, size: Size | None = None
 ) -> np.ndarray:
@@ -166,8 +185,11 @@ def _opened(path: str | Path) -> Iterator[tuple]:
             stream.thread_count = 1  # files are read side by side instead
             yield container, stream
     except (av.FFmpegError, OSError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise VideoError(f"{path}: cannot be decoded, corrupt or encrypted ({reason})") from error
+        raise VideoError(f"{path}: cannot be decoded, corrupt or encrypted ({_reason(error)})") from error
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _packet_times(container, stream) -> dict[int, bool]:

@@ -233,12 +233,17 @@ def test_a_matroska_file_cut_to_less_than_half_is_refused(tmp_path, name, codec)
         probe(path)
 
 
+def set_length_told(path, frames):
+    """Changes how many frames the header of an AVI file tells."""
+    content = bytearray(Path(path).read_bytes())
+    struct.pack_into("<I", content, content.index(b"vids") + 32, frames)
+    Path(path).write_bytes(content)
+
+
 @pytest.mark.parametrize(("told", "refused"), [(59, False), (81, True)])
 def test_avi_may_miss_less_than_half_of_the_frames_it_tells(tmp_path, told, refused):
-    path = Path(write_video(tmp_path / "a.avi", numbered_frames(40), **CODECS["mpeg4.avi"]))
-    content = bytearray(path.read_bytes())
-    struct.pack_into("<I", content, content.index(b"vids") + 32, told)  # the length in the stream's header
-    path.write_bytes(content)
+    path = write_video(tmp_path / "a.avi", numbered_frames(40), **CODECS["mpeg4.avi"])
+    set_length_told(path, told)
     if refused:
         with pytest.raises(VideoError, match="a.avi: cut short, it ends at 49% of the length"):
             probe(path)
