@@ -146,8 +146,11 @@ def read_clips(path: str | Path, clips: Sequence[tuple[Sequence[int], Part]], in
             raise ValueError(f"{path}: indices {indices} must be some of its {info.num_frames} frames")
     found = {}
     for start, wanted in _passes(clips, info):
-        frames = _decode(path, wanted, info, start)
-        if wanted - frames.keys():  # a keyframe or a time was not where the packets said
+        try:
+            frames = _decode(path, wanted, info, start)
+        except VideoError:
+            frames = {}
+        if wanted - frames.keys():  # a keyframe or a time was not where the packets said, or what is there is damaged
             frames = _decode(path, wanted, info, None)
         missing = wanted - frames.keys()
         if missing:
