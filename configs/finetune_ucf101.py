@@ -8,11 +8,12 @@ backbone (here the same for all) and colour augmentation. Its test on five crops
 reported beside ten centre clips. MSCL does not name the stride of its 16 frames; here 4. The backbone must be that of
 the run that the weights come from.
 
-The table has columns path, label, split ("train", "test"), one folder for each of the three splits;
+`python -m data_pipelines.annotate ucf101 DIR` writes the table of each of the three splits;
 `python -m hcml_jax.evaluation.compare` of three runs prints their mean.
 
 Command:  python launch.py --config configs/finetune_ucf101.py:hcml --workdir runs/finetuned \\
-              --config.data.root=/data/ucf101_split1 --config.init_from.path=runs/kinetics
+              --config.data.root=/data/ucf101 --config.data.table=fold1.csv \\
+              --config.init_from.path=runs/kinetics
 Cost:     not yet run
 Result:   not yet run
 """

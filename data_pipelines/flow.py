@@ -36,6 +36,6 @@ def opencv():
     try:
         import cv2
     except ImportError as error:
-        raise DataError("optical flow by DIS needs OpenCV: pip install 'hcml_jax[data]'") from error
+        raise DataError("reading images, or flow by DIS, needs OpenCV: pip install 'hcml_jax[data]'") from error
     cv2.setNumThreads(1)  # clips are read side by side already
     return cv2

@@ -31,7 +31,7 @@ class Row(NamedTuple):
 
     Attributes:
       index: number of the row, from 0.
-      path: video file.
+      path: video file, or a folder of images, one a frame.
       label: class name; empty where unlabelled.
       split: name of its split.
       start, end: part of the video, in seconds; where the table tells none, 0 and infinity: all of it.
@@ -248,7 +248,7 @@ def _seconds(where: str, name: str, text: str | None, default: float) -> float:
 
 def _check_files(path: Path, rows: Sequence[Row]) -> None:
     files = ((row, file) for row in rows for file in (row.path, row.flow) if file is not None)
-    gone = [f"row {row.index + 1}: {file}" for row, file in files if not file.is_file()]
+    gone = [f"row {row.index + 1}: {file}" for row, file in files if not file.exists()]
     if gone:
         raise TableError(f"{path}: {len(gone)} files are gone:{list_faults(gone)}")
 

@@ -1,4 +1,4 @@
-"""Reading frames of video files with PyAV: any container and codec it knows, as upright RGB.
+"""Reading frames of video files with PyAV: any container and codec it knows, as upright RGB; or folders of images.
 
 Frames are numbered in display order. MP4 and Matroska store a presentation time with every packet, so there packets are
 counted, and reading starts at the keyframe before the first wanted frame. Elsewhere packets and frames need not match
@@ -13,59 +13,20 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import av
 import av.filter
 import numpy as np
 
+from data_pipelines import frame_folder
 from data_pipelines.errors import VideoError
 from data_pipelines.verdict import Decoded
+from data_pipelines.video_info import Part, Size, VideoInfo
 
 _TIMED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
 # Titles that are not UTF-8 do no harm; from version 19 on PyAV knows that by itself.
 _TOLERANT = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 _UNTIMED_CODECS = {"vp8", "libvpx"}  # hides frames in packets of their own
-
-Size = tuple[int, int]  # (height, width)
-
-
-class Part(NamedTuple):
-    """A part of each frame of a clip.
-
-    Attributes:
-      box: (top, left, height, width) in pixels of the upright frame.
-      size: to resize it to, bilinearly and antialiased.
-    """
-
-    box: tuple[int, int, int, int]
-    size: Size
-
-
-class VideoInfo(NamedTuple):
-    """What `probe` finds.
-
-    Attributes:
-      num_frames: frames of the video.
-      width, height: of an upright frame, in pixels.
-      fps: mean frames per second; 0 where the file does not tell.
-      keyframes: (frame, presentation time) where decoding may start; empty: at the start only.
-      first_time, step: presentation time of frame 0, and from one frame to the next; step 0: it varies or is not known.
-    """
-
-    num_frames: int
-    width: int
-    height: int
-    fps: float
-    keyframes: tuple[tuple[int, int], ...] = ()
-    first_time: int = 0
-    step: int = 0
-
-    @property
-    def whole(self) -> Part:
-        """All of a frame, as it is."""
-        size = self.height, self.width
-        return Part((0, 0, *size), size)
 
 
 def probe(path: str | Path) -> VideoInfo:
@@ -76,6 +37,8 @@ def probe(path: str | Path) -> VideoInfo:
         first frame (any frame, where packets do not tell the number of frames) cannot be decoded. Names file and
         reason.
     """
+    if Path(path).is_dir():
+        return frame_folder.probe(Path(path))
     with _opened(path) as (container, stream):
         times = _packet_times(container, stream)
         told = container.format.name in _TIMED_CONTAINERS and stream.codec_context.name not in _UNTIMED_CODECS
@@ -105,6 +68,9 @@ def decode_all(path: str | Path) -> Decoded:
     Raises:
       VideoError: the file cannot even be opened.
     """
+    if Path(path).is_dir():
+        count, fault = frame_folder.readable(Path(path), probe(path))
+        return Decoded(count, fault, told=0, in_order=True, codec="images")
     count, last, in_order, fault = 0, None, True, ""
     with _opened(path) as (container, stream):
         told, codec = stream.frames, stream.codec_context.name
@@ -144,6 +110,8 @@ def read_clips(path: str | Path, clips: Sequence[tuple[Sequence[int], Part]], in
     for indices, _ in clips:
         if not indices or min(indices) < 0 or max(indices) >= info.num_frames:
             raise ValueError(f"{path}: indices {indices} must be some of its {info.num_frames} frames")
+    if Path(path).is_dir():
+        return frame_folder.read_clips(Path(path), clips, info)
     found = {}
     for start, wanted in _passes(clips, info):
         try:
