@@ -81,14 +81,16 @@ class ClipReader:
     Args:
       config: how to sample.
       infos: what `probe` found for every video.
+      read: reads clips of a video; None: from its file.
 
     Raises:
       DataError: config.flow names no folder of computed flow, or one of another stride.
     """
 
-    def __init__(self, config: DataConfig, infos: Mapping[Path, VideoInfo]):
+    def __init__(self, config: DataConfig, infos: Mapping[Path, VideoInfo], read: Callable | None = None):
         self._config = config
         self._infos = infos
+        self._read = read or read_clips
         self._cache = FrameCache(config.cache_mb)
         self._flow_files = FlowFiles(Path(config.flow), config.root) if config.computed_flow else None
         if self._flow_files and (found := self._flow_files.description.stride) != config.stride:
@@ -159,7 +161,7 @@ class ClipReader:
 
         def read() -> np.ndarray:
             wanted = [(view.indices, Part(view.box, (view.side, view.side))) for view in views]
-            return np.stack(read_clips(row.path, wanted, self._infos[row.path]))
+            return np.stack(self._read(row.path, wanted, self._infos[row.path]))
 
         # Random views hardly ever repeat; the others depend only on the row and these numbers.
         key = row.index, reads.clips, reads.future, reads.crops, reads.corners, reads.crop, reads.short_side, reads.flow

@@ -1,6 +1,6 @@
 """Videos that are folders of images, one a frame, in the order of their names (Something-Something v1)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,11 +34,11 @@ def read_clips(folder: Path, clips: Sequence[tuple[Sequence[int], Part]], info: 
     return [np.stack([cut_out(contents[i], *part, str(files[i])) for i in indices]) for indices, part in clips]
 
 
-def readable(folder: Path, info: VideoInfo) -> tuple[int, str]:
-    """How many frames can be decoded before one that cannot, and what is wrong with it; "" if all can."""
+def use_all(folder: Path, info: VideoInfo, part: Part, use: Callable[[np.ndarray], None]) -> tuple[int, str]:
+    """How many frames can be decoded, and given to `use`, before one that cannot; and what is wrong with that one."""
     for number in range(info.num_frames):
         try:
-            read_clips(folder, [([number], info.whole)], info)
+            use(read_clips(folder, [([number], part)], info)[0][0])
         except VideoError as error:
             return number, str(error)
     return info.num_frames, ""

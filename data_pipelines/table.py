@@ -5,7 +5,7 @@ Paths in it may be absolute. Messages count rows from 1, without the header.
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,13 +49,14 @@ class Row(NamedTuple):
     flow: Path | None = None
 
 
-def read_table(root: str | Path, table: str | Path = "") -> list[Row]:
+def read_table(root: str | Path, table: str | Path = "", exists: Callable[[Path], bool] | None = None) -> list[Row]:
     """Reads the table; without one, every video under `root` is an unlabelled clip of "train".
 
     Args:
       root: folder that relative paths start from.
       table: CSV file, relative to `root` or to the working directory, or absolute; empty: `table.csv` in `root`, if
         it is there.
+      exists: whether a video is there; None: whether its file is.
 
     Raises:
       TableError: the folder or the table is missing or empty, a column is missing or unknown, a
@@ -79,7 +80,7 @@ def read_table(root: str | Path, table: str | Path = "") -> list[Row]:
         raise TableError(f"{path}: is not a CSV file in UTF-8 ({error}); save it as one") from error
     if not rows:
         raise TableError(f"{path}: has a header but no rows")
-    _check_files(path, rows)
+    _check_files(path, rows, exists or Path.exists)
     _check_labels(path, rows)
     return rows
 
@@ -246,9 +247,9 @@ def _seconds(where: str, name: str, text: str | None, default: float) -> float:
     return value
 
 
-def _check_files(path: Path, rows: Sequence[Row]) -> None:
-    files = ((row, file) for row in rows for file in (row.path, row.flow) if file is not None)
-    gone = [f"row {row.index + 1}: {file}" for row, file in files if not file.exists()]
+def _check_files(path: Path, rows: Sequence[Row], exists: Callable[[Path], bool]) -> None:
+    gone = [f"row {row.index + 1}: {row.path}" for row in rows if not exists(row.path)]
+    gone += [f"row {row.index + 1}: {row.flow}" for row in rows if row.flow and not row.flow.exists()]
     if gone:
         raise TableError(f"{path}: {len(gone)} files are gone:{list_faults(gone)}")
 

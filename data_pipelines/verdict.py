@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_pipelines.errors import VideoError
+from data_pipelines.video_info import VideoInfo
 
 OK, REPAIRED, BAD = "ok", "repaired", "bad"
 VERDICTS = OK, REPAIRED, BAD
@@ -58,7 +59,11 @@ def judge(path: str | Path) -> Verdict:
         info = probe(path)
     except VideoError as error:
         return Verdict(BAD, str(error))
-    decoded = decode_all(path)
+    return verdict_on(path, info, decode_all(path, info))
+
+
+def verdict_on(path: str | Path, info: VideoInfo, decoded: Decoded) -> Verdict:
+    """The verdict on a video that was decoded."""
     found, codec = decoded.frames, decoded.codec
     size = info.height, info.width
     if found >= info.num_frames and not decoded.fault:

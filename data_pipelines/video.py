@@ -9,8 +9,9 @@ Only what is wanted is worked on: frames to which no other refers are not decode
 and a part of a frame is cut out before it is resized and converted to RGB.
 """
 
+import io
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,7 +22,7 @@ import numpy as np
 from data_pipelines import frame_folder
 from data_pipelines.errors import VideoError
 from data_pipelines.verdict import Decoded
-from data_pipelines.video_info import Part, Size, VideoInfo
+from data_pipelines.video_info import Held, Part, Size, Source, VideoInfo
 
 _TIMED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
 # Titles that are not UTF-8 do no harm; from version 19 on PyAV knows that by itself.
@@ -29,7 +30,7 @@ _TOLERANT = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) <
 _UNTIMED_CODECS = {"vp8", "libvpx"}  # hides frames in packets of their own
 
 
-def probe(path: str | Path) -> VideoInfo:
+def probe(path: Source) -> VideoInfo:
     """Counts the frames of a video (headers often err) and decodes at least the first.
 
     Raises:
@@ -37,7 +38,7 @@ def probe(path: str | Path) -> VideoInfo:
         first frame (any frame, where packets do not tell the number of frames) cannot be decoded. Names file and
         reason.
     """
-    if Path(path).is_dir():
+    if _is_folder(path):
         return frame_folder.probe(Path(path))
     with _opened(path) as (container, stream):
         times = _packet_times(container, stream)
@@ -62,20 +63,30 @@ def probe(path: str | Path) -> VideoInfo:
     return VideoInfo(len(shown), width, height, fps, keyframes, *_rhythm(sorted(times)))
 
 
-def decode_all(path: str | Path) -> Decoded:
-    """Decodes every frame of a video that can be probed, and keeps none.
+def decode_all(
+    path: Source, info: VideoInfo, part: Part | None = None, use: Callable[[np.ndarray], None] | None = None
+) -> Decoded:
+    """Decodes every frame of a video, and keeps none.
+
+    Args:
+      path: the video.
+      info: what `probe` found for it.
+      part: of each frame that is given to `use`, uint8 `[H, W, 3]`, RGB.
+      use: called with each frame, in order; None: frames are decoded alone.
 
     Raises:
       VideoError: the file cannot even be opened.
     """
-    if Path(path).is_dir():
-        count, fault = frame_folder.readable(Path(path), probe(path))
+    if _is_folder(path):
+        count, fault = frame_folder.use_all(Path(path), info, part or info.whole, use or (lambda frame: None))
         return Decoded(count, fault, told=0, in_order=True, codec="images")
-    count, last, in_order, fault = 0, None, True, ""
+    count, last, in_order, fault, graphs = 0, None, True, "", {}
     with _opened(path) as (container, stream):
         told, codec = stream.frames, stream.codec_context.name
         try:
             for frame in container.decode(stream):
+                if use is not None:
+                    use(_cut_out(frame, part, info, graphs))
                 in_order = in_order and frame.pts is not None and (last is None or frame.pts > last)
                 count, last = count + 1, frame.pts
         except (av.FFmpegError, OSError) as error:
@@ -84,14 +95,14 @@ def decode_all(path: str | Path) -> Decoded:
 
 
 def read_frames(
-    path: str | Path, indices: Sequence[int], info: VideoInfo | None = None, size: Size | None = None
+    path: Source, indices: Sequence[int], info: VideoInfo | None = None, size: Size | None = None
 ) -> np.ndarray:
     """Decodes the frames at `indices`, of `size` or as they are: one clip of `read_clips`."""
     info = info or probe(path)
     return read_clips(path, [(indices, Part(info.whole.box, size or info.whole.size))], info)[0]
 
 
-def read_clips(path: str | Path, clips: Sequence[tuple[Sequence[int], Part]], info: VideoInfo) -> list[np.ndarray]:
+def read_clips(path: Source, clips: Sequence[tuple[Sequence[int], Part]], info: VideoInfo) -> list[np.ndarray]:
     """Decode clips of a video; clips share one pass of the decoder if seeking between them would skip nothing.
 
     Args:
@@ -110,7 +121,7 @@ def read_clips(path: str | Path, clips: Sequence[tuple[Sequence[int], Part]], in
     for indices, _ in clips:
         if not indices or min(indices) < 0 or max(indices) >= info.num_frames:
             raise ValueError(f"{path}: indices {indices} must be some of its {info.num_frames} frames")
-    if Path(path).is_dir():
+    if _is_folder(path):
         return frame_folder.read_clips(Path(path), clips, info)
     found = {}
     for start, wanted in _passes(clips, info):
@@ -140,14 +151,15 @@ def _passes(clips: list[tuple[list[int], Part]], info: VideoInfo) -> list[tuple]
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[tuple]:
+def _opened(path: Source) -> Iterator[tuple]:
     """Yields the container and its best video stream; turns what goes wrong into VideoError."""
-    if not Path(path).is_file():
+    held = isinstance(path, Held)
+    if not held and not Path(path).is_file():
         raise VideoError(f"{path}: no such file")
-    if Path(path).stat().st_size == 0:
+    if not (path.content if held else Path(path).stat().st_size):
         raise VideoError(f"{path}: the file is empty")
     try:
-        with av.open(str(path), **_TOLERANT) as container:
+        with av.open(io.BytesIO(path.content) if held else str(path), **_TOLERANT) as container:
             stream = container.streams.best("video")
             if stream is None:
                 raise VideoError(f"{path}: has no video stream")
@@ -157,6 +169,10 @@ def _opened(path: str | Path) -> Iterator[tuple]:
             yield container, stream
     except (av.FFmpegError, OSError) as error:
         raise VideoError(f"{path}: cannot be decoded, corrupt or encrypted ({_reason(error)})") from error
+
+
+def _is_folder(path: Source) -> bool:
+    return not isinstance(path, Held) and Path(path).is_dir()
 
 
 def _reason(error: Exception) -> str:
@@ -171,7 +187,7 @@ def _packet_times(container, stream) -> dict[int, bool]:
     return {} if odd or None in times or len(times) < len(packets) else times
 
 
-def _check_length(path: str | Path, container, stream, times: list[int | None]) -> None:
+def _check_length(path: Source, container, stream, times: list[int | None]) -> None:
     """Raise VideoError if a file ends before half the length in its header; the decoder itself detects truncated MP4.
 
     Intact files can fall short of it too: AVI's header counts dropped frames, Matroska's includes longer sound.
@@ -199,7 +215,7 @@ def _rhythm(times: list[int]) -> tuple[int, int]:
 
 
 def _decode(
-    path: str | Path, wanted: set[tuple[int, Part]], info: VideoInfo, start: tuple[int, int] | None
+    path: Source, wanted: set[tuple[int, Part]], info: VideoInfo, start: tuple[int, int] | None
 ) -> dict[tuple[int, Part], np.ndarray]:
     """(frame number, part) -> pixels, decoding from keyframe `start`; from the first frame on, and all, if None."""
     found, parts, graphs = {}, defaultdict(list), {}

@@ -1,8 +1,28 @@
 """What is known of a video before its frames are read, and what is asked for of them. Needs no decoder."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 Size = tuple[int, int]  # (height, width)
+
+
+class Held(NamedTuple):
+    """A video file in memory.
+
+    Attributes:
+      name: to call it by in errors.
+      content: of the file.
+    """
+
+    name: str
+    content: bytes
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Source = str | Path | Held
+"""A video: a file, a folder of images, or a file in memory."""
 
 
 class Part(NamedTuple):

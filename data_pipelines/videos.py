@@ -8,6 +8,7 @@ from data_pipelines.config import DataConfig
 from data_pipelines.data import Data
 from data_pipelines.errors import DataError
 from data_pipelines.loader import num_workers
+from data_pipelines.prepared.reader import Prepared, is_prepared
 from data_pipelines.scan import scan_videos
 from data_pipelines.skipped import SkipLog
 from data_pipelines.table import Row, class_names, hold_out, list_faults, read_table
@@ -22,10 +23,10 @@ def open_videos(
     classes: Sequence[str] = (),
     network: Callable | None = None,
 ) -> Data:
-    """Opens the videos that `config` names; writes Motion Sprites first if it says so.
+    """Opens the videos that `config` names, in files or prepared; writes Motion Sprites first if it says so.
 
-    Every video is probed once. With `workdir`, the results are cached in `videos.json` there, and clips left out are
-    listed in `skipped.jsonl`.
+    Every video file is probed once. With `workdir`, the results are cached in `videos.json` there, and clips left out
+    are listed in `skipped.jsonl`.
 
     Args:
       config: which clips, and how to sample them.
@@ -45,7 +46,8 @@ def open_videos(
         from data_pipelines.write_sprites import write_sprites  # needs jax
 
         write_sprites(config.sprites, config.root)
-    rows = read_table(config.root, config.table)
+    prepared = Prepared(config.root) if is_prepared(config.root) else None
+    rows = read_table(config.root, config.table, prepared and prepared.exists)
     if config.validation_share:
         rows = hold_out(rows, config.validation_share)
     memory = skip_file = None
@@ -54,9 +56,12 @@ def open_videos(
         folder.mkdir(parents=True, exist_ok=True)
         memory = folder / "videos.json"
         skip_file = folder / (f"skipped.{process}.jsonl" if process else "skipped.jsonl")
-    infos = scan_videos([row.path for row in rows], num_workers(config), memory)
+    if prepared:
+        infos, reader = prepared.infos, ClipReader(config, prepared.infos, prepared.read_clips)
+    else:
+        infos = scan_videos([row.path for row in rows], num_workers(config), memory)
+        reader = ClipReader(config, infos)
     skipped = SkipLog(skip_file)
-    reader = ClipReader(config, infos)
     faults = {row: find_fault(row, infos[row.path], config, future) for row in rows}
     faults = {row: fault or reader.flow_left_out(row) for row, fault in faults.items()}
     usable = _usable(config, faults, skipped)
