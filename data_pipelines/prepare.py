@@ -63,9 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def prepare(given: argparse.Namespace, layout: Layout, run: Callable) -> Path:
     """Prepares what the flags say, and prints what was found; returns the folder."""
     import tensorflow_datasets as tfds
+    from absl import logging
 
     from data_pipelines.prepared.builder import BUILDERS, REPORT, PreparedConfig
 
+    logging.set_verbosity(logging.ERROR)  # it warns of a layout that it does not know
     config = PreparedConfig(
         name=layout.name,
         layout=layout,
@@ -74,8 +76,9 @@ def prepare(given: argparse.Namespace, layout: Layout, run: Callable) -> Path:
         timeout=given.timeout,
         tables=tuple(given.table),
     )
-    builder = BUILDERS[given.dataset](config=config, data_dir=given.out)
-    options = tfds.download.DownloadConfig(manual_dir=given.folder, try_download_gcs=False)
+    # Absolute, for workers on other machines.
+    builder = BUILDERS[given.dataset](config=config, data_dir=given.out.absolute())
+    options = tfds.download.DownloadConfig(manual_dir=given.folder.absolute(), try_download_gcs=False)
     builder.download_and_prepare(download_config=options)
     out = Path(builder.data_dir)
     with (out / REPORT).open(encoding="utf-8") as file:

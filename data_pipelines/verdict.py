@@ -68,7 +68,7 @@ def verdict_on(path: str | Path, info: VideoInfo, decoded: Decoded) -> Verdict:
     size = info.height, info.width
     if found >= info.num_frames and not decoded.fault:
         told = _differences(decoded, info.num_frames)
-        return Verdict(REPAIRED if told else OK, told, info.num_frames, *size, info.fps, codec)
+        return Verdict(REPAIRED if told else OK, told and f"{path}: {told}", info.num_frames, *size, info.fps, codec)
     fault = decoded.fault or f"{path}: ends early"
     broken = f"{fault}, at frame {found} of {info.num_frames}"
     if found < LEAST * info.num_frames or not info.fps:

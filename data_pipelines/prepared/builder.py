@@ -80,8 +80,11 @@ class Videos(dataset_builder.FileReaderBuilder, skip_registration=True):
 
     def download_and_prepare(self, **kwargs) -> None:
         """See `tfds.core.DatasetBuilder`."""
-        super().download_and_prepare(**kwargs)
+        super().download_and_prepare(download_dir=self._staging / "downloads", **kwargs)
         shutil.rmtree(self._staging, ignore_errors=True)
+
+    def _log_download_bytes(self) -> None:
+        """Says nothing: nothing is downloaded."""
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(

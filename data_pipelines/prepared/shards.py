@@ -122,7 +122,8 @@ def write_shard(shard: Shard) -> None:
             for video, result in zip(shard.videos, results, strict=True):
                 encoded = _judged(video, result)
                 for number, record in enumerate(encoded.records):
-                    writer.write(kinds.serialize_example(_example(shard.layout, video, number, record)))
+                    example = kinds.serialize_example(_example(shard.layout, video, number, record))
+                    writer.write(_in_order(example))
                 found.append(Told(video.name, encoded.verdict, encoded.info))
         writer.close()
     replace_text(told, json.dumps(found))
@@ -132,6 +133,13 @@ def read_told(shard: Shard) -> list[Told]:
     """What a shard that was written holds."""
     found = json.loads(_told_file(shard).read_text())
     return [Told(name, Verdict(*verdict), info and VideoInfo(*info)) for name, verdict, info in found]
+
+
+def _in_order(example: bytes) -> bytes:
+    """The same record with its features in order, which otherwise differs from process to process."""
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    return tf_example_pb2.Example.FromString(example).SerializeToString(deterministic=True)
 
 
 def _told_file(shard: Shard) -> Path:

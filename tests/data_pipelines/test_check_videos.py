@@ -50,7 +50,7 @@ def test_verdicts(folder):
     assert judge(folder / "good.mp4") == Verdict("ok", "", 12, 48, 64, 10.0, "h264")
     longer = judge(folder / "longer.avi")
     assert longer.verdict == "repaired" and longer.frames == 12
-    assert longer.reason == "its header tells 15 frames; the 12 that are there are used"
+    assert longer.reason == f"{folder}/longer.avi: its header tells 15 frames; the 12 that are there are used"
     late = judge(folder / "late.mp4")
     assert late.verdict == "repaired" and 15 <= late.frames < 30 and late.end == late.frames / 10
     assert f"at frame {late.frames} of 30; used up to {late.end:.2f} s" in late.reason
