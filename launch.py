@@ -8,6 +8,8 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from hcml_jax.command_line import parse
+
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment, a file of configs/.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder: checkpoints, metrics, results.")
 _MODE = flags.DEFINE_enum(
@@ -49,20 +51,6 @@ def main(argv: list[str]) -> None:
         sys.exit(130)
     except (UserError, OSError) as error:
         cluster.end(f"{type(error).__name__}: {error}")
-
-
-def parse(argv: list[str]) -> list[str]:
-    """Parses flags; a mistyped config field, too, ends in a message without a traceback."""
-    try:
-        return app.parse_flags_with_usage(argv)
-    except (AttributeError, KeyError) as error:
-        # str() quotes and escapes what a KeyError says; the config library raises AttributeError(KeyError(...)), too.
-        inner = error.args[0] if error.args and isinstance(error.args[0], KeyError) else error
-        told = ". ".join(str(inner.args[0] if inner.args else inner).splitlines())
-        kind = "no such field" if told.startswith("'") else type(error).__name__
-        sys.exit(f"ConfigError: {kind}: {told}")
-    except (TypeError, ValueError, OSError) as error:
-        sys.exit(f"ConfigError: {error}")
 
 
 if __name__ == "__main__":

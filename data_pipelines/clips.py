@@ -123,6 +123,12 @@ class ClipReader:
             flow=self._flow(row, info, views, shown) if reads.flow else None,
         )
 
+    def whole_frame(self, row: Row, number: int) -> tuple[np.ndarray | None, float]:
+        """A frame of its video, uint8 `[H, W, 3]`, and its frames a second; 0 if the file does not tell."""
+        info = self._infos[row.path]
+        (frames,) = self._read(row.path, [([number], info.whole)], info)
+        return frames[0], info.fps
+
     def flow_fault(self, row: Row, reads: Reads) -> str | None:
         """Why flow cannot be read of the clips of `row`; None if it can."""
         config = self._config

@@ -34,6 +34,9 @@ class Reader(Protocol):
     def example(self, row: Row, label: int, reads: Reads, generator: np.random.Generator | None = None) -> Batch:
         """The clips of `row`: at random with `generator`, evenly spread without; raises VideoError if it cannot."""
 
+    def whole_frame(self, row: Row, number: int) -> tuple[np.ndarray | None, float]:
+        """A frame of its video, uint8 `[H, W, 3]`, or None where it is not kept; and the video's frames a second."""
+
     def flow_fault(self, row: Row, reads: Reads) -> str | None:
         """Why flow cannot be read of the clips of `row`; None if it can."""
 
@@ -129,6 +132,10 @@ class Data:
         found = self._of_index[row]
         name, whole = _inside(self.config.root, found.path), (found.start, found.end) == (0, math.inf)
         return name if whole else f"{name} {found.start:g}-{found.end:g}"
+
+    def whole_frame(self, row: int, number: int) -> tuple[np.ndarray | None, float]:
+        """See `Reader.whole_frame`; `row` of the table."""
+        return self._reader.whole_frame(self._of_index[row], number)
 
     def flow_fault(self, split: str) -> str | None:
         """See `hcml_jax.batch.Data`."""

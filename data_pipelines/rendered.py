@@ -131,6 +131,10 @@ class RecipeReader:
             flow=None,
         )
 
+    def whole_frame(self, row: Row, number: int) -> tuple[np.ndarray | None, float]:
+        """See `Reader`: nothing is kept of what is rendered."""
+        return None, 0.0
+
     def flow_fault(self, row: Row, reads: Reads) -> str | None:
         """See `Reader`."""
         if self._config.flow == "dis":

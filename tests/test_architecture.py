@@ -4,7 +4,7 @@ import ast
 import pathlib
 
 ROOT = pathlib.Path(__file__).parent.parent
-GROUND = ("config", "cluster", "files", "rng", "batch", "progress")
+GROUND = ("config", "command_line", "cluster", "files", "rng", "batch", "progress")
 COMPONENTS = (
     *("ops", "contrastive", "models", "weights", "augment", "methods", "training", "evaluation"),
     *(
@@ -24,8 +24,14 @@ ORDER = {f"hcml_jax.{component}": rank for rank, component in enumerate((*GROUND
 ORDER |= {"hcml_jax": len(ORDER), "data_pipelines": len(GROUND), "configs": len(ORDER)}
 
 
+COMMANDS = ("data_pipelines.browse",)  # import from any component
+ORDER |= dict.fromkeys(COMMANDS, len(ORDER))
+
+
 def component(module):
     parts = module.split(".")
+    if module in COMMANDS:
+        return module
     return parts[0] if parts[0] != "hcml_jax" else ".".join(parts[:2])
 
 

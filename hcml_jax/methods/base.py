@@ -10,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from hcml_jax import augment
+from hcml_jax.augment import PhotometricConfig
 from hcml_jax.batch import Batch, Reads
 from hcml_jax.config import ConfigError, nearest
 from hcml_jax.models import Normalisation
+from hcml_jax.rng import stream
 
 Variables = Mapping[str, Any]  # collection -> tree of arrays
 Path = tuple[str, ...]
@@ -249,6 +251,10 @@ class Method(Protocol):
         and the key, with which a loss may still draw what it compares, is always the same.
         """
 
+    def augmented(self, clips: jax.Array, key: jax.Array) -> jax.Array:
+        """Clips `[B, T, H, W, 3]` in `[0, 1]` as training changes them, of the same shape and range."""
+        return clips
+
     def encode(self, variables: Variables, clips: jax.Array) -> Encoded:
         """Encode clips `[B, T, H, W, 3]`, uint8 or float `[0, 1]`; it also works on exported variables."""
 
@@ -289,6 +295,20 @@ class BackboneMethod(Method):
     def flips(self) -> bool:
         """See `Method`."""
         return self.config.flip
+
+    @property
+    def photometric(self) -> PhotometricConfig | None:
+        """How the colours of training clips change; None: they do not."""
+        return None
+
+    def augmented(self, clips: jax.Array, key: jax.Array) -> jax.Array:
+        """See `Method`: mirrored at random, with other colours."""
+        if self.flips:
+            clips = augment.flip(clips, augment.draw_flip(stream(key, "flip"), len(clips)))
+        if self.photometric:
+            drawn = augment.draw_photometric(stream(key, "photometric"), len(clips), self.photometric)
+            clips = augment.change_photometry(clips, drawn, self.photometric)
+        return clips
 
     def normalise(self, clips: jax.Array) -> jax.Array:
         """Clips, uint8 or float `[0, 1]`, as the backbone takes them."""

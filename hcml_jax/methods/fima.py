@@ -36,6 +36,7 @@ class FIMA(MomentumContrast):
 
     config: FIMAConfig
     num_classes: int = 0
+    photometric = property(lambda self: self.config.photometric)
 
     @functools.cached_property
     def network(self) -> MotionAligner:

@@ -64,6 +64,7 @@ class MSCL(MomentumContrast):
 
     config: MSCLConfig
     num_classes: int = 0
+    photometric = property(lambda self: self.config.photometric)
 
     @functools.cached_property
     def network(self) -> TwoStream:

@@ -9,13 +9,12 @@ import numpy as np
 import optax
 
 from hcml_jax import augment
-from hcml_jax.augment import PhotometricConfig
 from hcml_jax.batch import Batch, Reads
 from hcml_jax.config import ConfigError
 from hcml_jax.methods.base import BackboneMethod, Encoded, Outputs, Stage, Variables, weigh
 from hcml_jax.models import Backbone, Recognised, TrainMode, pooled
 from hcml_jax.models.layers import at_least_float32
-from hcml_jax.rng import stream, streams
+from hcml_jax.rng import streams
 
 
 class Forward(NamedTuple):
@@ -53,11 +52,6 @@ class Recognition(BackboneMethod):
         """See `Method`."""
         return f"backbone/{self.backbone.stages[-1]}"
 
-    @property
-    def photometric(self) -> PhotometricConfig | None:
-        """How the colours of training clips change; None: they do not."""
-        return None
-
     def init(self, key: jax.Array, batch: Batch) -> Variables:
         """See `Method`."""
         clip, rngs = augment.to_float(batch.clip[:, 0]), streams(key, "params", "positions")
@@ -68,11 +62,8 @@ class Recognition(BackboneMethod):
     ) -> tuple[jax.Array, Outputs]:
         """The weighted sum of the stage's terms."""
         clip = augment.to_float(batch.clip[:, 0])
-        if train and self.flips:
-            clip = augment.flip(clip, augment.draw_flip(stream(key, "flip"), len(clip)))
-        if train and self.photometric:
-            drawn = augment.draw_photometric(stream(key, "photometric"), len(clip), self.photometric)
-            clip = augment.change_photometry(clip, drawn, self.photometric)
+        if train:
+            clip = self.augmented(clip, key)
         outputs, collections = self.network.apply(
             variables,
             self.normalise(clip),
