@@ -148,6 +148,8 @@ class DataConfig:
         `rendered`.
       table: annotation table (docs/data.md), relative to `root`; empty: `table.csv` there, and without it every video
         in the folder is an unlabelled training clip.
+      mixture: further folders, each with the share of training examples that it gives; `root` gives the others. Only
+        their split "train" is read, without labels; stages that learn from labels alone read `root` alone.
       sprites: render Motion Sprites; None: `root` holds the user's videos.
       frames: frames of a clip.
       stride: step from one frame of a clip to the next, in frames of the video.
@@ -176,6 +178,7 @@ class DataConfig:
 
     root: str
     table: str = ""
+    mixture: tuple[tuple[str, float], ...] = ()
     sprites: SpritesConfig | None = None
     frames: int = 16
     stride: int = 2
@@ -195,6 +198,10 @@ class DataConfig:
     def __post_init__(self):
         rendered = self.sprites is not None and self.sprites.rendered
         _require(bool(self.root) != rendered, "root", self.root, "must name a folder, unless sprites are rendered")
+        shares = [share for _, share in self.mixture]
+        fits = all(root and share > 0 for root, share in self.mixture) and sum(shares) < 1
+        wanted = "must be folders with shares above 0, together below 1, beside a folder"
+        _require(fits and not (shares and rendered), "mixture", self.mixture, wanted)
         for field, least in (("frames", 2), ("stride", 1), ("crop", 1)):
             value = getattr(self, field)
             _require(value >= least, field, value, f"must be at least {least}")

@@ -1,5 +1,6 @@
 """Clips in splits, and their batches: the choice and order of rows, for any reader."""
 
+import bisect
 import contextlib
 import dataclasses
 import functools
@@ -19,7 +20,7 @@ from data_pipelines.config import DataConfig, is_network
 from data_pipelines.errors import DataError, VideoError
 from data_pipelines.flow import opencv
 from data_pipelines.loader import batches, import_tensorflow, num_workers
-from data_pipelines.sampling import epoch_order, view_generator
+from data_pipelines.sampling import epoch_order, mixed_place, view_generator
 from data_pipelines.skipped import SkipLog
 from data_pipelines.table import Row, class_families, labelled_rows, list_faults
 from hcml_jax.batch import ONE_CLIP, Batch, Reads
@@ -63,9 +64,10 @@ class Data:
         skipped: SkipLog,
         future: int,
         network: Callable | None = None,
+        ends: Sequence[int] = (),
     ):
         """`rows` are all rows, and `usable` those from which a clip can be taken; `future` and `network` are options of
-        `open_data`."""
+        `open_data`; of a mixture, `ends` are the ends of each folder's rows."""
         self.config = config
         self.classes = classes
         self.families = class_families(rows)
@@ -75,6 +77,7 @@ class Data:
         self._labels = {name: i for i, name in enumerate(self.classes)}
         self.labelled = labelled_rows(usable, config.labels_per_class, config.labels_seed)
         self._reader, self._skipped, self._future, self._network = reader, skipped, future, network
+        self._ends = (*ends, len(rows))
 
     @property
     def clip_shape(self) -> tuple[int, int, int, int]:
@@ -197,10 +200,15 @@ class Data:
         if not rows:
             raise DataError(f"{self.config.root}: split 'train' has no labelled clips")
 
+        sources, shares = self._sources(rows)
+
         def read(number: int) -> Batch:
             step, place = divmod(number, local)
             number = step * batch_size + shard_index * local + place
-            return self._train_example(rows, (seed, stage), reads, number)
+            source = 0
+            if len(sources) > 1:
+                source, number = mixed_place(number, shares, seed, stage)
+            return self._train_example(sources[source], (seed, stage), reads, number)
 
         return self._batches(read, (first_step * local, _ENDLESS // local * local), local, reads)
 
@@ -245,6 +253,16 @@ class Data:
         if reads.flow and (fault := self.flow_fault(split)):
             raise DataError(f"{self.config.root}: {fault}")
         return self.rows(split), dataclasses.replace(reads, flow=reads.flow and not self._network)
+
+    def _sources(self, rows: Sequence[Row]) -> tuple[list[list[Row]], tuple[float, ...]]:
+        """The training rows of each folder of a mixture that has any, and their shares."""
+        given = [share for _, share in self.config.mixture]
+        of_folder = [[] for _ in self._ends]
+        for row in rows:
+            of_folder[bisect.bisect_right(self._ends, row.index)].append(row)
+        pairs = zip(of_folder, [1 - sum(given), *given], strict=True)
+        sources, shares = zip(*((one, share) for one, share in pairs if one), strict=True)
+        return list(sources), tuple(share / sum(shares) for share in shares)
 
     def _batches(self, read, numbers: tuple[int, int], size: int, reads: Reads) -> Iterator[Batch]:
         return batches(read, numbers, size, self._reader.blank(reads), num_workers(self.config))

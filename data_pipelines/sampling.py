@@ -13,7 +13,8 @@ from hcml_jax.batch import Reads
 
 Box = tuple[int, int, int, int]  # (top, left, height, width)
 
-_ORDER, _VIEW = 1, 2  # keep the streams of random numbers apart
+_ORDER, _VIEW, _MIXTURE = 1, 2, 3  # keep the streams of random numbers apart
+_BLOCK = 1000  # examples in which the shares of a mixture are exact
 _CORNERS = (0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.5)  # shares of the room down and across
 _TRIES = 10  # of a random share of a frame
 
@@ -38,6 +39,33 @@ class View(NamedTuple):
 def epoch_order(num_rows: int, seed: int, stage: str, epoch: int) -> np.ndarray:
     """The order in which an epoch shows its rows: a permutation of 0..num_rows-1."""
     return _generator(_ORDER, seed, stage, epoch).permutation(num_rows)
+
+
+def mixed_place(number: int, shares: tuple[float, ...], seed: int, stage: str) -> tuple[int, int]:
+    """Which source of a mixture gives training example `number`, and its how many-th that is, from 0.
+
+    Each thousand examples holds the shares exactly, rounded to a thousandth, in a random order of its own.
+
+    Args:
+      number: of the example, from 0.
+      shares: of the sources; their sum is 1.
+      seed, stage: of the order.
+    """
+    block, place = divmod(number, _BLOCK)
+    sources, ranks, counts = _mixed_block(shares, seed, stage, block)
+    source = int(sources[place])
+    return source, block * int(counts[source]) + int(ranks[place])
+
+
+@lru_cache(maxsize=16)
+def _mixed_block(shares: tuple[float, ...], seed: int, stage: str, block: int) -> tuple[np.ndarray, ...]:
+    """Source and rank within it of each example of a block; and how many each source gives."""
+    counts = np.diff(np.round(_BLOCK * np.cumsum([0.0, *shares]))).astype(int)
+    sources = _generator(_MIXTURE, seed, stage, block).permutation(np.repeat(np.arange(len(shares)), counts))
+    ranks = np.empty(_BLOCK, int)
+    for source, count in enumerate(counts):
+        ranks[sources == source] = np.arange(count)
+    return sources, ranks, counts
 
 
 def view_generator(seed: int, stage: str, epoch: int, row: int) -> np.random.Generator:

@@ -1,8 +1,12 @@
 """Opens a folder of videos: reads its table, probes every file, and selects the usable rows."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
+from data_pipelines import video
 from data_pipelines.clips import ClipReader, find_fault
 from data_pipelines.config import DataConfig
 from data_pipelines.data import Data
@@ -46,21 +50,19 @@ def open_videos(
         from data_pipelines.write_sprites import write_sprites  # needs jax
 
         write_sprites(config.sprites, config.root)
-    prepared = Prepared(config.root) if is_prepared(config.root) else None
-    rows = read_table(config.root, config.table, prepared and prepared.exists)
-    if config.validation_share:
-        rows = hold_out(rows, config.validation_share)
+    folders = [config.root, *(folder for folder, _ in config.mixture)]
+    stores = [Prepared(folder) if is_prepared(folder) else None for folder in folders]
+    rows, ends = _rows(config, stores)
     memory = skip_file = None
     if workdir is not None:
         folder = Path(workdir)
         folder.mkdir(parents=True, exist_ok=True)
         memory = folder / "videos.json"
         skip_file = folder / (f"skipped.{process}.jsonl" if process else "skipped.jsonl")
-    if prepared:
-        infos, reader = prepared.infos, ClipReader(config, prepared.infos, prepared.read_clips)
-    else:
-        infos = scan_videos([row.path for row in rows], num_workers(config), memory)
-        reader = ClipReader(config, infos)
+    held = {row.path: store for store, part in zip(stores, _parts(rows, ends), strict=True) if store for row in part}
+    infos = scan_videos([row.path for row in rows if row.path not in held], num_workers(config), memory)
+    infos |= {path: store.info(path) for path, store in held.items()}
+    reader = ClipReader(config, infos, functools.partial(_read_clips, held) if held else None)
     skipped = SkipLog(skip_file)
     faults = {row: find_fault(row, infos[row.path], config, future) for row in rows}
     faults = {row: fault or reader.flow_left_out(row) for row, fault in faults.items()}
@@ -68,7 +70,30 @@ def open_videos(
     if skipped.entries:
         cluster.say(f"{len(skipped.entries)} of {len(rows)} clips cannot be used and are left out")
     names = class_names(rows, config.sprites.classes if config.sprites else (), classes)
-    return Data(config, rows, names, usable, reader, skipped, future, network)
+    return Data(config, rows, names, usable, reader, skipped, future, network, ends[:-1])
+
+
+def _rows(config: DataConfig, stores: Sequence[Prepared | None]) -> tuple[list[Row], list[int]]:
+    """The rows of all folders, numbered through, and the end of each folder's."""
+    rows = read_table(config.root, config.table, stores[0] and stores[0].exists)
+    if config.validation_share:
+        rows = hold_out(rows, config.validation_share)
+    ends = [len(rows)]
+    for (folder, _), store in zip(config.mixture, stores[1:], strict=True):
+        more = [row for row in read_table(folder, "", store and store.exists) if row.split == "train"]
+        if not more:
+            raise DataError(f"mixture: {folder} has no clips of split 'train'")
+        rows += [row._replace(index=index, label="", family="") for index, row in enumerate(more, len(rows))]
+        ends.append(len(rows))
+    return rows, ends
+
+
+def _parts(rows: Sequence[Row], ends: Sequence[int]) -> list[Sequence[Row]]:
+    return [rows[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def _read_clips(held: Mapping[Path, Prepared], path: Path, *wanted) -> list[np.ndarray]:
+    return held.get(path, video).read_clips(path, *wanted)
 
 
 def _usable(config: DataConfig, faults: Mapping[Row, str | None], skipped: SkipLog) -> list[Row]:

@@ -1,7 +1,7 @@
 """Reading clips from a prepared folder: only the frames of the clips are read, or only the video file."""
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +39,9 @@ class Prepared:
         """Whether this video was prepared."""
         return self._name(path) in self._index
 
-    @property
-    def infos(self) -> Mapping[Path, VideoInfo]:
-        """What is known of each video, without keyframes."""
-        return _Infos(self)
+    def info(self, path: Path) -> VideoInfo:
+        """What is known of a video, without keyframes."""
+        return self._index.of(self._name(path)).info
 
     def read_clips(self, path: Path, clips: Sequence[tuple[Sequence[int], Part]], info: VideoInfo) -> list[np.ndarray]:
         """See `data_pipelines.video.read_clips`."""
@@ -73,17 +72,3 @@ class Prepared:
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self._folder).as_posix() if path.is_relative_to(self._folder) else str(path)
-
-
-class _Infos(Mapping):
-    def __init__(self, prepared: Prepared):
-        self._prepared = prepared
-
-    def __getitem__(self, path: Path) -> VideoInfo:
-        return self._prepared._index.of(self._prepared._name(path)).info
-
-    def __iter__(self) -> Iterator[Path]:
-        raise NotImplementedError("videos are asked for by their path")
-
-    def __len__(self) -> int:
-        return len(self._prepared._index)

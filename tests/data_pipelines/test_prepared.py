@@ -73,12 +73,12 @@ def test_frames_are_the_ones_asked_for(folder, tmp_path, kind):
     ]
     videos = Prepared(out)
     for row, frames, size in zip(rows, (40, 20, 24), ((48, 64), (64, 48), (48, 64)), strict=False):
-        info = videos.infos[row.path]
+        info = videos.info(row.path)
         assert (info.num_frames, info.height, info.width, info.fps) == (frames, *size, pytest.approx(10, rel=0.02))
         for indices in ([0], [frames - 1], [3, 9, 15], range(frames), [17, 2, 2]):
             (clip,) = videos.read_clips(row.path, [(indices, info.whole)], info)
             assert read_numbers(clip) == list(indices)
-    late = videos.infos[rows[3].path]
+    late = videos.info(rows[3].path)
     assert 15 <= late.num_frames < 30
     (clip,) = videos.read_clips(rows[3].path, [(range(late.num_frames), late.whole)], late)
     np.testing.assert_allclose(clip, read_frames(folder / "late.mp4", range(late.num_frames)), atol=120)

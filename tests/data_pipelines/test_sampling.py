@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import kstest
 
 from data_pipelines.config import DataConfig
-from data_pipelines.sampling import draw_views, epoch_order, view_generator
+from data_pipelines.sampling import draw_views, epoch_order, mixed_place, view_generator
 from hcml_jax.batch import Reads
 
 
@@ -140,3 +140,16 @@ def test_a_short_video_begins_again():
     (view,) = draw_views(make_config(frames=5, stride=2), Reads(future=1), (3, 8), (64, 64))
     assert view.indices.tolist() == [3, 5, 7, 4, 6, 3]
     assert view.consecutive.tolist() == [True, True, False, True, False]
+
+
+@pytest.mark.parametrize("shares", [(0.75, 0.25), (0.5, 0.334, 0.166), (1.0,)])
+def test_a_mixture_holds_its_shares_and_numbers_each_source_through(shares):
+    places = [mixed_place(number, shares, 0, "s") for number in range(3000)]
+    for source, share in enumerate(shares):
+        ranks = [rank for found, rank in places if found == source]
+        assert ranks == list(range(len(ranks))) and len(ranks) == pytest.approx(3000 * share, abs=3)
+    if len(shares) > 1:
+        first, second = ([source for source, _ in places[start : start + 1000]] for start in (0, 1000))
+        assert first != second and first != [mixed_place(n, shares, 1, "s")[0] for n in range(1000)]
+        runs = 1 + np.count_nonzero(np.diff(first))
+        assert runs > 300  # in no order
