@@ -5,6 +5,7 @@ Paths in it may be absolute. Messages count rows from 1, without the header.
 
 import csv
 import math
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -80,7 +81,7 @@ def read_table(root: str | Path, table: str | Path = "", exists: Callable[[Path]
         raise TableError(f"{path}: is not a CSV file in UTF-8 ({error}); save it as one") from error
     if not rows:
         raise TableError(f"{path}: has a header but no rows")
-    _check_files(path, rows, exists or Path.exists)
+    _check_files(path, rows, exists or _exists())
     _check_labels(path, rows)
     return rows
 
@@ -245,6 +246,19 @@ def _seconds(where: str, name: str, text: str | None, default: float) -> float:
     if not 0 <= value < math.inf:
         raise TableError(f"{where}: {name} must be a time in seconds from 0 up, found {text!r}")
     return value
+
+
+def _exists() -> Callable[[Path], bool]:
+    """Whether a file or folder is there: many of one folder are asked for, whose list is read once."""
+    lists: dict[str, set[str]] = {}
+
+    def exists(path: Path) -> bool:
+        folder, name = os.path.split(path)
+        if folder not in lists:
+            lists[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+        return name in lists[folder]
+
+    return exists
 
 
 def _check_files(path: Path, rows: Sequence[Row], exists: Callable[[Path], bool]) -> None:
