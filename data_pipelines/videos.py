@@ -1,7 +1,9 @@
 """Opens a folder of videos: reads its table, probes every file, and selects the usable rows."""
 
+import contextlib
 import functools
-from collections.abc import Callable, Mapping, Sequence
+import gc
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,20 @@ from data_pipelines.table import Row, class_names, hold_out, list_faults, read_t
 from hcml_jax import cluster
 
 
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Python's collector would look at millions of objects again and again, now and later; all of them stay."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if enabled:
+            gc.enable()
+
+
+@_without_collection()
 def open_videos(
     config: DataConfig,
     workdir: str | Path | None = None,
@@ -64,9 +80,8 @@ def open_videos(
     infos |= {path: store.info(path) for path, store in held.items()}
     reader = ClipReader(config, infos, functools.partial(_read_clips, held) if held else None)
     skipped = SkipLog(skip_file)
-    faults = {row: find_fault(row, infos[row.path], config, future) for row in rows}
-    faults = {row: fault or reader.flow_left_out(row) for row, fault in faults.items()}
-    usable = _usable(config, faults, skipped)
+    faults = [find_fault(row, infos[row.path], config, future) or reader.flow_left_out(row) for row in rows]
+    usable = _usable(config, rows, faults, skipped)
     if skipped.entries:
         cluster.say(f"{len(skipped.entries)} of {len(rows)} clips cannot be used and are left out")
     names = class_names(rows, config.sprites.classes if config.sprites else (), classes)
@@ -96,15 +111,15 @@ def _read_clips(held: Mapping[Path, Prepared], path: Path, *wanted) -> list[np.n
     return held.get(path, video).read_clips(path, *wanted)
 
 
-def _usable(config: DataConfig, faults: Mapping[Row, str | None], skipped: SkipLog) -> list[Row]:
+def _usable(config: DataConfig, rows: Sequence[Row], faults: Sequence[str | None], skipped: SkipLog) -> list[Row]:
     """The rows a clip can be taken of; raises DataError for the others, or records them."""
-    bad = {row: fault for row, fault in faults.items() if fault}
-    usable = [row for row in faults if row not in bad]
+    bad = [(row, fault) for row, fault in zip(rows, faults, strict=True) if fault]
+    usable = [row for row, fault in zip(rows, faults, strict=True) if not fault]
     if bad and not (config.skip_bad and usable):
         raise DataError(
             f"{len(bad)} of {len(faults)} clips cannot be used (skip_bad=True leaves them out, "
-            f"short_clips='loop' begins short ones again):{list_faults([*bad.values()])}"
+            f"short_clips='loop' begins short ones again):{list_faults([fault for _, fault in bad])}"
         )
-    for row, fault in bad.items():
+    for row, fault in bad:
         skipped.add(row, fault)
     return usable
