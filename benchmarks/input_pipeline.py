@@ -73,8 +73,7 @@ def prepare(folder: pathlib.Path, out: pathlib.Path, layout: str) -> pathlib.Pat
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(function, shards))
 
-    given = prepare._parser().parse_args(["videos", str(folder), "--out", str(out), "--shard-mb", "64"])
-    return prepare.prepare(given, prepare.Layout(layout), run)
+    return prepare.prepare("videos", folder, out, prepare.Layout(layout), run, shard_mb=64.0)
 
 
 def ours(folder: pathlib.Path, workers: int) -> Iterator[np.ndarray]:

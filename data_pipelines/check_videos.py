@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise DataError("reading videos needs PyAV: pip install 'hcml_jax[data]'")
         if given.workers < 1 or given.timeout <= 0:
             raise ConfigError("--workers must be 1 or more, --timeout above 0")
-        rows = read_table(given.root, given.table)
+        rows = read_table(given.root, given.table, exists=lambda path: True)  # what is not there is bad
         out.mkdir(parents=True, exist_ok=True)
         verdicts = check([row.path for row in rows], given.workers, given.timeout, out / "files.json")
         _report(out / "report.csv", verdicts)

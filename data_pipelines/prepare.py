@@ -2,8 +2,8 @@
 
 `DIR` holds videos and annotations, as published (docs/datasets.md); the name "videos" stands for a folder of your own,
 with its tables or none. The shards are written by Apache Beam (`pip install 'hcml_jax[prepare]'`), on all cores of this
-machine; Beam's own flags choose another runner, such as `--runner=FlinkRunner --flink_master=...`. Every video is
-decoded to its end, in a process that may hang or die; `report.csv` tells what was found of each. The disk needed is
+machine; Beam's own flags, after `--`, choose another runner: `-- --runner=FlinkRunner --flink_master=...`. Every video
+is decoded to its end, in a process that may hang or die; `report.csv` tells what was found of each. The disk needed is
 estimated first. Interrupted work goes on where it stopped, and ends with the same bytes.
 """
 
@@ -22,6 +22,7 @@ from typing import Any
 from data_pipelines.datasets import DATASETS
 from data_pipelines.errors import DataError
 from data_pipelines.prepared.layouts import KINDS, Layout
+from data_pipelines.table import TABLE
 from hcml_jax.config import ConfigError, UserError
 from hcml_jax.progress import Progress
 
@@ -42,7 +43,8 @@ def run_by_beam(flags: Sequence[str]) -> Callable[[Callable[[Any], Any], Sequenc
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prepare, and print the folder and what was found."""
-    given, flags = _parser().parse_known_args(arguments)
+    own, flags = _split(sys.argv[1:] if arguments is None else arguments)
+    given = _parser().parse_args(own)
     try:
         for package, extra in (("apache_beam", "prepare"), ("av", "data"), ("tensorflow_datasets", "data")):
             if find_spec(package) is None:
@@ -53,42 +55,61 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise DataError(f"{given.folder}: no such folder")
         layout = Layout(given.layout, given.short_side, given.quality, given.crf, given.keyframe_every)
         local = ["--direct_running_mode=multi_threading", f"--direct_num_workers={given.workers}"]
-        prepare(given, layout, run_by_beam([*local, *flags]))
+        options = {"shard_mb": given.shard_mb, "timeout": given.timeout, "tables": tuple(given.table)}
+        run = run_by_beam([*local, *flags])
+        prepare(given.dataset, given.folder, given.out, layout, run, **options)
     except (UserError, OSError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command goes on")
 
 
-def prepare(given: argparse.Namespace, layout: Layout, run: Callable) -> Path:
-    """Prepares what the flags say, and prints what was found; returns the folder."""
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The command's own flags, and Beam's after "--"."""
+    own = list(arguments)
+    return (own[: own.index("--")], own[own.index("--") + 1 :]) if "--" in own else (own, [])
+
+
+def prepare(dataset: str, folder: Path, out: Path, layout: Layout, run: Callable, **options: Any) -> Path:
+    """Prepares a dataset, or the "videos" of a folder, and prints what was found; returns the prepared folder.
+
+    Args:
+      dataset: a name of `BUILDERS`.
+      folder: annotations and videos.
+      out: where the prepared folder is made.
+      layout: how videos are stored.
+      run: see `run_by_beam`.
+      **options: further fields of `PreparedConfig`.
+
+    Raises:
+      DataError: annotations or videos are missing, the disk has no room, or `out` was made of other videos.
+    """
     import tensorflow_datasets as tfds
     from absl import logging
 
     from data_pipelines.prepared.builder import BUILDERS, REPORT, PreparedConfig
 
     logging.set_verbosity(logging.ERROR)  # it warns of a layout that it does not know
-    config = PreparedConfig(
-        name=layout.name,
-        layout=layout,
-        run=run,
-        shard_mb=given.shard_mb,
-        timeout=given.timeout,
-        tables=tuple(given.table),
-    )
+    config = PreparedConfig(name=layout.name, layout=layout, run=run, **options)
     # Absolute, for workers on other machines.
-    builder = BUILDERS[given.dataset](config=config, data_dir=given.out.absolute())
-    options = tfds.download.DownloadConfig(manual_dir=given.folder.absolute(), try_download_gcs=False)
-    builder.download_and_prepare(download_config=options)
+    builder = BUILDERS[dataset](config=config, data_dir=out.absolute())
+    given = tfds.download.DownloadConfig(manual_dir=folder.absolute(), try_download_gcs=False)
+    builder.download_and_prepare(download_config=given)
     out = Path(builder.data_dir)
     with (out / REPORT).open(encoding="utf-8") as file:
         verdicts = [row for row in DictReader(file) if row["verdict"] != "ok"]
     for row in verdicts[:20]:
         print(f"{row['verdict']}: {row['reason']}", file=sys.stderr)
+    if builder.missing:
+        print(f"{len(builder.missing)} annotated videos are not there", file=sys.stderr)
+    for note in builder.notes:
+        print(f"note: {note}", file=sys.stderr)
     counts = Counter(row["verdict"] for row in verdicts)
     size = sum(split.num_bytes for split in builder.info.splits.values())
     print(f"{counts['bad']} videos are bad and left out, {counts['repaired']} repaired: {out / REPORT}")
-    print(f"{size / 1e9:.3g} GB in {out}; train with --config.data.root={out}")
+    tables = sorted(path.name for path in out.glob("*.csv") if path.name != REPORT)
+    table = "" if TABLE in tables else f" --config.data.table={tables[0]}"
+    print(f"{size / 1e9:.3g} GB in {out}; train with --config.data.root={out}{table}")
     return out
 
 

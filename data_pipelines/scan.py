@@ -53,7 +53,7 @@ def _probe(path: Path) -> VideoInfo | VideoError:
     try:
         return probe(path)
     except VideoError as error:
-        return error
+        return VideoError(str(error))  # its traceback would keep the decoder
 
 
 def _info(values: list) -> VideoInfo:

@@ -93,7 +93,7 @@ def write_table(path: Path, rows: Sequence[Row], root: str | Path) -> None:
         return "" if file is None else str(file.relative_to(root) if file.is_relative_to(root) else file.absolute())
 
     def seconds(time: float) -> str:
-        return f"{time:.6f}".rstrip("0").rstrip(".") if 0 < time < math.inf else ""
+        return repr(time) if 0 < time < math.inf else ""  # exactly: an end must not reach a frame further
 
     cells = {
         **{"path": lambda row: name(row.path), "label": lambda row: row.label, "split": lambda row: row.split},
@@ -269,10 +269,11 @@ def _check_files(path: Path, rows: Sequence[Row], exists: Callable[[Path], bool]
 
 
 def _check_labels(path: Path, rows: Sequence[Row]) -> None:
-    known = class_names(rows)
+    names = class_names(rows)
+    known = set(names)
     for row in rows:
         if row.label and row.label not in known:
             raise TableError(
                 f"{path}, row {row.index + 1}: label {row.label!r} of split {row.split!r} never "
-                f"occurs in split 'train'. {nearest(row.label, known)}"
+                f"occurs in split 'train'. {nearest(row.label, names)}"
             )

@@ -286,6 +286,8 @@ def _graph(frame, turns: int, part: Part, info: VideoInfo) -> av.filter.Graph:
     height, width = max(height, 1), max(width, 1)
     rows, columns = part.size[::-1] if turns % 2 else part.size
     graph = av.filter.Graph()
+    if hasattr(graph, "threads"):  # in newer versions of PyAV
+        graph.threads = 1  # files are read side by side instead
     graph.link_nodes(
         graph.add_buffer(width=frame.width, height=frame.height, format=frame.format.name, time_base=frame.time_base),
         graph.add("crop", f"{width}:{height}:{left}:{top}:exact=1"),

@@ -23,13 +23,12 @@ from hcml_jax import cluster
 
 @contextlib.contextmanager
 def _without_collection() -> Iterator[None]:
-    """Python's collector would look at millions of objects again and again, now and later; all of them stay."""
+    """Stops Python's collector, which would look at millions of new objects, all of which stay, again and again."""
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
         if enabled:
             gc.enable()
 

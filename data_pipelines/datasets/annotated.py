@@ -1,7 +1,7 @@
 """What the annotations of a dataset say, and the files of its folder that they speak of."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,8 +61,9 @@ def annotate(
     videos, found, missing, notes = _Videos(folder, frames), {}, {}, []
     for name, given in tables.items():
         entries, found[name] = list(given), []
+        classes_of = {entry.label for entry in entries}
         for entry in entries:
-            if path := videos.find(entry.video) or videos.find(entry.also):
+            if path := videos.find(entry.video, classes_of) or videos.find(entry.also, classes_of):
                 found[name].append(Row(len(found[name]), path, entry.label, entry.split))
             else:
                 missing[entry.video] = None
@@ -97,12 +98,15 @@ class _Videos:
             if path.is_dir() if frames else path.suffix.lower() in VIDEO_ENDINGS and path.is_file():
                 self._of_stem[path.name if frames else path.stem].append(path)
 
-    def find(self, name: str) -> Path | None:
-        """The video of a name; of several, the one in the folder that the name begins with."""
+    def find(self, name: str, classes: Collection[str]) -> Path | None:
+        """The video of a name: in the folder that the name begins with, or in one that is of no other class."""
         *folder, stem = name.split("/")
         found = self._of_stem.get(stem, [])
-        own = [path for path in found if folder and path.parent.name == folder[-1]]
-        return next(iter(own or found), None)
+        if not folder:
+            return next(iter(found), None)
+        own = [path for path in found if path.parent.name == folder[-1]]
+        others = [path for path in found if path.parent.name not in classes]
+        return next(iter(own or others), None)
 
 
 def _differences(name: str, entries: list[Entry], published: Mapping[str, int], classes: int) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from data_pipelines.datasets.annotated import Annotated, Entry, annotate, find_file
 
 CLASSES = 174
-FRAMES_PER_SECOND = 12  # of the folders of v1
+
 V1 = {"table": {"train": 86_017, "val": 11_522, "test": 10_960}}
 V2 = {"table": {"train": 168_913, "val": 24_777, "test": 27_157}}
 FILES = {"train": "train", "val": "validation", "test": "test"}

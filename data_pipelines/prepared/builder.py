@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import dataset_builder
 
+from data_pipelines.check_videos import clean
 from data_pipelines.datasets import DATASETS
 from data_pipelines.errors import DataError
 from data_pipelines.prepared.index import INDEX, Stored, save_index
@@ -35,7 +36,6 @@ from data_pipelines.prepared.shards import (
     write_shard,
 )
 from data_pipelines.table import TABLE, Row, list_faults, read_table, write_table
-from data_pipelines.verdict import BAD
 from hcml_jax import cluster
 from hcml_jax.files import new_file, replace_text
 
@@ -73,13 +73,22 @@ class Videos(dataset_builder.FileReaderBuilder, skip_registration=True):
     VERSION = tfds.core.Version("1.0.0")
     MANUAL_DOWNLOAD_INSTRUCTIONS = "videos and annotations as published: docs/datasets.md"
     dataset = ""  # name in `DATASETS`; "": a folder
+    missing, notes = (), ()  # see `Annotated`
 
     def __init__(self, **kwargs):
         """See `tfds.core.DatasetBuilder`; `config` is a `PreparedConfig`."""
         super().__init__(file_format="array_record", **kwargs)
 
     def download_and_prepare(self, **kwargs) -> None:
-        """See `tfds.core.DatasetBuilder`."""
+        """See `tfds.core.DatasetBuilder`.
+
+        Raises:
+          DataError: annotations or videos are missing, the disk has no room, or the folder was made of other videos.
+        """
+        made = Path(self.data_dir) / PLAN
+        if made.exists():
+            folder = Path(kwargs["download_config"].manual_dir)
+            self._check_digest(made, self._digest(_sources(folder, self._tables(folder))))
         super().download_and_prepare(download_dir=self._staging / "downloads", **kwargs)
         shutil.rmtree(self._staging, ignore_errors=True)
 
@@ -97,7 +106,9 @@ class Videos(dataset_builder.FileReaderBuilder, skip_registration=True):
     def _tables(self, folder: Path) -> dict[str, list[Row]]:
         """Name -> rows. Raises DataError: annotations, or all videos, are missing."""
         if self.dataset:
-            return DATASETS[self.dataset](folder).tables
+            found = DATASETS[self.dataset](folder)
+            self.missing, self.notes = found.missing, found.notes
+            return found.tables
         names = self.builder_config.tables or ("",)
         return {Path(name or TABLE).stem: read_table(folder, name) for name in names}
 
@@ -111,6 +122,7 @@ class Videos(dataset_builder.FileReaderBuilder, skip_registration=True):
         for shard in (shard for of_split in shards.values() for shard in of_split):
             _link(Path(shard.file), Path(self.data_dir))
         self._describe(Path(self.data_dir), folder, tables, told)
+        shutil.copyfile(self._staging / PLAN, Path(self.data_dir) / PLAN)
         self.info.set_splits(tfds.core.SplitDict([self._split_info(split, told[split]) for split in shards]))
 
     @property
@@ -123,13 +135,9 @@ class Videos(dataset_builder.FileReaderBuilder, skip_registration=True):
         Raises:
           DataError: it was begun with other videos, or the disk has no room.
         """
-        config = self.builder_config
-        digest = hashlib.sha256(repr((videos, config.layout, config.shard_mb)).encode()).hexdigest()
-        file = staging / PLAN
+        digest, file = self._digest(videos), staging / PLAN
         if file.exists():
-            plan = json.loads(file.read_text())
-            if plan["digest"] != digest:
-                raise DataError(f"{staging} was begun with other videos or shards; delete it, or name another --out")
+            plan = self._check_digest(file, digest)
         else:
             staging.mkdir(parents=True, exist_ok=True)
             every = [video for of_split in videos.values() for video in of_split]
@@ -137,6 +145,24 @@ class Videos(dataset_builder.FileReaderBuilder, skip_registration=True):
             _check_room(staging, plan["bytes_each"] * len(every))
             replace_text(file, json.dumps(plan))
         return {split: self._shards(split, of_split, plan["bytes_each"], staging) for split, of_split in videos.items()}
+
+    def _digest(self, videos: Mapping[str, list[Source]]) -> str:
+        """Of names, labels and sizes of the videos, and of how they are stored."""
+        config = self.builder_config
+        made_of = {
+            split: [(video.name, video.label, os.stat(video.path).st_size) for video in of_split]
+            for split, of_split in videos.items()
+        }
+        return hashlib.sha256(repr((made_of, config.layout, config.shard_mb)).encode()).hexdigest()
+
+    def _check_digest(self, file: Path, digest: str) -> dict[str, Any]:
+        """The plan of a folder that is of these videos."""
+        plan = json.loads(file.read_text())
+        if plan["digest"] != digest:
+            raise DataError(
+                f"{file.parent} was made of other videos, labels or shards: delete it, or name another --out"
+            )
+        return plan
 
     def _bytes_each(self, videos: Sequence[Source]) -> float:
         sample = [videos[i] for i in np.linspace(0, len(videos) - 1, min(SAMPLED, len(videos))).astype(int)]
@@ -172,8 +198,8 @@ class Videos(dataset_builder.FileReaderBuilder, skip_registration=True):
             for name, verdict in verdicts.items():
                 writer.writerow((name, *verdict[:5], f"{verdict.fps:.6g}", verdict.codec))
         for table, rows in tables.items():
-            kept = [row._replace(flow=None) for row in rows if verdicts[_name(folder, row)].verdict != BAD]
-            write_table(out / f"{table}.csv", kept, folder)
+            kept = clean(rows, {row.path: verdicts[_name(folder, row)] for row in rows})
+            write_table(out / f"{table}.csv", [row._replace(flow=None) for row in kept], folder)
 
     def _split_info(self, split: str, told: list[list[Told]]) -> tfds.core.SplitInfo:
         frames, template = self.builder_config.layout.kind == FRAMES, self._template(Path(self.data_dir), split)

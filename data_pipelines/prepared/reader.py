@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_pipelines.errors import VideoError
 from data_pipelines.images import cut_out
 from data_pipelines.prepared.index import load_index
 from data_pipelines.video_info import Held, Part, VideoInfo
@@ -75,10 +76,14 @@ class _Records:
         from tensorflow_datasets.core.utils.lazy_imports_utils import array_record_data_source
         from tensorflow_datasets.proto import tf_example_pb2
 
+        self._name = f"{folder}, split {split!r}"
         info = tfds.builder_from_directory(folder).info
         self.frames = "image" in info.features
         self._feature, self._parse = "image" if self.frames else "file", tf_example_pb2.Example.FromString
         self._source = array_record_data_source.ArrayRecordDataSource(info.splits[split].file_instructions)
 
     def __getitem__(self, number: int) -> bytes:
-        return self._parse(self._source[number]).features.feature[self._feature].bytes_list.value[0]
+        try:
+            return self._parse(self._source[number]).features.feature[self._feature].bytes_list.value[0]
+        except Exception as error:  # the library raises many kinds
+            raise VideoError(f"{self._name}: record {number} cannot be read ({error})") from error

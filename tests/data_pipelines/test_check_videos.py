@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from data_pipelines import check_videos
+from data_pipelines.clips import segment_frames
 from data_pipelines.config import DataConfig
 from data_pipelines.isolated import Failed
-from data_pipelines.table import read_table
+from data_pipelines.table import Row, read_table, write_table
 from data_pipelines.verdict import Verdict, judge
+from data_pipelines.video_info import VideoInfo
 from data_pipelines.videos import open_videos
 from tests.data_pipelines.test_video import set_length_told
 from tests.data_pipelines.videos import numbered_frames, write_video
@@ -80,6 +82,18 @@ def test_the_clean_table_is_one_that_trains(folder, capsys):
     assert data.num_clips("train") == 3
     for batch in (next(data.train_batches(3, seed=seed, stage="s")) for seed in range(20)):
         assert batch.valid.all()  # no frame behind the fault is ever drawn
+
+
+@pytest.mark.parametrize("rate", [30, 24, 12])
+def test_a_clean_row_ends_before_the_fault_at_any_rate(tmp_path, rate):
+    """A last frame is not taken in by the rounding of its time."""
+    for found in range(15, 30):
+        verdict = Verdict("repaired", "", found, fps=float(rate), end=found / rate)
+        (row,) = check_videos.clean([Row(0, tmp_path / "a.mp4", "", "train")], {tmp_path / "a.mp4": verdict})
+        (tmp_path / "a.mp4").touch()
+        write_table(tmp_path / "table.csv", [row], tmp_path)
+        (again,) = read_table(tmp_path)
+        assert segment_frames(again, VideoInfo(30, 64, 48, float(rate))) == (0, found)
 
 
 def test_rows_that_lie_behind_the_fault_are_left_out(folder):

@@ -197,3 +197,17 @@ def test_the_command_writes_tables_that_train(ucf101, capsys, tmp_path):
 def test_the_command_ends_with_one_line_of_what_is_wrong(tmp_path):
     with pytest.raises(SystemExit, match=r"DataError: .*gone: no such folder|no file trainlist01"):
         annotate.main(["ucf101", str(tmp_path / "gone")])
+
+
+def test_a_video_of_another_class_is_not_taken_for_a_missing_one(tmp_path):
+    touch(tmp_path, "walk/a.avi", "elsewhere/b.avi")
+    for fold in (1, 2, 3):
+        write(
+            tmp_path, **{f"run_test_split{fold}.txt": "a.avi 1\nb.avi 1\n", f"walk_test_split{fold}.txt": "a.avi 1\n"}
+        )
+    found = DATASETS["hmdb51"](tmp_path)
+    assert told(found.tables["fold1"], tmp_path) == [
+        ("elsewhere/b.avi", "run", "train"),
+        ("walk/a.avi", "walk", "train"),
+    ]
+    assert found.missing == ["run/a"]

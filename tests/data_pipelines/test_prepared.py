@@ -50,10 +50,9 @@ def one_by_one(function, shards):
         function(shard)
 
 
-def prepared(folder, out, *flags, run=one_by_one):
+def prepared(folder, out, kind="frames", run=one_by_one, shard_mb=256.0, tables=(), **sizes):
     """Without Beam, which `tests/prepare` runs."""
-    given = prepare._parser().parse_args(["videos", str(folder), "--out", str(out), *flags])
-    return prepare.prepare(given, Layout(given.layout, given.short_side, given.quality), run)
+    return prepare.prepare("videos", folder, out, Layout(kind, **sizes), run, shard_mb=shard_mb, tables=tables)
 
 
 def contents(folder):
@@ -63,7 +62,7 @@ def contents(folder):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_frames_are_the_ones_asked_for(folder, tmp_path, kind):
-    out = prepared(folder, tmp_path / "out", "--layout", kind, "--shard-mb", "0.001")
+    out = prepared(folder, tmp_path / "out", kind, shard_mb=0.001)
     rows = read_table(out, exists=Prepared(out).exists)
     assert [(row.path.relative_to(out).as_posix(), row.label, row.split) for row in rows] == [
         ("a.mp4", "x", "train"),
@@ -88,7 +87,7 @@ def test_frames_are_the_ones_asked_for(folder, tmp_path, kind):
 def test_batches_are_those_of_the_files(folder, tmp_path, kind):
     """The same views of the same videos; pixels to within what storing costs."""
     (folder / "table.csv").write_text("path,label,split\na.mp4,x,train\nb/c.avi,y,train\nb/d.webm,x,test\n")
-    out = prepared(folder, tmp_path / "out", "--layout", kind, "--quality", "98")
+    out = prepared(folder, tmp_path / "out", kind, quality=98)
     sources = [
         open_videos(DataConfig(str(root), frames=4, stride=2, crop=32, short_side=(36, 44))) for root in (folder, out)
     ]
@@ -103,8 +102,8 @@ def test_batches_are_those_of_the_files(folder, tmp_path, kind):
 
 
 def test_stopped_and_begun_again_it_is_the_same_bytes(folder, tmp_path):
-    flags = "--shard-mb", "0.001"
-    whole = prepared(folder, tmp_path / "whole", *flags)
+    small = {"shard_mb": 0.001}
+    whole = prepared(folder, tmp_path / "whole", **small)
     written = []
 
     def stops(function, shards):
@@ -115,13 +114,16 @@ def test_stopped_and_begun_again_it_is_the_same_bytes(folder, tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prepared(folder, tmp_path / "stopped", *flags, run=stops)
+        prepared(folder, tmp_path / "stopped", run=stops, **small)
     assert not (tmp_path / "stopped" / whole.relative_to(tmp_path / "whole")).exists()
     before = [path.stat().st_mtime_ns for path in written]
-    again = prepared(folder, tmp_path / "stopped", *flags, run=lambda *a: (one_by_one(*a), kept(written, before)))
+    again = prepared(folder, tmp_path / "stopped", run=lambda *a: (one_by_one(*a), kept(written, before)), **small)
     assert contents(again) == contents(whole)
     assert not [path for path in again.parent.iterdir() if path != again]
-    assert prepared(folder, tmp_path / "stopped", *flags, run=None) == again  # it is there already
+    assert prepared(folder, tmp_path / "stopped", run=None, **small) == again  # it is there already
+    (folder / "table.csv").write_text("\n".join(LINES[:3]) + "\n")
+    with pytest.raises(DataError, match="was made of other videos, labels or shards"):
+        prepared(folder, tmp_path / "stopped", **small)
 
 
 def kept(written, before):
@@ -135,7 +137,7 @@ def test_work_that_was_begun_with_other_videos_is_refused(folder, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         prepared(folder, tmp_path / "out", run=stops)
     (folder / "table.csv").write_text("\n".join(LINES[:3]) + "\n")
-    with pytest.raises(DataError, match="was begun with other videos or shards"):
+    with pytest.raises(DataError, match="was made of other videos, labels or shards"):
         prepared(folder, tmp_path / "out")
 
 
@@ -155,7 +157,7 @@ def test_every_video_is_reported(folder, tmp_path, capsys):
 def test_it_is_a_dataset_of_tensorflow_datasets(folder, tmp_path):
     import tensorflow_datasets as tfds
 
-    out = prepared(folder, tmp_path / "out", "--short-side", "24")
+    out = prepared(folder, tmp_path / "out", short_side=24)
     builder = tfds.builder_from_directory(out)
     assert {name: split.num_examples for name, split in builder.info.splits.items()}["train"] == 60
     example = builder.as_data_source(split="train")[45]
@@ -166,7 +168,7 @@ def test_it_is_a_dataset_of_tensorflow_datasets(folder, tmp_path):
 def test_several_tables_share_the_videos(folder, tmp_path):
     (folder / "fold1.csv").write_text("path,label,split\na.mp4,x,train\nb/c.avi,x,test\n")
     (folder / "fold2.csv").write_text("path,label,split\nb/c.avi,x,train\na.mp4,x,test\nb/d.webm,x,test\n")
-    out = prepared(folder, tmp_path / "out", "--table", "fold1.csv", "fold2.csv")
+    out = prepared(folder, tmp_path / "out", tables=("fold1.csv", "fold2.csv"))
     for fold, splits in (("fold1.csv", {"train": 1, "test": 1}), ("fold2.csv", {"train": 1, "test": 2})):
         data = open_videos(DataConfig(str(out), table=fold, frames=4, crop=32, short_side=(32, 32)))
         assert {split: data.num_clips(split) for split in data.splits} == splits

@@ -9,8 +9,9 @@ import pytest
 
 from data_pipelines import prepare
 from data_pipelines.config import DataConfig
+from data_pipelines.prepared.layouts import Layout
 from data_pipelines.videos import open_videos
-from tests.data_pipelines.test_prepared import contents
+from tests.data_pipelines.test_prepared import contents, one_by_one
 from tests.data_pipelines.videos import numbered_frames, write_video
 
 pytestmark = pytest.mark.filterwarnings("ignore:label:DeprecationWarning")  # of this protobuf
@@ -45,13 +46,10 @@ def run(*arguments):
 @pytest.mark.parametrize("layout", ["frames", "video"])
 def test_beam_writes_what_one_after_another_writes(folder, tmp_path, layout):
     told = run(folder, tmp_path / "beam", "--layout", layout)
-    given = prepare._parser().parse_args(command(folder, tmp_path / "plain", "--layout", layout)[3:])
-    from data_pipelines.prepared.layouts import Layout
-
-    plain = prepare.prepare(given, Layout(layout), lambda function, shards: [*map(function, shards)])
+    plain = prepare.prepare("ucf101", folder, tmp_path / "plain", Layout(layout), one_by_one, shard_mb=0.001)
     beam = tmp_path / "beam" / plain.relative_to(tmp_path / "plain")
     assert contents(beam) == contents(plain)
-    assert f"train with --config.data.root={beam}" in told
+    assert f"train with --config.data.root={beam} --config.data.table=fold1.csv" in told
     data = open_videos(DataConfig(str(beam), table="fold2.csv", frames=4, crop=32, short_side=(32, 32)))
     assert next(data.train_batches(4, seed=0, stage="s")).valid.all()
 
