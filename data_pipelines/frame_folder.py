@@ -1,5 +1,6 @@
-"""Videos that are folders of images, one a frame, in the order of their names (Something-Something v1)."""
+"""Videos that are folders of images, one a frame, in the order of their numbers (Something-Something v1)."""
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from data_pipelines.images import cut_out, image_size
 from data_pipelines.video_info import Part, VideoInfo
 
 ENDINGS = ".jpg", ".jpeg", ".png"
+_NUMBERS = re.compile(r"(\d+)")  # "10.jpg" comes after "9.jpg"
 
 
 def probe(folder: Path) -> VideoInfo:
@@ -45,4 +47,5 @@ def use_all(folder: Path, info: VideoInfo, part: Part, use: Callable[[np.ndarray
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)
+    files = (path for path in folder.iterdir() if path.suffix.lower() in ENDINGS and not path.name.startswith("."))
+    return sorted(files, key=lambda path: [int(part) if part.isdigit() else part for part in _NUMBERS.split(path.stem)])

@@ -5,6 +5,9 @@ import numpy as np
 from data_pipelines.errors import VideoError
 from data_pipelines.flow import opencv
 
+_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_TAIL = 64  # bytes in which a JPEG file ends; some have more behind its end
+
 
 def image_size(content: bytes, name: str) -> tuple[int, int]:
     """(height, width) of an image; raises VideoError if it is none."""
@@ -45,8 +48,12 @@ def encode_jpeg(image: np.ndarray, quality: int) -> bytes:
 
 def _decoded(content: bytes, name: str) -> np.ndarray:
     cv2 = opencv()
-    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
+    if content[:2] == _JPEG_START and _JPEG_END not in content[-_TAIL:]:
+        raise VideoError(f"{name}: is cut short")  # OpenCV would fill it up with grey
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:  # also of an empty file
+        image = None
     if image is None:
         raise VideoError(f"{name}: is no image that can be decoded")
     return image

@@ -32,20 +32,18 @@ def scan_videos(paths: Iterable[Path], workers: int, memory: Path | None = None)
             found[path] = _info(values)
     if not new:
         return found
-    for path, result in _look(new, workers).items():
-        found[path] = result
-        if isinstance(result, VideoInfo):
-            known.keep(path, result)
-    known.save()
-    return found
-
-
-def _look(paths: list[Path], workers: int) -> dict[Path, VideoInfo | VideoError]:
-    found = {}
-    with Progress("Looking at videos", len(paths), "files") as progress, ThreadPoolExecutor(workers) as pool:
-        for path, result in zip(paths, pool.map(_probe, paths), strict=True):
+    progress = Progress("Looking at videos", len(found) + len(new), "files", done=len(found))
+    pool = ThreadPoolExecutor(workers)
+    try:
+        for path, result in zip(new, pool.map(_probe, new), strict=True):
             found[path] = result
+            if isinstance(result, VideoInfo):
+                known.keep(path, result)
             progress.add()
+    finally:  # what has been seen is remembered, also after an interruption
+        pool.shutdown(cancel_futures=True)
+        progress.close()
+        known.save()
     return found
 
 

@@ -27,6 +27,8 @@ from data_pipelines.video_info import Held, Part, Size, Source, VideoInfo
 _TIMED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
 # Titles that are not UTF-8 do no harm; from version 19 on PyAV knows that by itself.
 _TOLERANT = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
+# In HEVC a frame that its own layer does not refer to may be one that a higher layer does.
+_KNOWS_REFERENCES = {"h264", "mpeg4", "mpeg2video", "mpeg1video"}
 _UNTIMED_CODECS = {"vp8", "libvpx"}  # hides frames in packets of their own
 
 
@@ -248,13 +250,14 @@ def _count_from(container, stream, start: tuple[int, int]) -> Iterator[tuple[int
 
 
 def _at_times(container, stream, info: VideoInfo, wanted: Iterable[int]) -> Iterator[tuple[int, object]]:
-    """The frames of these numbers, by their times. The decoder passes over others that none refers to."""
+    """The frames of these numbers, by their times. The decoder passes over others that none refers to, if it knows."""
+    may_skip = stream.codec_context.name in _KNOWS_REFERENCES
     numbers = {info.first_time + number * info.step: number for number in wanted}
     for count, packet in enumerate(container.demux(stream)):
         if not count and not packet.is_keyframe:  # the file has no index to seek by
             return
         unwanted = packet.pts is not None and packet.pts not in numbers
-        stream.codec_context.skip_frame = "NONREF" if unwanted else "DEFAULT"
+        stream.codec_context.skip_frame = "NONREF" if unwanted and may_skip else "DEFAULT"
         for frame in packet.decode():
             if frame.pts in numbers:
                 yield numbers[frame.pts], frame

@@ -42,6 +42,13 @@ def test_a_part_is_resized_as_pillow_does(size):
     assert np.abs(found.astype(int) - np.asarray(expected)).mean() < 1.5
 
 
+def test_frames_are_in_the_order_of_their_numbers(tmp_path):
+    for number, frame in enumerate(numbered_frames(12)):
+        Image.fromarray(frame).save(tmp_path / f"img_{number}.png")
+    (tmp_path / "._img_3.png").write_bytes(b"no frame")
+    assert read_numbers(read_frames(tmp_path, range(12))) == list(range(12))
+
+
 def test_a_table_may_name_folders(folder, tmp_path):
     (tmp_path / "table.csv").write_text("path,label,split\n17,x,train\n")
     (batch,) = open_videos(tmp_path, frames=4, stride=2).eval_batches("train", 1)
@@ -54,6 +61,12 @@ def test_what_cannot_be_read_is_named(folder, tmp_path):
     assert judge(folder) == Verdict(
         "bad", f"{folder}/00009.jpg: is no image that can be decoded, at frame 8 of 12", codec="images"
     )
+    with pytest.raises(VideoError, match=r"00009\.jpg: is no image"):
+        read_frames(folder, [8])
+    (folder / "00009.jpg").write_bytes((folder / "00008.jpg").read_bytes()[:-300])
+    with pytest.raises(VideoError, match=r"00009\.jpg: is cut short"):
+        read_frames(folder, [8])
+    (folder / "00009.jpg").write_bytes(b"")
     with pytest.raises(VideoError, match=r"00009\.jpg: is no image"):
         read_frames(folder, [8])
     (folder / "00009.jpg").write_bytes(encode_jpeg(np.zeros((20, 20, 3), np.uint8), 90))
