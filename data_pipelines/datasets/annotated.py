@@ -75,16 +75,17 @@ def annotate(
     return Annotated(found, [*missing], notes)
 
 
-def find_file(folder: Path, name: str) -> Path:
-    """The file of this name, which may have wildcards, in a folder or below; the nearest, where there are several.
+def find_file(folder: Path, *names: str) -> Path:
+    """The file of the first of these names that is in a folder or below; the nearest, where there are several.
 
     Raises:
       DataError: there is none.
     """
-    found = sorted(folder.rglob(name), key=lambda path: (len(path.parts), path))
-    if not found:
-        raise DataError(f"{folder}: no file {name} in it or below; put the dataset's annotations there, as published")
-    return found[0]
+    for name in names:
+        if found := sorted(folder.rglob(name), key=lambda path: (len(path.parts), path)):
+            return found[0]
+    told = " or ".join(names)
+    raise DataError(f"{folder}: no file {told} in it or below; put the dataset's annotations there, as published")
 
 
 class _Videos:

@@ -35,5 +35,6 @@ def _entries_v1(folder: Path) -> Iterator[Entry]:
 def _entries_v2(folder: Path) -> Iterator[Entry]:
     """A template such as "Putting [something] on a surface" is the label, without brackets."""
     for split, name in FILES.items():
-        for told in json.loads(find_file(folder, f"something-something-v2-{name}.json").read_text()):
+        path = find_file(folder, f"something-something-v2-{name}.json", f"{name}.json")  # two publications
+        for told in json.loads(path.read_text()):
             yield Entry(str(told["id"]), told.get("template", "").replace("[", "").replace("]", ""), split)
