@@ -65,9 +65,8 @@ def check(paths: Sequence[Path], workers: int, timeout: float, memory: Path | No
 
 def clean(rows: Sequence[Row], verdicts: Mapping[Path, Verdict]) -> list[Row]:
     """The rows whose videos are not bad, up to where these can be read."""
-    kept = [
-        row._replace(end=min(row.end, verdicts[row.path].end)) for row in rows if verdicts[row.path].verdict != "bad"
-    ]
+    usable = [row for row in rows if verdicts[row.path].verdict != BAD]
+    kept = [row._replace(end=min(row.end, verdicts[row.path].end)) for row in usable]
     return [row for row in kept if row.start < row.end]
 
 

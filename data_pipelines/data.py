@@ -9,7 +9,6 @@ import json
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import jax
@@ -22,7 +21,7 @@ from data_pipelines.flow import opencv
 from data_pipelines.loader import batches, import_tensorflow, num_workers
 from data_pipelines.sampling import epoch_order, mixed_place, view_generator
 from data_pipelines.skipped import SkipLog
-from data_pipelines.table import Row, class_families, labelled_rows, list_faults
+from data_pipelines.table import Row, class_families, inside, labelled_rows, list_faults
 from hcml_jax.batch import ONE_CLIP, Batch, Reads
 from hcml_jax.config import ConfigError, nearest
 
@@ -89,7 +88,7 @@ class Data:
         """Plain values that identify these clips: the number in each split, a digest of their rows in order, and that
         of the network that computes their flow."""
         rows = [
-            (row.index, _inside(self.config.root, row.path), row.label, row.split, row.start, row.end)
+            (row.index, inside(self.config.root, row.path), row.label, row.split, row.start, row.end)
             for split in self.splits
             for row in self.rows(split)
         ]
@@ -133,7 +132,7 @@ class Data:
     def video(self, row: int) -> str:
         """The path of the video in this row of the table, relative to the root if it lies there, and its segment."""
         found = self._of_index[row]
-        name, whole = _inside(self.config.root, found.path), (found.start, found.end) == (0, math.inf)
+        name, whole = inside(self.config.root, found.path), (found.start, found.end) == (0, math.inf)
         return name if whole else f"{name} {found.start:g}-{found.end:g}"
 
     def whole_frame(self, row: int, number: int) -> tuple[np.ndarray | None, float]:
@@ -307,11 +306,6 @@ def _prepare() -> None:
     # It fails if the program ends meanwhile; code that needs tensorflow imports it again.
     with contextlib.suppress(Exception):
         import_tensorflow()
-
-
-def _inside(root: str, path: Path) -> str:
-    """The path relative to `root`, so that the folder can be moved; the whole path if it lies elsewhere."""
-    return str(path.relative_to(root) if path.is_relative_to(root) else path)
 
 
 def _shard_size(batch_size: int, shard_index: int, num_shards: int) -> int:

@@ -90,7 +90,7 @@ def write_table(path: Path, rows: Sequence[Row], root: str | Path) -> None:
     """Writes a table that `read_table` reads back: paths under `root` relative to it, other ones whole."""
 
     def name(file: Path | None) -> str:
-        return "" if file is None else str(file.relative_to(root) if file.is_relative_to(root) else file.absolute())
+        return "" if file is None else inside(root, file if file.is_relative_to(root) else file.absolute())
 
     def seconds(time: float) -> str:
         return repr(time) if 0 < time < math.inf else ""  # exactly: an end must not reach a frame further
@@ -106,6 +106,11 @@ def write_table(path: Path, rows: Sequence[Row], root: str | Path) -> None:
         writer = csv.writer(file)
         writer.writerow(used)
         writer.writerows(zip(*used.values(), strict=True))
+
+
+def inside(root: str | Path, path: Path) -> str:
+    """The path relative to `root`, so that the folder can be moved; the whole path if it lies elsewhere."""
+    return str(path.relative_to(root) if path.is_relative_to(root) else path)
 
 
 def list_faults(faults: Sequence[str]) -> str:

@@ -35,7 +35,7 @@ from data_pipelines.prepared.shards import (
     read_told,
     write_shard,
 )
-from data_pipelines.table import TABLE, Row, list_faults, read_table, write_table
+from data_pipelines.table import TABLE, Row, inside, list_faults, read_table, write_table
 from hcml_jax import cluster
 from hcml_jax.files import new_file, replace_text
 
@@ -198,7 +198,7 @@ class Videos(dataset_builder.FileReaderBuilder, skip_registration=True):
             for name, verdict in verdicts.items():
                 writer.writerow((name, *verdict[:5], f"{verdict.fps:.6g}", verdict.codec))
         for table, rows in tables.items():
-            kept = clean(rows, {row.path: verdicts[_name(folder, row)] for row in rows})
+            kept = clean(rows, {row.path: verdicts[inside(folder, row.path)] for row in rows})
             write_table(out / f"{table}.csv", [row._replace(flow=None) for row in kept], folder)
 
     def _split_info(self, split: str, told: list[list[Told]]) -> tfds.core.SplitInfo:
@@ -258,18 +258,13 @@ BUILDERS: dict[str, type[Videos]] = {
 """Name -> builder; "videos": of a folder of your own."""
 
 
-def _name(folder: Path, row: Row) -> str:
-    """A video's name: its path in the folder, or the whole of it where it lies elsewhere."""
-    return row.path.relative_to(folder).as_posix() if row.path.is_relative_to(folder) else str(row.path)
-
-
 def _sources(folder: Path, tables: Mapping[str, Sequence[Row]]) -> dict[str, list[Source]]:
     """Split -> videos, each once: in the split of the first table that has it."""
     found, seen = {}, set()
     for row in (row for rows in tables.values() for row in rows):
         if row.path not in seen:
             seen.add(row.path)
-            found.setdefault(row.split, []).append(Source(_name(folder, row), str(row.path), row.label))
+            found.setdefault(row.split, []).append(Source(inside(folder, row.path), str(row.path), row.label))
     return found
 
 

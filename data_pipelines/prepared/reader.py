@@ -9,6 +9,7 @@ import numpy as np
 from data_pipelines.errors import VideoError
 from data_pipelines.images import cut_out
 from data_pipelines.prepared.index import load_index
+from data_pipelines.table import inside
 from data_pipelines.video_info import Held, Part, VideoInfo
 
 MARK = "dataset_info.json"
@@ -37,15 +38,15 @@ class Prepared:
 
     def exists(self, path: Path) -> bool:
         """Whether this video was prepared."""
-        return self._name(path) in self._index
+        return inside(self._folder, path) in self._index
 
     def info(self, path: Path) -> VideoInfo:
         """What is known of a video, without keyframes."""
-        return self._index.of(self._name(path)).info
+        return self._index.of(inside(self._folder, path)).info
 
     def read_clips(self, path: Path, clips: Sequence[tuple[Sequence[int], Part]], info: VideoInfo) -> list[np.ndarray]:
         """See `data_pipelines.video.read_clips`."""
-        stored = self._index.of(self._name(path), keyframes=True)
+        stored = self._index.of(inside(self._folder, path), keyframes=True)
         records = self._records(stored.split)
         if not records.frames:
             from data_pipelines.video import read_clips  # needs PyAV
@@ -60,9 +61,6 @@ class Prepared:
             if split not in self._opened:
                 self._opened[split] = _Records(self._folder, split)
             return self._opened[split]
-
-    def _name(self, path: Path) -> str:
-        return path.relative_to(self._folder).as_posix() if path.is_relative_to(self._folder) else str(path)
 
 
 class _Records:
