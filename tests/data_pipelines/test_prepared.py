@@ -11,10 +11,12 @@ import pytest
 from data_pipelines import prepare
 from data_pipelines.config import DataConfig
 from data_pipelines.errors import DataError
+from data_pipelines.prepared.index import Stored, load_index, save_index
 from data_pipelines.prepared.layouts import KINDS, Layout, encode
 from data_pipelines.prepared.reader import Prepared
 from data_pipelines.table import read_table
 from data_pipelines.video import read_frames
+from data_pipelines.video_info import VideoInfo
 from data_pipelines.videos import open_videos
 from hcml_jax.batch import Reads
 from hcml_jax.config import ConfigError
@@ -189,6 +191,16 @@ def test_a_split_of_which_nothing_can_be_used_is_named(folder, tmp_path):
     (folder / "table.csv").write_text("path,label,split\na.mp4,x,train\nbad.mp4,x,test\n")
     with pytest.raises(DataError, match=r"not one video of split 'test' can be used:\n  .*bad\.mp4: cannot"):
         prepared(folder, tmp_path / "out")
+
+
+def test_an_index_reads_back_what_was_saved(tmp_path):
+    infos = [VideoInfo(9, 64, 48, 10.0, ((0, 5), (4, 9)), 5, 1), VideoInfo(3, 32, 24, 0.0)]
+    infos.append(VideoInfo(7, 8, 6, 2.5, ((0, 0),)))
+    videos = [Stored(f"{n}.mp4", "ab"[n % 2], 10 * n, info) for n, info in enumerate(infos)]
+    save_index(tmp_path / "index.npz", videos)
+    index = load_index(tmp_path)
+    assert [index.of(video.name, keyframes=True) for video in videos] == videos
+    assert "2.mp4" in index and "3.mp4" not in index and not index.of("0.mp4").info.keyframes
 
 
 def test_a_damaged_folder_is_named(folder, tmp_path):
